@@ -1,0 +1,65 @@
+"""Cost models as data: what an encoder of a given shape costs, and what one unit adds.
+
+Pure arithmetic on `EncoderShape`; knows no torch and no device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from compress.plan import EncoderShape
+
+__all__ = ["CostModel", "encoder_macs", "encoder_parameters"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostModel:
+    """What heads and neurons cost, in multiply-accumulates or in parameters.
+
+    Attributes:
+        unit: `macs` (one sequence) or `parameters`.
+        sequence: Tokens per sequence; attention's score and context products grow with its
+            square. Parameters do not depend on it.
+    """
+
+    unit: Literal["macs", "parameters"]
+    sequence: int = 128
+
+    def head(self, shape: EncoderShape, layer: int) -> int:
+        """Cost of one head of physical layer `layer`, over all its uses."""
+        if self.unit == "parameters":
+            return shape.head_weights + shape.head_biases
+        products = 2 * self.sequence * shape.head_width
+        return shape.uses[layer] * self.sequence * (shape.head_weights + products)
+
+    def neuron(self, shape: EncoderShape, layer: int) -> int:
+        """Cost of one FFN neuron of physical layer `layer`, over all its uses."""
+        if self.unit == "parameters":
+            return shape.neuron_weights + shape.neuron_biases
+        return shape.uses[layer] * self.sequence * shape.neuron_weights
+
+    def fixed(self, shape: EncoderShape) -> int:
+        """Cost that no choice of heads and neurons removes while the layers stay."""
+        return shape.layer_parameters * shape.n_layers if self.unit == "parameters" else 0
+
+    def total(self, shape: EncoderShape) -> int:
+        """Cost of the whole encoder."""
+        return self.fixed(shape) + sum(
+            shape.n_heads[i] * self.head(shape, i) + shape.ffn_widths[i] * self.neuron(shape, i)
+            for i in range(shape.n_layers)
+        )
+
+
+def encoder_macs(shape: EncoderShape, sequence: int) -> int:
+    """Multiply-accumulates of the encoder's layers for one sequence of `sequence` tokens.
+
+    Per layer at length n: heads cost ``n (4 d d_h) + 2 n² d_h`` each and neurons ``2 n d`` each
+    (the count of Kwon et al. 2022, ``efficiency/mac.py``); norms and activations are not counted.
+    """
+    return CostModel(unit="macs", sequence=sequence).total(shape)
+
+
+def encoder_parameters(shape: EncoderShape) -> int:
+    """Parameters of the encoder's layers, without embeddings and task head."""
+    return CostModel(unit="parameters").total(shape)

@@ -1,0 +1,79 @@
+"""The error tree. Each message is one line: what was expected, what was found, what to do.
+
+Every package raises from this tree, so that the command line can map any of them to an exit
+status without knowing who raised it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BudgetError",
+    "BundleError",
+    "CheckpointError",
+    "DataError",
+    "FusionError",
+    "LayoutError",
+    "ParityError",
+    "PlanError",
+    "ProviderError",
+    "RecipeError",
+    "ToolchainError",
+    "UnsupportedArchitectureError",
+    "VerificationError",
+]
+
+
+class ToolchainError(Exception):
+    """Any failure that the user can act on. `exit_status` is what the command line returns."""
+
+    exit_status = 2
+
+
+class RecipeError(ToolchainError):
+    """A recipe is wrong: path of the field, value, allowed values."""
+
+
+class DataError(ToolchainError):
+    """A task's files, columns or labels do not fit."""
+
+
+class UnsupportedArchitectureError(ToolchainError):
+    """No record exists for this `model_type`."""
+
+
+class LayoutError(ToolchainError):
+    """A record does not fit this model: layer, path, expected and found shape."""
+
+
+class PlanError(ToolchainError):
+    """Plan and model disagree: layer, unit, count."""
+
+
+class BudgetError(ToolchainError):
+    """No plan meets the budget; the message names the smallest share that can be reached."""
+
+
+class CheckpointError(ToolchainError):
+    """A model folder is missing, unreadable, unsafe or holds non-finite weights."""
+
+
+class BundleError(ToolchainError):
+    """A bundle's file is missing, edited or of another version, or its folder is not ours."""
+
+
+class ProviderError(ToolchainError):
+    """ONNX Runtime did not open the session on the execution provider that was asked for."""
+
+
+class VerificationError(ToolchainError):
+    """What was produced is not what was planned; never the fault of the input."""
+
+    exit_status = 1
+
+
+class ParityError(VerificationError):
+    """Outputs differ: variant, case, largest difference, tolerance."""
+
+
+class FusionError(VerificationError):
+    """The fused nodes of a graph contradict the plan."""

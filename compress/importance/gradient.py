@@ -1,0 +1,141 @@
+"""Importance from the gradient of a loss with respect to gates on heads and neurons.
+
+With a gate ``ξ`` multiplying a unit's output ``a``, ``∂L/∂ξ = ⟨a, ∂L/∂a⟩``: one backward pass
+through activations gives the derivative for every unit, and no weight gradient is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.batches import Batches, Loss, Progress, forward, frozen, n_tokens, silent
+from compress.importance.scores import Scores
+from compress.layout import Layout
+
+__all__ = ["GradientScore", "gradient_scores"]
+
+Reduction = Literal["token", "sequence", "batch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradientScore:
+    """How gate gradients become a score.
+
+    Attributes:
+        name: What the scores will be called.
+        reduction: Over what the derivative is summed before its size is taken. `sequence` is
+            the expectation of Michel et al. 2019 (eq. 2), `token` is what their code computes,
+            `batch` is what accumulating ``head_mask.grad.abs()`` gives.
+        power: 1 for ``|g|`` (Michel et al. 2019), 2 for ``g²``, the diagonal Fisher information
+            (Kwon et al. 2022, eq. 9).
+        labels: `given`, or `sampled` from the model, which needs no labels.
+        temperature: Of the sampling.
+        layer_norm: Divide a layer's scores by their l2 norm, heads and neurons apart (Michel et
+            al. 2019, after Molchanov et al. 2017).
+        seed: Of the sampling.
+    """
+
+    name: str = "fisher"
+    reduction: Reduction = "sequence"
+    power: Literal[1, 2] = 2
+    labels: Literal["given", "sampled"] = "sampled"
+    temperature: float = 2.0
+    layer_norm: bool = False
+    seed: int = 0
+
+
+def gradient_scores(
+    layout: Layout,
+    batches: Batches,
+    loss: Loss,
+    method: GradientScore,
+    progress: Progress = silent,
+) -> Scores:
+    """Score every head and neuron by the gradient of `loss` with respect to its gate.
+
+    A layer that is used several times (ALBERT) gets the sum over its uses.
+
+    Args:
+        layout: The model.
+        batches: Calibration data; padding carries no gradient.
+        loss: Sum over the batch.
+        method: Reduction, power and normalisation. (`labels` is the caller's: it chose `loss`.)
+        progress: Told after every batch.
+
+    Returns:
+        Mean per token, sequence or batch.
+    """
+    sums = _Sums(layout, method)
+    count = 0
+    with frozen(layout.model), sums.watching():
+        for done, batch in enumerate(batches, start=1):
+            loss(forward(layout.model, batch), batch).backward()  # type: ignore[no-untyped-call]
+            count += _count(batch, method.reduction)
+            progress(f"scoring ({method.name})", done, len(batches))
+    heads = tuple(_finish(sums.heads[i], count, method) for i in range(len(layout.layers)))
+    neurons = tuple(_finish(sums.neurons[i], count, method) for i in range(len(layout.layers)))
+    examples = sum(len(batch["input_ids"]) for batch in batches)
+    return Scores(kind=method.name, heads=heads, neurons=neurons, examples=examples)
+
+
+class _Sums:
+    """Running sums of ``|⟨a, g⟩|ᵖ`` per unit, filled by tensor hooks."""
+
+    def __init__(self, layout: Layout, method: GradientScore) -> None:
+        self.layout, self.method = layout, method
+        self.heads = [torch.zeros(n, dtype=torch.float64) for n in layout.shape.n_heads]
+        self.neurons = [torch.zeros(n, dtype=torch.float64) for n in layout.shape.ffn_widths]
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within the block, every backward pass adds to the sums."""
+        with ExitStack() as stack:
+            for layer in self.layout.layers:
+                width = self.layout.shape.head_width
+                for module, sums, unit_width in (
+                    (layer.heads_out, self.heads[layer.index], width),
+                    (layer.ffn_out, self.neurons[layer.index], 1),
+                ):
+                    if len(sums):
+                        handle = module.register_forward_pre_hook(self._watch(sums, unit_width))
+                        stack.callback(handle.remove)
+            yield
+
+    def _watch(
+        self, sums: Tensor, width: int
+    ) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            activation = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+            value = activation.detach()  # the hook must not hold its own tensor: a cycle leaks
+            activation.register_hook(lambda gradient: self._add(sums, value * gradient, width))
+            return (activation, *args[1:])
+
+        return hook
+
+    def _add(self, sums: Tensor, product: Tensor, width: int) -> None:
+        """Add one batch's `product: (batch, sequence, units * width)`, activation × gradient."""
+        per_token = product.unflatten(-1, (-1, width)).sum(-1) if width > 1 else product
+        axes = {"token": (), "sequence": (1,), "batch": (0, 1)}[self.method.reduction]
+        gates = per_token.sum(axes) if axes else per_token
+        sizes = gates.abs() if self.method.power == 1 else gates.square()
+        sums += sizes.reshape(-1, len(sums)).sum(0, dtype=torch.float64).cpu()
+
+
+def _count(batch: Any, reduction: Reduction) -> int:
+    if reduction == "token":
+        return n_tokens(batch)
+    return len(batch["input_ids"]) if reduction == "sequence" else 1
+
+
+def _finish(sums: Tensor, count: int, method: GradientScore) -> np.ndarray[Any, Any]:
+    mean: np.ndarray[Any, Any] = (sums / max(count, 1)).numpy()
+    if method.layer_norm:
+        mean = mean / (np.sqrt(np.square(mean).sum()) + 1e-20)
+    return mean

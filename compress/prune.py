@@ -1,0 +1,195 @@
+"""The arrow from a teacher to a student: score, allocate, cut, repair, over a schedule.
+
+Each step scores the student as it then is, takes it one share further down, and repairs it
+towards the unpruned model. Knows no task: data comes as batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel
+
+from compress.allocate import Unit, allocate, smallest_cost
+from compress.batches import Batches, Progress, forward, frozen, silent
+from compress.cost import CostModel
+from compress.depth import DepthStrategy, drop_layers
+from compress.errors import BudgetError, CheckpointError
+from compress.importance import GradientScore, ScoreName, Scores, scorer
+from compress.layout import Layout, bind
+from compress.plan import EncoderShape, Plan
+from compress.repair import repair_
+from compress.surgery import apply_
+
+__all__ = ["Pruned", "PruneSpec", "check_budget", "predict", "prune", "schedule"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PruneSpec:
+    """How to prune.
+
+    Attributes:
+        share: What the student may cost, as a share of the teacher's encoder; above 0, at most 1.
+        cost: What is counted, and at what sequence length.
+        score: How units are scored.
+        steps: Number of times that units are scored again; shares fall geometrically.
+        repair: Refit the output projections after each step.
+        damping: Of the repair, relative.
+        units: What may be removed.
+        multiple: FFN widths are multiples of it.
+        drop: Layers to drop first, before any head or neuron.
+        strategy: Which layers.
+        seed: Of sampling and of chance.
+    """
+
+    share: float
+    cost: CostModel = field(default_factory=lambda: CostModel(unit="macs"))
+    score: ScoreName | GradientScore = "fisher"
+    steps: int = 6
+    repair: bool = True
+    damping: float = 0.01
+    units: tuple[Unit, ...] = ("heads", "neurons")
+    multiple: int = 16
+    drop: int = 0
+    strategy: DepthStrategy = "top"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """A student, the plan that made it, and the scores of the last step."""
+
+    model: PreTrainedModel
+    plan: Plan
+    scores: Scores | None
+
+
+def prune(
+    model: PreTrainedModel, batches: Batches, spec: PruneSpec, progress: Progress = silent
+) -> Pruned:
+    """Prune a copy of `model`; the model itself is left as it is.
+
+    Args:
+        model: A fine-tuned encoder of a supported family.
+        batches: Calibration data, a few hundred to a few thousand sequences. Labels are read only
+            by scores that ask for given ones.
+        spec: Target and method.
+        progress: Told how far each step is.
+
+    Returns:
+        The student in evaluation mode, with its plan.
+
+    Raises:
+        BudgetError: The share cannot be reached.
+        UnsupportedArchitectureError, LayoutError: The model is of no supported shape.
+        CheckpointError: The model's logits are not finite on the calibration data.
+    """
+    teacher = bind(model)
+    check_budget(teacher, spec)
+    _check_finite(teacher, batches)
+    plan = drop_layers(teacher, spec.drop, spec.strategy, batches, progress)
+    student = _student(teacher, plan, batches, spec, progress)
+    scores: Scores | None = None
+    for budget in _budgets(teacher, plan, spec):
+        scores = scorer(spec.score, spec.seed)(student, batches, progress)
+        step = allocate(
+            scores, student.shape, spec.cost, budget, units=spec.units, multiple=spec.multiple
+        )
+        apply_(student.model, step)
+        plan = plan.then(step)
+        student = bind(student.model)
+        _repair(student, teacher, plan, batches, spec, progress)
+    return Pruned(model=student.model.eval(), plan=plan, scores=scores)
+
+
+def predict(model: PreTrainedModel, spec: PruneSpec) -> tuple[int, int]:
+    """What the teacher costs and the most that the student will, in units of `spec.cost`."""
+    layout = bind(model)
+    check_budget(layout, spec)
+    total = spec.cost.total(layout.shape)
+    return total, math.floor(spec.share * total)
+
+
+def check_budget(teacher: Layout, spec: PruneSpec) -> None:
+    """Refuse a share that no plan can reach.
+
+    Raises:
+        BudgetError: The share is outside 0 to 1, or below the smallest reachable.
+    """
+    if not 0 < spec.share <= 1:
+        raise BudgetError(
+            f"target.{spec.cost.unit} must be above 0 and at most 1, found {spec.share:g}; "
+            "0.5 keeps half"
+        )
+    total = spec.cost.total(teacher.shape)
+    shape = _after_drop(teacher, spec)
+    least = smallest_cost(shape, spec.cost, spec.units) if spec.units else spec.cost.total(shape)
+    if least > spec.share * total:
+        raise BudgetError(
+            f"target.{spec.cost.unit} must be at least {least / total:.4f}, the smallest that "
+            f"removing {' and '.join(spec.units) or 'nothing'} can reach, found {spec.share:g}; "
+            "raise it, prune more kinds of units, or drop layers"
+        )
+
+
+def schedule(share: float, steps: int, start: float = 1.0) -> tuple[float, ...]:
+    """Shares that fall geometrically from `start` to `share` in `steps` steps.
+
+    Example:
+        >>> [round(s, 3) for s in schedule(0.5, 2)]
+        [0.707, 0.5]
+    """
+    return tuple(start * (share / start) ** (step / steps) for step in range(1, steps + 1))
+
+
+def _after_drop(teacher: Layout, spec: PruneSpec) -> EncoderShape:
+    plan = drop_layers(teacher, spec.drop, "top")
+    return plan.student_shape
+
+
+def _student(
+    teacher: Layout, plan: Plan, batches: Batches, spec: PruneSpec, progress: Progress
+) -> Layout:
+    model = copy.deepcopy(teacher.model)
+    if plan == Plan.full(teacher.shape):
+        return bind(model)
+    apply_(model, plan)
+    student = bind(model)
+    _repair(student, teacher, plan, batches, spec, progress)
+    return student
+
+
+def _budgets(teacher: Layout, plan: Plan, spec: PruneSpec) -> tuple[float, ...]:
+    """What each step may cost; none where dropping layers has met the target, or nothing is cut."""
+    total = spec.cost.total(teacher.shape)
+    now = spec.cost.total(plan.student_shape) / total
+    if not spec.units or now <= spec.share:
+        return ()
+    return tuple(share * total for share in schedule(spec.share, spec.steps, now))
+
+
+def _repair(
+    student: Layout,
+    teacher: Layout,
+    plan: Plan,
+    batches: Batches,
+    spec: PruneSpec,
+    progress: Progress,
+) -> None:
+    if spec.repair:
+        repair_(student, teacher, plan, batches, damping=spec.damping, progress=progress)
+
+
+def _check_finite(teacher: Layout, batches: Batches) -> None:
+    if not batches:
+        raise CheckpointError("calibration needs at least one batch, found none; give it data")
+    with frozen(teacher.model), torch.no_grad():
+        logits = forward(teacher.model, batches[0])
+    if not bool(torch.isfinite(logits).all()):
+        raise CheckpointError(
+            "the model's logits must be finite, found NaN or Inf on the first calibration batch; "
+            "repair or retrain the checkpoint"
+        )
