@@ -1,0 +1,274 @@
+"""Pruned checkpoints on disk: safetensors, a config that carries the plan, three ways to load.
+
+| plan | `from_pretrained` | with `trust_remote_code=True` | `compress.load` |
+|---|---|---|---|
+| layers dropped only, or one FFN width | yes | yes | yes |
+| heads pruned, or uneven widths | no | yes | yes |
+"""
+
+from __future__ import annotations
+
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from compress.architectures import architecture_for
+from compress.errors import CheckpointError, PlanError
+from compress.folder import writing
+from compress.layout import Layout, bind
+from compress.plan import Plan
+from compress.remote_code import module_table, remote_code
+from compress.surgery import apply_
+
+__all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
+
+BLOCK = "compress_export"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+MODELING = "modeling_compressed.py"
+
+_AUTO_CLASSES = {
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForMultipleChoice": "AutoModelForMultipleChoice",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "Model": "AutoModel",
+}
+
+
+def load(source: str | Path) -> PreTrainedModel:
+    """Load a stock or a pruned encoder in float32, in evaluation mode.
+
+    Args:
+        source: A folder, or a Hub id where no such folder exists. No code of the checkpoint is
+            run: a pruned one is rebuilt by replaying its plan.
+
+    Returns:
+        The model, of the class that `config.architectures` names.
+
+    Raises:
+        CheckpointError: The folder is missing, unreadable or holds pickled weights only, or a
+            weight is not finite.
+        UnsupportedArchitectureError: The family has no record.
+    """
+    config = load_config(source)
+    architecture_for(config.model_type)
+    plan = stored_plan(config)
+    model = _load_stock(source, config) if plan is None else _replay(Path(source), config, plan)
+    _check_finite(model, source)
+    return model.eval()
+
+
+def load_config(source: str | Path) -> PreTrainedConfig:
+    """Read and check a checkpoint's config, before any weight.
+
+    Raises:
+        CheckpointError: See `load`.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif folder.exists() or not _is_hub_id(str(source)):
+        raise CheckpointError(
+            f"model must be a checkpoint folder or a Hub id, found {str(source)!r}, which is "
+            "neither; check the path"
+        )
+    try:
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(source))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"config.json of {str(source)!r} must be readable by transformers, found: "
+            f"{_one_line(error)}"
+        ) from error
+    return config
+
+
+def save(
+    model: PreTrainedModel,
+    plan: Plan,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write a pruned model: safetensors, config with the plan, remote code where it is needed.
+
+    Args:
+        model: What `plan` made. Loaded from a pruned checkpoint, its older plan is joined.
+        plan: Of the model before the surgery.
+        folder: Appears when it is complete.
+        tokenizer: Saved beside the weights.
+    """
+    whole = _whole_plan(model.config, plan)
+    config = model.config
+    previous = {name: getattr(config, name, None) for name in (BLOCK, "auto_map", "architectures")}
+    with writing(folder, "checkpoint") as temporary:
+        try:
+            _describe_(config, model, whole, temporary)
+            model.save_pretrained(temporary)
+        finally:
+            _restore_(config, previous)
+        whole.save(temporary / "plan.json")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+
+
+def stored_plan(config: PreTrainedConfig) -> Plan | None:
+    """The plan in a pruned checkpoint's config; `None` for a stock one.
+
+    Raises:
+        PlanError: The block is there and is no plan.
+    """
+    block = getattr(config, BLOCK, None)
+    if block is None:
+        return None
+    if not isinstance(block, dict) or "plan" not in block:
+        raise PlanError(f"config.json's {BLOCK!r} must hold a plan, found {type(block).__name__}")
+    return Plan.from_dict(block["plan"])
+
+
+def _whole_plan(config: PreTrainedConfig, plan: Plan) -> Plan:
+    earlier = stored_plan(config)
+    return plan if earlier is None else earlier.then(plan)
+
+
+def _describe_(
+    config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, folder: Path
+) -> None:
+    """Put the plan into the config, and write remote code where stock classes cannot load."""
+    name = type(model).__name__
+    block: dict[str, Any] = {"plan": plan.to_dict()}
+    config.architectures = [name]
+    if hasattr(config, "auto_map"):
+        del config.auto_map
+    if not plan.is_stock_shaped:
+        layout: Layout = bind(model)
+        block["modules"] = module_table(layout)
+        config.auto_map = {_auto_class(name): f"{MODELING[:-3]}.CompressedModel"}
+        (folder / MODELING).write_text(remote_code(name), encoding="utf-8")
+    setattr(config, BLOCK, block)
+
+
+def _restore_(config: PreTrainedConfig, previous: dict[str, Any]) -> None:
+    for name, value in previous.items():
+        if value is not None:
+            setattr(config, name, value)
+        elif hasattr(config, name):
+            delattr(config, name)
+
+
+def _auto_class(class_name: str) -> str:
+    for suffix, auto in _AUTO_CLASSES.items():
+        if class_name.endswith(suffix):
+            return auto
+    raise CheckpointError(f"no Auto class is known for {class_name}; add it to checkpoint.py")
+
+
+def _model_class(config: PreTrainedConfig) -> Any:
+    names = config.architectures or []
+    found = getattr(transformers, names[0], None) if names else None
+    if found is None:
+        raise CheckpointError(
+            f"config.architectures must name a class of transformers, found {names}; "
+            "save the model with save_pretrained"
+        )
+    return found
+
+
+def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel:
+    try:
+        model, report = _model_class(config).from_pretrained(
+            str(source),
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the weights of {str(source)!r} must load into {(config.architectures or ['?'])[0]}, "
+            f"found: {_one_line(error)}"
+        ) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(
+            f"{str(source)!r} must hold every weight of {type(model).__name__}, found none for "
+            f"{missing[0]!r} and {len(missing) - 1} more; fine-tune the model first"
+        )
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
+    """Build the unpruned shape, apply the plan, load the weights into what is left."""
+    architecture = architecture_for(config.model_type)
+    pruned = (config.num_hidden_layers, getattr(config, architecture.width_key))
+    config.num_hidden_layers = plan.shape.depth
+    setattr(config, architecture.width_key, max(plan.shape.ffn_widths))
+    if hasattr(config, "auto_map"):
+        del config.auto_map
+    model: PreTrainedModel = _model_class(config)(config)
+    apply_(model, plan)
+    config.num_hidden_layers = pruned[0]
+    setattr(config, architecture.width_key, pruned[1])
+    try:
+        state = load_file(folder / WEIGHTS)
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} must fit the plan in config.json, found: {_one_line(error)}"
+        ) from error
+    model.tie_weights()
+    tied = set(getattr(model, "all_tied_weights_keys", {}) or {})
+    if unexpected or set(missing) - tied:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} must hold just the plan's weights, found "
+            f"{sorted(set(missing) - tied)[:2]} missing and {unexpected[:2]} unexpected"
+        )
+    return model
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"model folder {str(folder)!r} must hold config.json, found none; "
+            "save the model with save_pretrained"
+        )
+    if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
+        return
+    pickles = sorted(p.name for p in folder.glob("*.bin")) + sorted(
+        p.name for p in folder.glob("*.pt")
+    )
+    if pickles:
+        raise CheckpointError(
+            f"model folder {str(folder)!r} must hold {WEIGHTS}, found only the pickle "
+            f"{pickles[0]!r}, which could run code; convert it with "
+            "save_pretrained(safe_serialization=True)"
+        )
+    raise CheckpointError(
+        f"model folder {str(folder)!r} must hold {WEIGHTS}, found no weights; copy them there"
+    )
+
+
+def _check_finite(model: PreTrainedModel, source: str | Path) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            kind = "NaN" if bool(torch.isnan(tensor).any()) else "Inf"
+            raise CheckpointError(
+                f"tensor {name!r} of {str(source)!r} must be finite, found {kind}; "
+                "repair or retrain the checkpoint"
+            )
+
+
+def _is_hub_id(source: str) -> bool:
+    parts = source.split("/")
+    return len(parts) <= 2 and all(parts) and not source.startswith((".", "/", "~"))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

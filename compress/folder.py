@@ -1,0 +1,167 @@
+"""Output folders that appear whole or not at all, and that know what is in them.
+
+A folder is written beside its final place, given a manifest with the SHA-256 of every file, and
+renamed when it is complete. What stands there and is not ours is never touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from compress.errors import BundleError
+
+__all__ = [
+    "MANIFEST",
+    "check_target",
+    "read_manifest",
+    "sha256",
+    "verify_folder",
+    "versions",
+    "write_manifest",
+    "writing",
+]
+
+MANIFEST = "manifest.json"
+TOOL = "compress-export"
+SCHEMA = 1
+_LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "numpy", "safetensors")
+
+
+@contextmanager
+def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
+    """Write a folder: yields a temporary one that becomes `target` when the block ends well.
+
+    Args:
+        target: Absent, an empty folder, or a folder that this tool wrote and that is replaced.
+        kind: What the folder is (`checkpoint`, `bundle`), for its manifest.
+        facts: More for the manifest.
+
+    Raises:
+        BundleError: `target` exists and is not ours.
+    """
+    check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        write_manifest(temporary, kind, **facts)
+        temporary.chmod(0o755)
+        replace_folder(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Rename `new` to `target`; what was there goes only once the new one stands."""
+    old = None
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+        target.replace(old / target.name)
+    try:
+        new.replace(target)
+    except BaseException:
+        if old:
+            (old / target.name).replace(target)
+        raise
+    finally:
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Refuse an output place that holds something that this tool did not write.
+
+    Raises:
+        BundleError: `target` is a file, or a folder that is neither empty nor ours.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise BundleError(f"output must be a folder, found the file {target}; name another place")
+    if any(target.iterdir()) and not _is_ours(target):
+        raise BundleError(
+            f"output must be new, empty or written by {TOOL}, found other files in {target}; "
+            "name another folder"
+        )
+
+
+def write_manifest(folder: Path, kind: str, **facts: Any) -> None:
+    """Write `manifest.json`: kind, versions, the SHA-256 of every file, and `facts`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    manifest = {
+        "schema": SCHEMA,
+        "tool": TOOL,
+        "kind": kind,
+        "versions": versions(),
+        **facts,
+        "files": {p.relative_to(folder).as_posix(): sha256(p) for p in files},
+    }
+    text = json.dumps(manifest, indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder that this tool wrote.
+
+    Raises:
+        BundleError: There is none, or it is not ours.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{folder} must hold a readable {MANIFEST}, found {error}; write the folder again"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("tool") != TOOL:
+        raise BundleError(f"{folder / MANIFEST} must be of {TOOL}, found another tool's")
+    return manifest
+
+
+def verify_folder(folder: Path) -> None:
+    """Compare every file with its SHA-256 in the manifest.
+
+    Raises:
+        BundleError: A file is missing or edited; the message names it.
+    """
+    for name, expected in read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(f"{path} must exist, found none; write the folder again")
+        if sha256(path) != expected:
+            raise BundleError(f"{path} differs from its manifest; write the folder again")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of this tool and of the libraries that decide what it writes."""
+    found = {TOOL: _version(TOOL)} | {name: _version(name) for name in _LIBRARIES}
+    found["onnxruntime"] = _version("onnxruntime-gpu") or _version("onnxruntime")
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        read_manifest(folder)
+    except BundleError:
+        return False
+    return True

@@ -1,0 +1,28 @@
+"""Fixtures: no network, fixed seeds, where the real data is."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def glue_dir() -> Path:
+    """The folder of real GLUE, from GLUE_DIR; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("GLUE_DIR", "../shared/glue"))
+    if not (folder / "SST-2").is_dir():
+        pytest.skip(f"real GLUE is not at {folder}; set GLUE_DIR to run this test")
+    return folder
