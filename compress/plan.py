@@ -57,11 +57,21 @@ class EncoderShape:
         """How many times each physical layer is applied."""
         if not self.groups:
             return (1,) * self.n_layers
-        per_group = [0] * self.groups
-        for position in range(self.depth):
-            per_group[int(position / (self.depth / self.groups))] += 1
+        applied = self.applied
+        return tuple(applied.count(layer) for layer in range(self.n_layers))
+
+    @property
+    def applied(self) -> tuple[int, ...]:
+        """The physical layer applied at each position, bottom to top.
+
+        A shared layer comes back: transformers spreads ALBERT's positions evenly over its groups,
+        and applies all inner layers of a group at each.
+        """
+        if not self.groups:
+            return tuple(range(self.n_layers))
         inner = self.n_layers // self.groups
-        return tuple(count for count in per_group for _ in range(inner))
+        groups = [int(position / (self.depth / self.groups)) for position in range(self.depth)]
+        return tuple(group * inner + i for group in groups for i in range(inner))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

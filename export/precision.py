@@ -1,0 +1,64 @@
+"""The variants of a bundle, as data: what is fused, in which precision, for which provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from compress.errors import RecipeError
+
+__all__ = ["VARIANTS", "Variant", "VariantName", "variant"]
+
+VariantName = Literal["portable", "cpu-fp32", "cpu-int8", "cuda-fp32", "cuda-fp16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One way to export a model.
+
+    Attributes:
+        name: Its folder under `onnx/`.
+        fusions: The provider that the graph is fused for; `None` keeps to the standard opset.
+        half: Weights and activations in float16.
+        int8: Weights in int8 per channel, activations quantised at run time.
+        provider: Where ONNX Runtime is to run it.
+        tolerance: Largest difference from torch that is accepted, relative to the largest
+            absolute logit (and at least to 1). For int8 it only refuses nonsense: what the
+            precision costs is told by the accuracy.
+    """
+
+    name: VariantName
+    fusions: Literal["cpu", "cuda"] | None = None
+    half: bool = False
+    int8: bool = False
+    provider: str = "CPUExecutionProvider"
+    tolerance: float = 1e-4
+
+
+_CUDA = "CUDAExecutionProvider"
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant(name="portable"),
+    Variant(name="cpu-fp32", fusions="cpu"),
+    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=0.5),
+    Variant(name="cuda-fp32", fusions="cuda", provider=_CUDA, tolerance=1e-3),
+    Variant(name="cuda-fp16", fusions="cuda", half=True, provider=_CUDA, tolerance=2e-2),
+)
+
+
+def variant(name: str) -> Variant:
+    """The variant called `name`.
+
+    Raises:
+        RecipeError: There is none of that name.
+
+    Example:
+        >>> variant("cpu-int8").int8
+        True
+    """
+    for known in VARIANTS:
+        if known.name == name:
+            return known
+    raise RecipeError(
+        f"export.variants must be among {', '.join(get_args(VariantName))}, found {name!r}"
+    )
