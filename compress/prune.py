@@ -50,7 +50,7 @@ class PruneSpec:
     score: ScoreName | GradientScore = "fisher"
     steps: int = 6
     repair: bool = True
-    damping: float = 0.01
+    damping: float = 0.001
     units: tuple[Unit, ...] = ("heads", "neurons")
     multiple: int = 16
     drop: int = 0

@@ -49,7 +49,7 @@ def repair_(
     plan: Plan,
     batches: Batches,
     *,
-    damping: float = 0.01,
+    damping: float = 0.001,
     progress: Progress = silent,
 ) -> None:
     """Refit the student's output projections, in place, towards the teacher's sublayer outputs.

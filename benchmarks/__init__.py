@@ -1,0 +1,1 @@
+"""From a bundle to a measurement and a report. Opens files; never looks inside a model."""

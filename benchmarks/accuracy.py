@@ -1,0 +1,151 @@
+"""Accuracy of teacher and student on the same examples, and what the student kept of it.
+
+Opens graphs through a runtime; never looks inside a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from benchmarks.tasks import METRICS, Dataset, predictions, tokenise
+from compress.errors import DataError
+
+__all__ = ["Accuracy", "compare", "predict", "retention_interval"]
+
+Array: TypeAlias = NDArray[np.float64]
+Logits: TypeAlias = NDArray[np.float32]
+Runner: TypeAlias = Callable[[dict[str, NDArray[np.int64]]], Logits]
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """One metric of one variant, teacher beside student.
+
+    Attributes:
+        task, metric, variant: What was measured.
+        examples: How many.
+        teacher, student: The metric's values.
+        retention: Student over teacher.
+        low, high: Its 95 % interval, by paired bootstrap over examples.
+    """
+
+    task: str
+    metric: str
+    variant: str
+    examples: int
+    teacher: float
+    student: float
+    retention: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the report writes it."""
+        return asdict(self)
+
+
+def predict(
+    run: Runner,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    *,
+    max_length: int,
+    batch_size: int = 32,
+    label: str = "accuracy",
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Logits:
+    """Logits of every example, in the data's order: `(examples, n_labels)`.
+
+    Raises:
+        DataError: A logit is not finite; the example is named.
+    """
+    parts = []
+    rows = []
+    batches = tokenise(dataset.texts, tokenizer, batch_size=batch_size, max_length=max_length)
+    for batch in batches:
+        parts.append(run(batch.inputs))
+        rows.append(batch.rows)
+        progress(label, sum(map(len, rows)), len(dataset))
+    logits = np.empty((len(dataset), parts[0].shape[1]), np.float32)
+    logits[np.concatenate(rows)] = np.concatenate(parts)
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"logits must be finite, found NaN or Inf on {dataset.name} {dataset.split}, example "
+            f"{int(broken.argmax()) + 1}; export in float32"
+        )
+    return logits
+
+
+def compare(
+    dataset: Dataset,
+    labels: Array,
+    teacher: Logits,
+    student: Logits,
+    *,
+    metrics: tuple[str, ...],
+    variant: str,
+) -> tuple[Accuracy, ...]:
+    """Every metric of a student, beside the teacher's on the same examples."""
+    return tuple(
+        _compare_one(dataset, labels, predictions(teacher), predictions(student), metric, variant)
+        for metric in metrics
+    )
+
+
+def retention_interval(
+    metric: str, labels: Array, teacher: Array, student: Array, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of student over teacher, by paired percentile bootstrap over examples.
+
+    Args:
+        metric: A name of `METRICS`.
+        labels, teacher, student: Each `(examples,)`.
+        seed: Of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    compute = METRICS[metric]
+    ratios = []
+    for _ in range(RESAMPLES):
+        rows = generator.integers(0, len(labels), len(labels))
+        ratios.append(_ratio(compute(labels[rows], teacher[rows]), compute(labels[rows], student[rows])))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def save_predictions(path: Path, labels: Array, logits: dict[str, Logits]) -> None:
+    """Keep per-example labels and logits, one array a contender, as one `.npz` file."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, labels=labels, **logits)  # type: ignore[arg-type]
+
+
+def _compare_one(
+    dataset: Dataset, labels: Array, teacher: Array, student: Array, metric: str, variant: str
+) -> Accuracy:
+    values = METRICS[metric](labels, teacher), METRICS[metric](labels, student)
+    low, high = retention_interval(metric, labels, teacher, student)
+    return Accuracy(
+        task=dataset.name,
+        metric=metric,
+        variant=variant,
+        examples=len(dataset),
+        teacher=values[0],
+        student=values[1],
+        retention=_ratio(*values),
+        low=low,
+        high=high,
+    )
+
+
+def _ratio(teacher: float, student: float) -> float:
+    """Student over teacher; 0 where the teacher itself has nothing to keep."""
+    return student / teacher if teacher > 0 else 0.0

@@ -1,0 +1,63 @@
+"""Where a measurement was made: machine, cores, threads, devices, versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from compress.folder import versions
+
+__all__ = ["environment"]
+
+
+def environment() -> dict[str, Any]:
+    """The machine as the report writes it; `gpu` is `None` where no CUDA device answers."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu(),
+        "cpu_features": _cpu_features(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def _cpu_lines(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith(key))
+    return next(found, "")
+
+
+def _cpu() -> str:
+    return _cpu_lines("model name") or platform.processor() or "unknown"
+
+
+def _cpu_features() -> list[str]:
+    """The vector extensions that decide int8 and bf16 speed."""
+    telling = {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"}
+    return sorted(telling & set(_cpu_lines("flags").split()))
+
+
+def _gpu() -> dict[str, Any] | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "name": properties.name,
+        "memory_bytes": properties.total_memory,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }

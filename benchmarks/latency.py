@@ -1,0 +1,177 @@
+"""Latency of several contenders, interleaved in one process.
+
+Every round runs each contender once, in an order that turns round, so that a drift of the machine
+falls on all alike. Samples are kept whole; statistics are derived from them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Latency", "Sampling", "Workload", "measure", "speedup", "workload_inputs"]
+
+Inputs: TypeAlias = dict[str, NDArray[np.int64]]
+Runner: TypeAlias = Callable[[Inputs], object]
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Workload:
+    """One shape of work: sequences at a time, tokens each, none of them padding."""
+
+    batch: int
+    sequence: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """When to stop: after `rounds`, or when `seconds` have passed and `least` rounds are in."""
+
+    rounds: int = 60
+    least: int = 15
+    seconds: float = 8.0
+    warmup: int = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """Samples of one contender under one workload.
+
+    Attributes:
+        contender: `teacher`, `student`, or the name that the user gave.
+        variant: Of its bundle.
+        provider: Where it ran.
+        workload: What it was given.
+        seconds: One wall-clock sample a round; round i of all contenders belongs together.
+    """
+
+    contender: str
+    variant: str
+    provider: str
+    workload: Workload
+    seconds: tuple[float, ...]
+
+    def percentile_ms(self, percent: float) -> float:
+        """A percentile of the samples, in milliseconds."""
+        return float(np.percentile(self.seconds, percent) * 1e3)
+
+    def interval_ms(self, percent: float, seed: int = 0) -> tuple[float, float]:
+        """95 % bootstrap interval of a percentile, in milliseconds."""
+        samples = np.array(self.seconds)
+        draws = np.random.default_rng(seed).integers(0, len(samples), (RESAMPLES, len(samples)))
+        values = np.percentile(samples[draws], percent, axis=1) * 1e3
+        low, high = np.quantile(values, [0.025, 0.975])
+        return float(low), float(high)
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Sequences per second at the median latency."""
+        return self.workload.batch / float(np.median(self.seconds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the report writes it."""
+        low, high = self.interval_ms(50)
+        return {
+            "contender": self.contender,
+            "variant": self.variant,
+            "provider": self.provider,
+            "batch": self.workload.batch,
+            "sequence": self.workload.sequence,
+            **{f"p{p}_ms": self.percentile_ms(p) for p in (50, 90, 95, 99)},
+            "low_ms": low,
+            "high_ms": high,
+            "samples": len(self.seconds),
+            "throughput_per_s": self.throughput_per_s,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """Something to measure."""
+
+    name: str
+    variant: str
+    provider: str
+    run: Runner
+
+
+def measure(
+    contenders: Sequence[Contender],
+    workloads: Sequence[Workload],
+    inputs: Mapping[Workload, Inputs],
+    sampling: Sampling,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> tuple[Latency, ...]:
+    """Measure every contender under every workload.
+
+    Args:
+        contenders: What to measure; each gets the same inputs.
+        workloads: In the order of the report.
+        inputs: Of each workload, see `workload_inputs`.
+        sampling: When to stop.
+        progress: Told after every workload.
+    """
+    results: list[Latency] = []
+    for done, workload in enumerate(workloads, start=1):
+        samples = _rounds([c.run for c in contenders], inputs[workload], sampling)
+        results += [
+            Latency(
+                contender=contender.name,
+                variant=contender.variant,
+                provider=contender.provider,
+                workload=workload,
+                seconds=tuple(seconds),
+            )
+            for contender, seconds in zip(contenders, samples, strict=True)
+        ]
+        progress("latency", done, len(workloads))
+    return tuple(results)
+
+
+def speedup(teacher: Latency, student: Latency, seed: int = 0) -> tuple[float, float, float]:
+    """Ratio of the medians and its 95 % interval, resampling rounds in pairs."""
+    pairs = np.array([teacher.seconds, student.seconds])
+    draws = np.random.default_rng(seed).integers(0, pairs.shape[1], (RESAMPLES, pairs.shape[1]))
+    medians = np.median(pairs[:, draws], axis=2)
+    low, high = np.quantile(medians[0] / medians[1], [0.025, 0.975])
+    ratio = np.median(pairs[0]) / np.median(pairs[1])
+    return float(ratio), float(low), float(high)
+
+
+def workload_inputs(workload: Workload, vocab_size: int, seed: int = 0) -> Inputs:
+    """Random token ids without padding: each `(batch, sequence)`, int64."""
+    shape = (workload.batch, workload.sequence)
+    ids = np.random.default_rng(seed).integers(5, vocab_size, shape, dtype=np.int64)
+    return {
+        "input_ids": ids,
+        "attention_mask": np.ones(shape, np.int64),
+        "token_type_ids": np.zeros(shape, np.int64),
+    }
+
+
+def _rounds(runs: Sequence[Runner], inputs: Inputs, sampling: Sampling) -> list[list[float]]:
+    for run in runs:
+        for _ in range(sampling.warmup):
+            run(inputs)
+    samples: list[list[float]] = [[] for _ in runs]
+    start = time.perf_counter()
+    for number in range(sampling.rounds):
+        turn = number % len(runs)
+        for index in (*range(turn, len(runs)), *range(turn)):
+            samples[index].append(_timed(runs[index], inputs))
+        if number + 1 >= sampling.least and time.perf_counter() - start > sampling.seconds:
+            break
+    return samples
+
+
+def _timed(run: Runner, inputs: Inputs) -> float:
+    start = time.perf_counter()
+    run(inputs)
+    return time.perf_counter() - start

@@ -1,0 +1,80 @@
+"""Memory that a bundle takes, measured in a process of its own.
+
+Run as a module (`python -m benchmarks.memory GRAPH PROVIDER BATCH SEQUENCE VOCABULARY`), it
+prints one JSON line; `measure_memory` starts it and reads that line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.latency import Workload
+from compress.errors import BundleError
+
+__all__ = ["Memory", "measure_memory"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """What a session adds to a process that has ONNX Runtime loaded.
+
+    Attributes:
+        contender, variant: Whose.
+        loaded_bytes: Resident memory added by opening the session.
+        working_bytes: Added after five runs of the workload.
+    """
+
+    contender: str
+    variant: str
+    loaded_bytes: int
+    working_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the report writes it."""
+        return asdict(self)
+
+
+def measure_memory(
+    contender: str, variant: str, graph: Path, provider: str, workload: Workload, vocab_size: int
+) -> Memory:
+    """Open the graph in a fresh process and read its resident memory.
+
+    Raises:
+        BundleError: The process failed; the message ends with its last line.
+    """
+    sizes = (workload.batch, workload.sequence, vocab_size)
+    command = [sys.executable, "-m", "benchmarks.memory", str(graph), provider, *map(str, sizes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise BundleError(f"{graph} must open in a process of its own, found: {last}")
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    return Memory(contender=contender, variant=variant, **figures)
+
+
+def _main(graph: str, provider: str, batch: str, sequence: str, vocab_size: str) -> None:
+    import psutil
+
+    from benchmarks.latency import workload_inputs
+    from benchmarks.runtimes.onnxruntime import OrtModel
+
+    process = psutil.Process()
+    workload = Workload(batch=int(batch), sequence=int(sequence))
+    inputs = workload_inputs(workload, int(vocab_size))
+    before = process.memory_info().rss
+    model = OrtModel(Path(graph), provider)
+    loaded = process.memory_info().rss
+    for _ in range(5):
+        model(inputs)
+    working = process.memory_info().rss
+    figures = {"loaded_bytes": loaded - before, "working_bytes": working - before}
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

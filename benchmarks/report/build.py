@@ -1,0 +1,165 @@
+"""From measurements to the report: one dictionary of schema 1, with gates and a verdict.
+
+The names of the schema are listed in `benchmarks/report/SCHEMA.md`; other tools read them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.gate import Gate, at_least, at_most, overall
+from benchmarks.latency import Latency, Workload, speedup
+from compress.errors import DataError
+from compress.plan import Plan
+
+__all__ = ["SCHEMA", "build_report"]
+
+SCHEMA = 1
+
+
+def build_report(
+    *,
+    recipe: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    models: Mapping[str, Any],
+    plan: Plan,
+    exported: Sequence[Mapping[str, Any]],
+    accuracy: Sequence[Mapping[str, Any]],
+    latency: Sequence[Latency],
+    memory: Sequence[Mapping[str, Any]],
+    reference: str,
+    promised: Workload,
+    gates: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Put all measurements of one run side by side.
+
+    Args:
+        recipe: As plain data.
+        environment: Of the latency measurement.
+        models: Facts of `teacher` and `student`.
+        plan: What survived.
+        exported: One record a variant: fusion and parity.
+        accuracy: One record a variant and metric.
+        latency: Samples of all contenders.
+        memory: One record a contender and variant.
+        reference: The variant that gates look at.
+        promised: The workload that gates look at.
+        gates: The recipe's promises.
+    """
+    evaluated = _gates(gates, accuracy, latency, reference, promised)
+    return {
+        "schema": SCHEMA,
+        "verdict": overall(evaluated),
+        "recipe": dict(recipe),
+        "environment": {k: v for k, v in environment.items() if k != "versions"},
+        "versions": environment["versions"],
+        "models": dict(models),
+        "kept": _kept(plan),
+        "accuracy": list(accuracy),
+        "latency": [sample.to_dict() for sample in latency],
+        "speedups": _speedups(latency),
+        "memory": list(memory),
+        "parity": [row for variant in exported for row in variant["parity"]],
+        "fusion": {
+            variant["variant"]: {
+                "ops": variant["fusion"]["ops"],
+                "fused": variant["fusion"]["fused"],
+                "num_heads": variant["fusion"]["num_heads"],
+            }
+            for variant in exported
+        },
+        "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in exported},
+        "reference": {
+            "variant": reference, "batch": promised.batch, "sequence": promised.sequence,
+        },
+        "gates": [gate.to_dict() for gate in evaluated],
+    }
+
+
+def _kept(plan: Plan) -> list[dict[str, Any]]:
+    """Per layer of the teacher: which heads and how many neurons are left; none if it is gone."""
+    survivors = {layer.source: layer for layer in plan.layers}
+    rows = []
+    for index in range(plan.shape.n_layers):
+        layer = survivors.get(index)
+        rows.append(
+            {
+                "layer": index,
+                "heads": list(layer.heads) if layer else [],
+                "n_heads": plan.shape.n_heads[index],
+                "neurons": len(layer.neurons) if layer else 0,
+                "ffn_width": plan.shape.ffn_widths[index],
+                "dropped": layer is None,
+            }
+        )
+    return rows
+
+
+def _speedups(latency: Sequence[Latency]) -> list[dict[str, Any]]:
+    teachers = {s.workload: s for s in latency if s.contender == "teacher"}
+    rows = []
+    for sample in latency:
+        if sample.contender == "teacher" or sample.workload not in teachers:
+            continue
+        ratio, low, high = speedup(teachers[sample.workload], sample)
+        rows.append(
+            {
+                "variant": sample.variant,
+                "batch": sample.workload.batch,
+                "sequence": sample.workload.sequence,
+                "ratio": ratio,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows
+
+
+def _gates(
+    promises: Mapping[str, Any],
+    accuracy: Sequence[Mapping[str, Any]],
+    latency: Sequence[Latency],
+    reference: str,
+    promised: Workload,
+) -> list[Gate]:
+    gates = []
+    if promises.get("retention") is not None:
+        row = _find(accuracy, reference)
+        gates.append(
+            at_least(
+                "retention", promises["retention"], row["retention"], row["low"], row["high"]
+            )
+        )
+    at_target = [s for s in latency if s.workload == promised]
+    teacher = next((s for s in at_target if s.contender == "teacher"), None)
+    student = next(
+        (s for s in at_target if s.contender != "teacher" and s.variant == reference), None
+    )
+    if promises.get("speedup") is not None:
+        if teacher is None or student is None:
+            raise _unmeasured(reference, "speedup")
+        gates.append(at_least("speedup", promises["speedup"], *speedup(teacher, student)))
+    for name, limit in (promises.get("latency_ms") or {}).items():
+        if limit is None:
+            continue
+        if student is None:
+            raise _unmeasured(reference, "latency_ms")
+        percent = float(name[1:])
+        value, interval = student.percentile_ms(percent), student.interval_ms(percent)
+        gates.append(at_most(f"latency_ms.{name}", limit, value, *interval))
+    return gates
+
+
+def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:
+    for row in accuracy:
+        if row["variant"] == reference:
+            return row
+    raise _unmeasured(reference, "retention")
+
+
+def _unmeasured(reference: str, gate: str) -> DataError:
+    return DataError(
+        f"gate.{gate} looks at the variant {reference!r}, found no measurement of it; "
+        "add it to export.variants"
+    )

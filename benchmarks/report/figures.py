@@ -1,0 +1,141 @@
+"""The report's pictures, as SVG text. Knows the report's fields and matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+__all__ = ["accuracy_figure", "kept_figure", "latency_figure"]
+
+KEPT, GONE, TEACHER, INK = "#2a6f97", "#e4e9ed", "#8a97a3", "#22303c"
+VARIANT_COLOURS = ("#2a6f97", "#e07a5f", "#3d9970", "#9467bd", "#b8860b")
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "compress-export",
+    "font.family": "sans-serif",
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#c3ccd4",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def kept_figure(report: Mapping[str, Any]) -> str:
+    """What is left of each layer: a square a head, a bar for the FFN's width."""
+    kept = report["kept"]
+    most_heads = max(row["n_heads"] for row in kept)
+    height = 0.9 + 0.36 * len(kept)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, height))
+        heads, neurons = figure.subplots(1, 2, width_ratios=(3, 2))
+        for row in kept:
+            _draw_heads(heads, row)
+            _draw_neurons(neurons, row)
+        heads.set_xlim(-0.6, most_heads - 0.4)
+        heads.set_xticks(range(most_heads))
+        heads.set_xlabel("attention heads (filled: kept)")
+        neurons.set_xlim(0, 1.32)
+        neurons.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
+        neurons.set_xlabel("FFN neurons kept")
+        for axes in (heads, neurons):
+            axes.set_ylim(len(kept) - 0.4, -0.6)
+            axes.set_yticks(range(len(kept)), [f"layer {row['layer']}" for row in kept])
+            axes.tick_params(length=0)
+        neurons.set_yticks([])
+        return _svg(figure)
+
+
+def accuracy_figure(report: Mapping[str, Any]) -> str:
+    """Share of the teacher's metric that each variant keeps, with its 95 % interval."""
+    rows = report["accuracy"]
+    gate = next((g["threshold"] for g in report["gates"] if g["name"] == "retention"), None)
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, 1.0 + 0.34 * len(rows)))
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=KEPT, linewidth=2)
+            axes.plot([100 * row["retention"]], [y], "o", color=KEPT, markersize=7)
+        axes.axvline(100, color=TEACHER, linewidth=1)
+        if gate is not None:
+            axes.axvline(100 * gate, color="#c0392b", linewidth=1, linestyle="--")
+            axes.annotate(
+                "gate", (100 * gate, -0.75), color="#c0392b", fontsize=9, ha="right",
+                annotation_clip=False,
+            )  # fmt: skip
+        labels = [f"{row['variant']} · {row['metric']}" for row in rows]
+        axes.set_yticks(range(len(rows)), labels)
+        axes.set_ylim(len(rows) - 0.5, -0.8)
+        axes.set_xlabel("% of the teacher's value kept (dot: estimate, line: 95 % interval)")
+        axes.tick_params(axis="y", length=0)
+        return _svg(figure)
+
+
+def latency_figure(report: Mapping[str, Any]) -> str:
+    """Median latency of every contender, one group of bars a workload, on a log scale."""
+    rows = report["latency"]
+    workloads = sorted({(row["batch"], row["sequence"]) for row in rows})
+    contenders = list(dict.fromkeys((row["contender"], row["variant"]) for row in rows))
+    width = 0.8 / len(contenders)
+    found = {(r["contender"], r["variant"], r["batch"], r["sequence"]): r for r in rows}
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9.4, 3.4))
+        axes = figure.subplots()
+        for index, (contender, variant) in enumerate(contenders):
+            bars = [found[contender, variant, *workload] for workload in workloads]
+            middle = [bar["p50_ms"] for bar in bars]
+            axes.bar(
+                [x + (index - (len(contenders) - 1) / 2) * width for x in range(len(workloads))],
+                middle,
+                width * 0.92,
+                color=_colour(contender, index),
+                label=f"{contender} {variant}",
+                yerr=[
+                    [max(m - bar["low_ms"], 0) for m, bar in zip(middle, bars, strict=True)],
+                    [max(bar["high_ms"] - m, 0) for m, bar in zip(middle, bars, strict=True)],
+                ],
+                error_kw={"ecolor": INK, "elinewidth": 1},
+            )
+        axes.set_yscale("log")
+        axes.set_ylabel("median latency, ms (log)")
+        axes.set_xticks(range(len(workloads)), [f"{b} × {s}" for b, s in workloads])
+        axes.set_xlabel("batch × sequence")
+        axes.legend(frameon=False, ncols=min(len(contenders), 4), loc="upper left", fontsize=9)
+        axes.margins(y=0.22)
+        return _svg(figure)
+
+
+def _colour(contender: str, index: int) -> str:
+    if contender == "teacher":
+        return TEACHER
+    return VARIANT_COLOURS[(index - 1) % len(VARIANT_COLOURS)]
+
+
+def _draw_heads(axes: Any, row: Mapping[str, Any]) -> None:
+    for head in range(row["n_heads"]):
+        colour = KEPT if head in row["heads"] else GONE
+        square = mpl.patches.Rectangle((head - 0.4, row["layer"] - 0.33), 0.8, 0.66, color=colour)
+        axes.add_patch(square)
+
+
+def _draw_neurons(axes: Any, row: Mapping[str, Any]) -> None:
+    share = row["neurons"] / row["ffn_width"] if row["ffn_width"] else 0
+    axes.barh(row["layer"], 1, 0.62, color=GONE)
+    axes.barh(row["layer"], share, 0.62, color=KEPT)
+    label = "layer dropped" if row["dropped"] else f"{row['neurons']} / {row['ffn_width']}"
+    axes.text(1.03, row["layer"], label, va="center", fontsize=9)
+
+
+def _svg(figure: Figure) -> str:
+    figure.set_layout_engine("tight")
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,28 @@
+"""GLUE and the user's own data: columns, loading, labels, metrics, tokens."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from benchmarks.tasks.dataset import Dataset, Texts, encode_labels
+from benchmarks.tasks.files import FileTask
+from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
+from benchmarks.tasks.metrics import METRICS, predictions
+from benchmarks.tasks.tokens import TokenBatch, tokenise
+
+__all__ = [
+    "GLUE",
+    "METRICS",
+    "Dataset",
+    "FileTask",
+    "GlueTask",
+    "Task",
+    "Texts",
+    "TokenBatch",
+    "encode_labels",
+    "glue_task",
+    "predictions",
+    "tokenise",
+]
+
+Task: TypeAlias = GlueTask | FileTask

@@ -1,0 +1,1 @@
+"""The app: recipe, pipeline, command line. The only place where the packages meet."""

@@ -1,0 +1,294 @@
+"""The command line: arguments in, one call, an exit status out.
+
+0 it worked and the gates hold · 1 a gate or a verification failed · 2 the input was wrong ·
+3 inconclusive · 70 our bug · 130 interrupted. Heavy imports happen inside commands.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import click
+import typer
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="compress-export",
+    help="Prune a fine-tuned transformer encoder, export it to ONNX, and prove what it kept.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
+Task = Annotated[str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")]
+Data = Annotated[
+    Optional[Path], typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empty or ours.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print plan and predicted cost only.")]
+Variant = Annotated[Optional[str], typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
+Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
+Seed = Annotated[int, typer.Option(help="Of sampling.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+    if version:
+        from importlib.metadata import version as installed
+
+        click.echo(installed("compress-export"))
+        raise typer.Exit
+
+
+@app.command()
+def inspect(model: Model, sequence: Sequence = 128, json: Json = False) -> None:
+    """Show a model's layers, heads, neurons, parameters and MACs."""
+    from compress_export.commands.inspect import run
+
+    run(model, sequence, json)
+
+
+@app.command()
+def prune(
+    model: Model,
+    task: Task,
+    out: Out,
+    data: Data = None,
+    macs: Annotated[Optional[float], typer.Option(help="Share of encoder MACs to keep.")] = None,
+    parameters: Annotated[
+        Optional[float], typer.Option(help="Share of encoder parameters to keep.")
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="fisher, michel, magnitude, activation or random.")
+    ] = "fisher",
+    steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 6,
+    repair: Annotated[bool, typer.Option(help="Refit output projections.")] = True,
+    units: Annotated[str, typer.Option(help="heads, neurons or both.")] = "both",
+    drop_layers: Annotated[int, typer.Option(min=0, help="Layers to drop first.")] = 0,
+    strategy: Annotated[
+        str,
+        typer.Option(help="top, bottom, symmetric, alternate, contribution or leave-one-out."),
+    ] = "top",
+    calibration_examples: Annotated[
+        int, typer.Option(min=1, help="Training examples to look at.")
+    ] = 2048,
+    sequence: Sequence = 64,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Prune a model to a share of its encoder and write a checkpoint."""
+    from compress_export.commands.prune import run
+
+    wanted = ["heads", "neurons"] if units == "both" else [units]
+    choice = {
+        "score": score,
+        "steps": steps,
+        "repair": repair,
+        "units": wanted,
+        "drop_layers": drop_layers,
+        "strategy": strategy,
+        "calibration_examples": calibration_examples,
+    }
+    recipe = {
+        "model": model,
+        "task": task,
+        "data": data,
+        "target": {"macs": macs, "parameters": parameters, "sequence": sequence},
+        "prune": choice,
+        "benchmark": {"max_length": max_length},
+        "seed": seed,
+    }
+    run(recipe, out, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+def scores(
+    model: Model,
+    task: Task,
+    data: Data = None,
+    macs: Annotated[float, typer.Option(help="Share of encoder MACs to keep.")] = 0.5,
+    steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 1,
+    calibration_examples: Annotated[
+        int, typer.Option(min=1, help="Training examples to look at.")
+    ] = 2048,
+    sequence: Sequence = 64,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Compare every score at one budget, with and without repair, against random."""
+    from compress_export.commands.scores import run
+
+    recipe = {
+        "model": model,
+        "task": task,
+        "data": data,
+        "target": {"macs": macs, "sequence": sequence},
+        "prune": {"steps": steps, "calibration_examples": calibration_examples},
+        "benchmark": {"max_length": max_length},
+        "seed": seed,
+    }
+    run(recipe, as_json=json)
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Out,
+    variant: Annotated[
+        Optional[list[str]],
+        typer.Option(help="portable, cpu-fp32, cpu-int8, cuda-fp32 or cuda-fp16; repeat it."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Export a stock or pruned checkpoint to ONNX, checked against torch."""
+    from compress_export.commands.export import run
+
+    run(model, out, variant or ["portable", "cpu-fp32", "cpu-int8"], as_json=json)
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle, variant folder or .onnx file.")],
+    task: Task,
+    data: Data = None,
+    against: Annotated[
+        Optional[Path], typer.Option(help="Bundle of the teacher, to tell what is kept.")
+    ] = None,
+    variant: Variant = None,
+    retention: Annotated[
+        Optional[float], typer.Option(help="Gate: least share of the teacher's first metric.")
+    ] = None,
+    max_length: MaxLength = 128,
+    json: Json = False,
+) -> None:
+    """Measure a bundle's accuracy through ONNX Runtime."""
+    from compress_export.commands.evaluate import run
+
+    run(bundle, task, data, against, variant, retention, max_length, as_json=json)
+
+
+@app.command()
+def bench(
+    bundles: Annotated[
+        list[Path], typer.Argument(help="Bundles, variant folders or .onnx files; first is base.")
+    ],
+    batch: Annotated[Optional[list[int]], typer.Option(help="Sequences at a time; repeat.")] = None,
+    sequence: Annotated[Optional[list[int]], typer.Option(help="Tokens each; repeat.")] = None,
+    variant: Variant = None,
+    provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds per workload.")] = 8.0,
+    speedup: Annotated[
+        Optional[float], typer.Option(help="Gate: least speed-up of the last over the first.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure latency of bundles, interleaved in one process."""
+    from compress_export.commands.bench import run
+
+    workloads = [(b, s) for b in batch or [1, 8] for s in sequence or [64]]
+    run(bundles, workloads, variant, provider, rounds, seconds, speedup, as_json=json)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, see `compress-export schema`.")],
+    out: Out = Path("out"),
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Do all of it from a recipe: prune, export, verify, measure, report."""
+    from compress_export.commands.run import run as run_recipe
+
+    run_recipe(recipe, out, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+def demo(
+    out: Out = Path("demo-out"),
+    task: Annotated[
+        Optional[str], typer.Option(help="A GLUE task in place of the built-in one; needs --data.")
+    ] = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Fine-tune a small real encoder, halve it, export it, measure it, report."""
+    from compress_export.commands.demo import run
+
+    run(out, task, data, as_json=json)
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Look at this machine: libraries, providers, cores, what is missing."""
+    from compress_export.commands.doctor import run
+
+    run(as_json=json)
+
+
+@app.command()
+def schema() -> None:
+    """Print the recipe's JSON Schema, for editors."""
+    from compress_export.commands.schema import run
+
+    run()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        status: Any = app(args=arguments, standalone_mode=False)
+        return int(status or 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _fail("interrupted; the same command goes on from the last whole stage", 130)
+    except Exception as error:  # the outermost edge: every failure becomes one line and a status
+        if "--debug" in arguments:
+            raise
+        return _status_of(error)
+
+
+def _status_of(error: Exception) -> int:
+    from compress.errors import ToolchainError
+
+    if isinstance(error, ToolchainError):
+        return _fail(str(error), error.exit_status)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _fail(f"the disk is full ({error}); free some space and run the command again", 2)
+    if isinstance(error, PermissionError):
+        return _fail(f"no permission: {error}; choose a folder that you may write to", 2)
+    return _fail(
+        f"this is a bug of compress-export: {type(error).__name__}: {error}; "
+        "run again with `compress-export --debug …` and report the traceback",
+        70,
+    )
+
+
+def _fail(message: str, status: int) -> int:
+    click.echo(f"error: {' '.join(message.split())}", err=True)
+    return status

@@ -1,0 +1,1 @@
+"""One module a command: build records, call one function, print one table."""

@@ -1,0 +1,99 @@
+"""`evaluate`: a bundle's accuracy through ONNX Runtime, and what it keeps of a teacher's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import compare, predict
+from benchmarks.gate import Gate, at_least
+from benchmarks.runtimes.onnxruntime import OrtModel
+from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
+from compress.errors import RecipeError
+from compress_export.commands.run import STATUS
+from compress_export.console import out, progress, table
+from compress_export.loading import find_graph, load_tokenizer
+from compress_export.recipe import make_recipe
+
+
+def run(
+    bundle: Path,
+    task_name: str,
+    data: Path | None,
+    against: Path | None,
+    variant: str | None,
+    retention: float | None,
+    max_length: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the task's metrics of `bundle`, beside those of `against` if it is given."""
+    if retention is not None and against is None:
+        raise RecipeError("--retention needs --against, found none; name the teacher's bundle")
+    recipe = make_recipe({"model": str(bundle), "task": task_name, "data": data})
+    task = recipe.resolve_task(Path())
+    dataset = task.load("validation", data)
+    student, labels = _logits(find_graph(bundle, variant), dataset, max_length)
+    if against is None:
+        values = {m: METRICS[m](labels, predictions(student)) for m in task.metrics}
+        _print([[m, f"{v:.4f}"] for m, v in values.items()], ["metric", "value"], values, as_json)
+        return
+    teacher, _ = _logits(find_graph(against), dataset, max_length)
+    rows = compare(
+        dataset, labels, teacher, student, metrics=task.metrics, variant=variant or bundle.name
+    )
+    cells = [
+        [r.metric, f"{r.teacher:.4f}", f"{r.student:.4f}", f"{r.retention:.1%}",
+         f"{r.low:.1%} to {r.high:.1%}"]
+        for r in rows
+    ]  # fmt: skip
+    gates = [] if retention is None else [
+        at_least("retention", retention, rows[0].retention, rows[0].low, rows[0].high)
+    ]  # fmt: skip
+    facts = {
+        "accuracy": [row.to_dict() for row in rows],
+        "gates": [gate.to_dict() for gate in gates],
+    }
+    _print(cells, ["metric", "teacher", "student", "kept", "95 % interval"], facts, as_json)
+    _leave(gates, as_json)
+
+
+def _logits(folder: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    labels = encode_labels(dataset, _label2id(folder))
+    with progress() as report:
+        logits = predict(
+            OrtModel(folder),
+            load_tokenizer(folder),
+            dataset,
+            max_length=max_length,
+            label=f"accuracy ({folder.name})",
+            progress=report,
+        )
+    return logits, labels
+
+
+def _label2id(folder: Path) -> dict[str, int]:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
+    return {str(name): int(i) for i, name in names.items()}
+
+
+def _print(
+    cells: list[list[str]], header: list[str], facts: dict[str, Any], as_json: bool
+) -> None:
+    if as_json:
+        out.print_json(json.dumps(facts))
+    else:
+        table("accuracy", header, cells)
+
+
+def _leave(gates: list[Gate], as_json: bool) -> None:
+    for gate in gates:
+        if not as_json:
+            out.print(f"gate {gate.name} ≥ {gate.threshold:g}: {gate.verdict}")
+        if STATUS[gate.verdict]:
+            raise typer.Exit(STATUS[gate.verdict])

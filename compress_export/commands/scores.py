@@ -1,0 +1,82 @@
+"""`scores`: every score at one budget, with and without repair, against random."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from benchmarks.accuracy import Runner, predict
+from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
+from compress.batches import forward
+from compress.checkpoint import load
+from compress.importance import SCORE_NAMES
+from compress.prune import prune
+from compress_export.console import out, progress, table
+from compress_export.loading import calibration_batches, label2id, load_tokenizer
+from compress_export.recipe import make_recipe
+
+
+def run(data: dict[str, Any], *, as_json: bool) -> None:
+    """Prune by every score and print what each keeps of the task's first metric."""
+    recipe = make_recipe(data)
+    task, length = recipe.resolve_task(Path()), recipe.benchmark.max_length
+    model, tokenizer = load(recipe.model), load_tokenizer(recipe.model)
+    sample = task.load("train", recipe.data).sample(recipe.prune.calibration_examples, recipe.seed)
+    validation = task.load("validation", recipe.data)
+    labels = encode_labels(validation, label2id(model))
+    batches = calibration_batches(
+        sample, encode_labels(sample, label2id(model)), tokenizer, length, recipe.seed
+    )
+    metric = METRICS[task.metrics[0]]
+
+    def measured(student: PreTrainedModel) -> float:
+        logits = predict(_torch_runner(student), tokenizer, validation, max_length=length)
+        return metric(labels, predictions(logits))
+
+    teacher = measured(model)
+    rows = []
+    with progress() as report:
+        for name in SCORE_NAMES:
+            spec = replace(recipe.prune_spec(), score=name)
+            values = [
+                measured(prune(model, batches, replace(spec, repair=repair), report).model)
+                for repair in (False, True)
+            ]
+            rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
+    _print(rows, teacher, f"{task.name} {task.metrics[0]}, {_about(validation)}", as_json)
+
+
+def _torch_runner(model: PreTrainedModel) -> Runner:
+    def run_batch(inputs: dict[str, NDArray[Any]]) -> NDArray[Any]:
+        tensors = {name: torch.from_numpy(values) for name, values in inputs.items()}
+        with torch.inference_mode():
+            logits: NDArray[Any] = forward(model, tensors).numpy()
+        return logits
+
+    return run_batch
+
+
+def _about(dataset: Dataset) -> str:
+    return f"{len(dataset)} examples"
+
+
+def _print(rows: list[dict[str, Any]], teacher: float, title: str, as_json: bool) -> None:
+    if as_json:
+        out.print_json(json.dumps({"teacher": teacher, "scores": rows}))
+        return
+    cells = [
+        [row["score"]]
+        + [
+            f"{row[key]:.4f} ({row[key] / teacher:.1%})"
+            for key in ("without_repair", "with_repair")
+        ]
+        for row in rows
+    ]
+    header = ["score", "without repair", "with repair"]
+    table(f"{title}; teacher {teacher:.4f}", header, cells)

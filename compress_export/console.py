@@ -1,0 +1,76 @@
+"""What the command line prints: results on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+__all__ = ["Report", "out", "progress", "table"]
+
+out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+class Report:
+    """A progress callback: one bar a step on a terminal, one line a finished step elsewhere."""
+
+    def __init__(self, bars: Progress | None) -> None:
+        self._bars = bars
+        self._started: dict[str, float] = {}
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Show that `done` of `total` parts of the step `label` are through."""
+        self._started.setdefault(label, time.perf_counter())
+        if self._bars is not None:
+            self._advance(self._bars, label, done, total)
+        elif done >= total:
+            seconds = time.perf_counter() - self._started[label]
+            _err.print(f"{label}: {total}/{total}, {seconds:.1f} s")
+        if done >= total:
+            self._started.pop(label, None)
+            self._tasks.pop(label, None)
+
+    def _advance(self, bars: Progress, label: str, done: int, total: int) -> None:
+        if label not in self._tasks:
+            self._tasks[label] = bars.add_task(label, total=total)
+        bars.update(self._tasks[label], completed=done, total=total)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Report]:
+    """A `Report` on stderr for the length of the block."""
+    if quiet or not sys.stderr.isatty():
+        yield Report(None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=_err) as bars:
+        yield Report(bars)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print one table to stdout; all columns but the first are right-aligned."""
+    grid = Table(title=title, title_justify="left", title_style="bold")
+    for index, name in enumerate(header):
+        grid.add_column(name, justify="left" if index == 0 else "right")
+    for row in rows:
+        grid.add_row(*row)
+    out.print(grid)

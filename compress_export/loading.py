@@ -1,0 +1,95 @@
+"""Tokenizers and calibration batches: from names and texts to what `compress` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from benchmarks.tasks import Dataset, tokenise
+from compress.batches import Batch
+from compress.errors import BundleError, CheckpointError
+
+__all__ = ["calibration_batches", "find_graph", "label2id", "load_tokenizer"]
+
+CALIBRATION_BATCH = 32
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be read.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:  # tokenizers raises bare Exceptions of its own
+        raise CheckpointError(
+            f"a tokenizer must be beside the model in {str(source)!r}, found: "
+            f"{' '.join(str(error).split())[:200]}; save it there with save_pretrained"
+        ) from error
+    if Path(source).is_dir() and not _tokenizer_files(Path(source)):
+        raise CheckpointError(
+            f"a tokenizer must be beside the model in {str(source)!r}, found no tokenizer file; "
+            "save it there with save_pretrained"
+        )
+    return tokenizer
+
+
+def calibration_batches(
+    dataset: Dataset,
+    labels: NDArray[np.float64],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    seed: int = 0,
+) -> list[Batch]:
+    """Batches of examples of like length, in random order, with labels."""
+    batches: list[Batch] = []
+    for batch in tokenise(
+        dataset.texts, tokenizer, batch_size=CALIBRATION_BATCH, max_length=max_length
+    ):
+        tensors = {name: torch.from_numpy(values) for name, values in batch.inputs.items()}
+        batches.append(tensors | {"labels": torch.from_numpy(labels[batch.rows])})
+    order = np.random.default_rng(seed).permutation(len(batches))
+    return [batches[i] for i in order]
+
+
+def label2id(model: PreTrainedModel) -> Mapping[str, int]:
+    """The model's label names, one entry for a regression."""
+    return {str(name): int(i) for i, name in model.config.id2label.items()}
+
+
+def find_graph(path: Path, variant: str | None = None) -> Path:
+    """The folder of one graph: a variant's folder, a bundle's `onnx/<variant>`, or a file.
+
+    Args:
+        path: What the user named.
+        variant: Which one of a bundle; by default `cpu-fp32`, or the only one there is.
+
+    Raises:
+        BundleError: There is no graph, or there are several and none was named.
+    """
+    if path.is_file() and path.suffix == ".onnx":
+        return path.parent
+    if (path / "model.onnx").is_file() and variant in (None, path.name):
+        return path
+    found = sorted(p.parent for p in (path / "onnx").glob("*/model.onnx"))
+    names = [p.name for p in found]
+    wanted = variant or ("cpu-fp32" if "cpu-fp32" in names else None)
+    if wanted in names:
+        return found[names.index(str(wanted))]
+    if len(found) == 1 and variant is None:
+        return found[0]
+    raise BundleError(
+        f"{str(path)!r} must hold {f'the variant {variant!r}' if variant else 'an ONNX graph'}, "
+        f"found {names or 'none'}; export the model, or name a variant"
+    )
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+    return [folder / name for name in names if (folder / name).is_file()]
