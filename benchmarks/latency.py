@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Latency", "Sampling", "Workload", "measure", "speedup", "workload_inputs"]
+__all__ = ["Contender", "Latency", "Sampling", "Workload", "measure", "speedup", "workload_inputs"]
 
 Inputs: TypeAlias = dict[str, NDArray[np.int64]]
 Runner: TypeAlias = Callable[[Inputs], object]
@@ -119,6 +119,7 @@ def measure(
         progress: Told after every workload.
     """
     results: list[Latency] = []
+    progress("latency", 0, len(workloads))
     for done, workload in enumerate(workloads, start=1):
         samples = _rounds([c.run for c in contenders], inputs[workload], sampling)
         results += [

@@ -11,6 +11,7 @@ from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -67,6 +68,7 @@ def finetune_(
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[_Told(progress)],
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     model.to("cpu").eval()  # type: ignore[arg-type]
 

@@ -37,7 +37,6 @@ from compress_export.recipe import Recipe
 from compress_export.stages import Stages, content_key, file_hashes
 from compress_export.verify import verify_reload
 from export.bundle import Exported, export_bundle, export_variant
-from export.precision import Variant
 
 __all__ = ["Outcome", "Run", "model_facts"]
 
@@ -201,6 +200,7 @@ class Run:
         folder = self.work / "teacher" / reference.name
 
         def work() -> dict[str, Any]:
+            self.progress("export teacher", 0, 1)
             exported: Exported = export_variant(self.teacher, self.tokenizer, reference, folder)
             self.progress("export teacher", 1, 1)
             return exported.to_dict()
@@ -253,6 +253,7 @@ class Run:
                 self.progress,
             )
             memory = []
+            self.progress("memory", 0, len(runnable))
             for done, (name, folder, provider) in enumerate(runnable, start=1):
                 label = "teacher" if name == "teacher" else "student"
                 memory.append(
@@ -294,7 +295,7 @@ class Run:
         entries = [("teacher", self._teacher_graph(), reference.provider)]
         for variant in self.recipe.variants():
             if variant.provider == CPU or cuda_available():
-                entries.append((variant.name, self.work / "onnx" / variant.name, _provider(variant)))
+                entries.append((variant.name, self.work / "onnx" / variant.name, variant.provider))
         return entries
 
     def _contender(self, name: str, folder: Path, provider: str) -> Contender:
@@ -334,10 +335,6 @@ def model_facts(model: PreTrainedModel, sequence: int) -> dict[str, int]:
         "encoder_macs": encoder_macs(shape, sequence),
         "size_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
     }
-
-
-def _provider(variant: Variant) -> str:
-    return variant.provider
 
 
 def _sampled(latency: Latency) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def export_bundle(
     """
     done = []
     float_graph = None
+    progress("export", 0, len(variants))
     for index, variant in enumerate(variants, start=1):
         source = float_graph if variant.int8 else None
         exported = export_variant(model, tokenizer, variant, folder / variant.name, source)

@@ -90,6 +90,7 @@ def quantise_int8(source: Path, target: Path) -> None:
     kept = [info for info in graph.graph.value_info if info.name not in weights]
     del graph.graph.value_info[:]
     graph.graph.value_info.extend(kept)
+    _drop_equal_sizes(graph)
     with _quiet():
         quantize_dynamic(
             graph,
@@ -98,6 +99,15 @@ def quantise_int8(source: Path, target: Path) -> None:
             weight_type=QuantType.QInt8,
             use_external_data_format=source.stat().st_size > SINGLE_FILE_LIMIT,
         )
+
+
+def _drop_equal_sizes(graph: onnx.ModelProto) -> None:
+    """Drop `qkv_hidden_sizes` where all three agree: the weight says it, and the quantiser skips
+    any attention that has it."""
+    for node in graph.graph.node:
+        for attribute in list(node.attribute):
+            if attribute.name == "qkv_hidden_sizes" and len(set(attribute.ints)) == 1:
+                node.attribute.remove(attribute)
 
 
 def _sample(names: tuple[str, ...]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ from compress_export.loading import load_tokenizer
 
 __all__ = ["prepare_demo"]
 
-TRAIN, VALIDATION = 4000, 2000
+TRAIN, VALIDATION = 3000, 2000
 MAX_LENGTH = 64
 GLUE_EXAMPLES = 8000
 
@@ -99,7 +99,7 @@ def _settings(steps: int, examples: int) -> dict[str, object]:
         "benchmark": {
             "batches": [1, 8], "sequences": [16, 64], "seconds": 5, "max_length": MAX_LENGTH,
         },
-        "gate": {"retention": 0.95, "speedup": 1.2},
+        "gate": {"retention": 0.9, "speedup": 1.2},
     }  # fmt: skip
 
 
