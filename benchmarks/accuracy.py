@@ -109,7 +109,9 @@ def retention_interval(
 
     Args:
         metric: A name of `METRICS`.
-        labels, teacher, student: Each `(examples,)`.
+        labels: True ones, `(examples,)`.
+        teacher: Predictions, `(examples,)`.
+        student: Predictions, `(examples,)`.
         seed: Of the resampling.
     """
     generator = np.random.default_rng(seed)
@@ -117,7 +119,9 @@ def retention_interval(
     ratios = []
     for _ in range(RESAMPLES):
         rows = generator.integers(0, len(labels), len(labels))
-        ratios.append(_ratio(compute(labels[rows], teacher[rows]), compute(labels[rows], student[rows])))
+        ratios.append(
+            _ratio(compute(labels[rows], teacher[rows]), compute(labels[rows], student[rows]))
+        )
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(low), float(high)
 

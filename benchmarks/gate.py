@@ -46,13 +46,17 @@ def at_least(name: str, threshold: float, value: float, low: float, high: float)
         >>> at_least("retention", 0.98, 0.99, 0.97, 1.01).verdict
         'inconclusive'
     """
-    verdict: Verdict = "pass" if low >= threshold else "fail" if high < threshold else "inconclusive"
+    verdict: Verdict = (
+        "pass" if low >= threshold else "fail" if high < threshold else "inconclusive"
+    )
     return Gate(name=name, threshold=threshold, value=value, low=low, high=high, verdict=verdict)
 
 
 def at_most(name: str, threshold: float, value: float, low: float, high: float) -> Gate:
     """A gate that wants a value of at most `threshold`."""
-    verdict: Verdict = "pass" if high <= threshold else "fail" if low > threshold else "inconclusive"
+    verdict: Verdict = (
+        "pass" if high <= threshold else "fail" if low > threshold else "inconclusive"
+    )
     return Gate(name=name, threshold=threshold, value=value, low=low, high=high, verdict=verdict)
 
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,8 @@ def load(source: str | Path) -> PreTrainedModel:
     plan = stored_plan(config)
     model = _load_stock(source, config) if plan is None else _replay(Path(source), config, plan)
     _check_finite(model, source)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def load_config(source: str | Path) -> PreTrainedConfig:
@@ -137,9 +137,7 @@ def _whole_plan(config: PreTrainedConfig, plan: Plan) -> Plan:
     return plan if earlier is None else earlier.then(plan)
 
 
-def _describe_(
-    config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, folder: Path
-) -> None:
+def _describe_(config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, folder: Path) -> None:
     """Put the plan into the config, and write remote code where stock classes cannot load."""
     name = type(model).__name__
     block: dict[str, Any] = {"plan": plan.to_dict()}

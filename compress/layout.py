@@ -205,7 +205,9 @@ def _shape(
     has_bias = _has_bias(layers, architecture)
     heads, ffn = _parts(architecture.heads_in), _parts(architecture.ffn_in)
     norms = sum(
-        p.numel() for path in architecture.leftovers for p in _leftover(layers[0], path).parameters()
+        p.numel()
+        for path in architecture.leftovers
+        for p in _leftover(layers[0], path).parameters()
     )
     return EncoderShape(
         model_type=architecture.model_type,

@@ -188,7 +188,9 @@ class Plan:
             shape = EncoderShape(**{k: _frozen(v) for k, v in data["shape"].items()})
             return cls(shape=shape, layers=layers, depth=int(data["depth"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(f"a plan lacks or misspells a field: {error}; write it again") from error
+            raise PlanError(
+                f"a plan lacks or misspells a field: {error}; write it again"
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write the plan as JSON."""

@@ -24,7 +24,7 @@ from compress.plan import EncoderShape, Plan
 from compress.repair import repair_
 from compress.surgery import apply_
 
-__all__ = ["Pruned", "PruneSpec", "check_budget", "predict", "prune", "schedule"]
+__all__ = ["PruneSpec", "Pruned", "check_budget", "predict", "prune", "schedule"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

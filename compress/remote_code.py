@@ -14,7 +14,7 @@ from compress.removed import ConstantOutput, RemovedAttention
 
 __all__ = ["module_table", "remote_code"]
 
-_CODE = '''"""A pruned {stock}: the stock model with the modules that config.json lists put in its place.
+_CODE = '''"""A pruned {stock}: the stock model, with modules replaced as config.json lists them.
 
 Written by compress-export. Load with from_pretrained(folder, trust_remote_code=True), or without
 any code of this folder with compress.load(folder).

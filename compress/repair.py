@@ -89,7 +89,8 @@ def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
     """
     damped = gram.clone()
     damped.diagonal().add_(damping * gram.diagonal().mean().clamp_min(1e-12))
-    return torch.linalg.solve(damped, moment)
+    solution: Tensor = torch.linalg.solve(damped, moment)
+    return solution
 
 
 def _repair_stack(
@@ -180,9 +181,12 @@ def _observe(layer: LayerLayout, sublayer: str, stream: _Stream) -> tuple[Tensor
         else (layer.ffn_out, layer.ffn_norm, layer.ffn_width)
     )
     seen: dict[str, Tensor] = {}
-    with _captured(projection, seen, "features"), _captured(norm, seen, "sum", stop=True):
-        with suppress(_Stop):
-            _call(layer, stream.student, stream)
+    with (
+        _captured(projection, seen, "features"),
+        _captured(norm, seen, "sum", stop=True),
+        suppress(_Stop),
+    ):
+        _call(layer, stream.student, stream)
     total = seen["sum"][stream.mask]
     features = seen["features"][stream.mask] if units else total.new_zeros(len(total), 0)
     return features, total

@@ -141,7 +141,7 @@ def _select_(linear: nn.Linear, axis: int, index: Tensor) -> None:
     linear.out_features, linear.in_features = linear.weight.shape
 
 
-def _selected(parameter: nn.Parameter, axis: int, index: Tensor) -> nn.Parameter:
+def _selected(parameter: Tensor, axis: int, index: Tensor) -> nn.Parameter:
     chosen = parameter.detach().index_select(axis, index).contiguous()
     return nn.Parameter(chosen, requires_grad=parameter.requires_grad)
 

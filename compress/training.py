@@ -64,7 +64,7 @@ def finetune_(
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=list(examples),  # type: ignore[arg-type]
+            train_dataset=list(examples),
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[_Told(progress)],
         )

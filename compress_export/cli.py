@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import click
 import typer
@@ -27,14 +27,16 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
-Task = Annotated[str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")]
+Task = Annotated[
+    str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")
+]
 Data = Annotated[
-    Optional[Path], typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
+    Path | None, typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empty or ours.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print plan and predicted cost only.")]
-Variant = Annotated[Optional[str], typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
+Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
 Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
 MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
 Seed = Annotated[int, typer.Option(help="Of sampling.")]
@@ -68,9 +70,9 @@ def prune(
     task: Task,
     out: Out,
     data: Data = None,
-    macs: Annotated[Optional[float], typer.Option(help="Share of encoder MACs to keep.")] = None,
+    macs: Annotated[float | None, typer.Option(help="Share of encoder MACs to keep.")] = None,
     parameters: Annotated[
-        Optional[float], typer.Option(help="Share of encoder parameters to keep.")
+        float | None, typer.Option(help="Share of encoder parameters to keep.")
     ] = None,
     score: Annotated[
         str, typer.Option(help="fisher, michel, magnitude, activation or random.")
@@ -152,7 +154,7 @@ def export(
     model: Model,
     out: Out,
     variant: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(help="portable, cpu-fp32, cpu-int8, cuda-fp32 or cuda-fp16; repeat it."),
     ] = None,
     json: Json = False,
@@ -169,11 +171,11 @@ def evaluate(
     task: Task,
     data: Data = None,
     against: Annotated[
-        Optional[Path], typer.Option(help="Bundle of the teacher, to tell what is kept.")
+        Path | None, typer.Option(help="Bundle of the teacher, to tell what is kept.")
     ] = None,
     variant: Variant = None,
     retention: Annotated[
-        Optional[float], typer.Option(help="Gate: least share of the teacher's first metric.")
+        float | None, typer.Option(help="Gate: least share of the teacher's first metric.")
     ] = None,
     max_length: MaxLength = 128,
     json: Json = False,
@@ -189,14 +191,14 @@ def bench(
     bundles: Annotated[
         list[Path], typer.Argument(help="Bundles, variant folders or .onnx files; first is base.")
     ],
-    batch: Annotated[Optional[list[int]], typer.Option(help="Sequences at a time; repeat.")] = None,
-    sequence: Annotated[Optional[list[int]], typer.Option(help="Tokens each; repeat.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Sequences at a time; repeat.")] = None,
+    sequence: Annotated[list[int] | None, typer.Option(help="Tokens each; repeat.")] = None,
     variant: Variant = None,
     provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 60,
     seconds: Annotated[float, typer.Option(help="Seconds per workload.")] = 8.0,
     speedup: Annotated[
-        Optional[float], typer.Option(help="Gate: least speed-up of the last over the first.")
+        float | None, typer.Option(help="Gate: least speed-up of the last over the first.")
     ] = None,
     json: Json = False,
 ) -> None:
@@ -224,7 +226,7 @@ def run(
 def demo(
     out: Out = Path("demo-out"),
     task: Annotated[
-        Optional[str], typer.Option(help="A GLUE task in place of the built-in one; needs --data.")
+        str | None, typer.Option(help="A GLUE task in place of the built-in one; needs --data.")
     ] = None,
     data: Data = None,
     json: Json = False,

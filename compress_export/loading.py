@@ -60,7 +60,7 @@ def calibration_batches(
 
 def label2id(model: PreTrainedModel) -> Mapping[str, int]:
     """The model's label names, one entry for a regression."""
-    return {str(name): int(i) for i, name in model.config.id2label.items()}
+    return {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
 
 
 def find_graph(path: Path, variant: str | None = None) -> Path:

@@ -7,13 +7,11 @@ resume. All work is done in `<out>.partial`, which is renamed when it is complet
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.accuracy import compare, predict, save_predictions
@@ -240,7 +238,9 @@ class Run:
         def work() -> dict[str, Any]:
             settings, target = self.recipe.benchmark, self.recipe.target
             promised = Workload(batch=target.batch, sequence=target.sequence)
-            grid = {Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences}
+            grid = {
+                Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences
+            }
             workloads = sorted(grid | {promised})
             runnable = self._runnable()
             contenders = [self._contender(*entry) for entry in runnable]
@@ -279,9 +279,7 @@ class Run:
             latency=tuple(_from_sampled(sample) for sample in latency["samples"]),
             memory=latency["memory"],
             reference=self.recipe.reference().name,
-            promised=Workload(
-                batch=self.recipe.target.batch, sequence=self.recipe.target.sequence
-            ),
+            promised=Workload(batch=self.recipe.target.batch, sequence=self.recipe.target.sequence),
             gates=self.recipe.gate.model_dump(),
         )
         write_report(report, self.text, self.work)
@@ -293,9 +291,11 @@ class Run:
         """Teacher first, then each variant of the student that a provider here can run."""
         reference = self.recipe.reference()
         entries = [("teacher", self._teacher_graph(), reference.provider)]
-        for variant in self.recipe.variants():
-            if variant.provider == CPU or cuda_available():
-                entries.append((variant.name, self.work / "onnx" / variant.name, variant.provider))
+        entries += [
+            (variant.name, self.work / "onnx" / variant.name, variant.provider)
+            for variant in self.recipe.variants()
+            if variant.provider == CPU or cuda_available()
+        ]
         return entries
 
     def _contender(self, name: str, folder: Path, provider: str) -> Contender:

@@ -155,7 +155,9 @@ class Recipe(_Part):
     target: Target = Field(default_factory=lambda: Target(), description="Where and how small.")
     prune: Prune = Field(default_factory=lambda: Prune(), description="How to choose what goes.")
     export: Export = Field(default_factory=lambda: Export(), description="What to write.")
-    benchmark: Benchmark = Field(default_factory=lambda: Benchmark(), description="What to measure.")
+    benchmark: Benchmark = Field(
+        default_factory=lambda: Benchmark(), description="What to measure."
+    )
     gate: GateSpec = Field(default_factory=lambda: GateSpec(), description="Promises.")
     seed: int = Field(0, description="Of sampling.")
 

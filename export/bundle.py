@@ -55,7 +55,7 @@ def export_bundle(
         ParityError: A graph does not compute what the model computes.
     """
     done = []
-    float_graph = None
+    float_graph: Path | None = None
     progress("export", 0, len(variants))
     for index, variant in enumerate(variants, start=1):
         source = float_graph if variant.int8 else None

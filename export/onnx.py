@@ -14,7 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import onnx_ir
@@ -47,7 +47,8 @@ def export_graph(
             `quantise_int8`.
         path: Where to write.
     """
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     batch = torch.export.Dim(AXES[0], min=1)
     sequence = torch.export.Dim(AXES[1], min=1, max=longest_sequence(model))
@@ -55,9 +56,10 @@ def export_graph(
         dynamic_shapes={name: {0: batch, 1: sequence} for name in names},
         ort_fusions=variant.fusions,
     )
+    sample: dict[str, Any] = _sample(names)
     source = copy.deepcopy(model).half() if variant.half else model
     with _eager(source), _quiet():
-        program = OnnxExporter().export(source, _sample(names), config=config).program
+        program = OnnxExporter().export(source, sample, config=config).program
         _name_axes(program)
         _save(program, path)
 
@@ -102,8 +104,10 @@ def quantise_int8(source: Path, target: Path) -> None:
 
 
 def _drop_equal_sizes(graph: onnx.ModelProto) -> None:
-    """Drop `qkv_hidden_sizes` where all three agree: the weight says it, and the quantiser skips
-    any attention that has it."""
+    """Drop `qkv_hidden_sizes` where all three agree.
+
+    The weight's shape says it, and the quantiser skips any attention that has the attribute.
+    """
     for node in graph.graph.node:
         for attribute in list(node.attribute):
             if attribute.name == "qkv_hidden_sizes" and len(set(attribute.ints)) == 1:

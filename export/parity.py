@@ -104,9 +104,7 @@ def _torch_logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> NDArray[
     return logits
 
 
-def _difference(
-    found: NDArray[np.float32], expected: NDArray[np.float32], where: str
-) -> float:
+def _difference(found: NDArray[np.float32], expected: NDArray[np.float32], where: str) -> float:
     if not np.isfinite(found).all():
         raise ParityError(f"{where}: logits must be finite, found NaN or Inf; export in float32")
     return float(np.abs(found.astype(np.float32) - expected).max())

@@ -71,7 +71,9 @@ def build_report(
         },
         "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in exported},
         "reference": {
-            "variant": reference, "batch": promised.batch, "sequence": promised.sequence,
+            "variant": reference,
+            "batch": promised.batch,
+            "sequence": promised.sequence,
         },
         "gates": [gate.to_dict() for gate in evaluated],
     }
@@ -127,9 +129,7 @@ def _gates(
     if promises.get("retention") is not None:
         row = _find(accuracy, reference)
         gates.append(
-            at_least(
-                "retention", promises["retention"], row["retention"], row["low"], row["high"]
-            )
+            at_least("retention", promises["retention"], row["retention"], row["low"], row["high"])
         )
     at_target = [s for s in latency if s.workload == promised]
     teacher = next((s for s in at_target if s.contender == "teacher"), None)

@@ -13,7 +13,7 @@ __all__ = ["accuracy_figure", "kept_figure", "latency_figure"]
 
 KEPT, GONE, TEACHER, INK = "#2a6f97", "#e4e9ed", "#8a97a3", "#22303c"
 VARIANT_COLOURS = ("#2a6f97", "#e07a5f", "#3d9970", "#9467bd", "#b8860b")
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "compress-export",
     "font.family": "sans-serif",

@@ -87,7 +87,9 @@ class GlueTask:
         self, split: Split, rows: Sequence[tuple[tuple[str, ...], str]], where: str
     ) -> Dataset:
         if not rows:
-            raise DataError(f"{split} of task {self.name!r} must not be empty, found no row in {where}")
+            raise DataError(
+                f"{split} of task {self.name!r} must not be empty, found no row in {where}"
+            )
         return Dataset(
             name=self.name,
             split=split,

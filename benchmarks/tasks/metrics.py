@@ -19,8 +19,8 @@ Array: TypeAlias = NDArray[np.float64]
 def predictions(logits: NDArray[np.float32]) -> Array:
     """From logits `(examples, n_labels)` to class ids, or to the number where there is one."""
     if logits.shape[1] == 1:
-        return logits[:, 0].astype(np.float64)
-    return logits.argmax(axis=1).astype(np.float64)
+        return np.asarray(logits[:, 0], np.float64)
+    return np.asarray(logits.argmax(axis=1), np.float64)
 
 
 def _accuracy(labels: Array, predicted: Array) -> float:
@@ -35,7 +35,9 @@ def _matthews(labels: Array, predicted: Array) -> float:
     return float(metrics.matthews_corrcoef(labels, predicted))
 
 
-def _correlation(measure: Callable[[Array, Array], tuple[float, float]]) -> Callable[[Array, Array], float]:
+def _correlation(
+    measure: Callable[[Array, Array], tuple[float, float]],
+) -> Callable[[Array, Array], float]:
     def compute(labels: Array, predicted: Array) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a constant prediction correlates with nothing: 0

@@ -35,9 +35,7 @@ def random_scores(layout: Layout, seed: int = 0) -> Scores:
     return Scores(kind="random", heads=heads, neurons=neurons)
 
 
-def activation_scores(
-    layout: Layout, batches: Batches, progress: Progress = silent
-) -> Scores:
+def activation_scores(layout: Layout, batches: Batches, progress: Progress = silent) -> Scores:
     """Score a unit by the energy it puts into its sublayer's output, padding left out.
 
     ``E_tokens[Σ_i a_i² · mean_j W_ji²]`` over the unit's dimensions i: the representational
@@ -99,9 +97,7 @@ def _energy(layer: LayerLayout, sublayer: str, count: int, width: int) -> Array:
     return energy
 
 
-def _add_squares(
-    sums: Tensor, mask: list[Tensor]
-) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _add_squares(sums: Tensor, mask: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
         if len(sums):
             real = args[0][mask[0].bool()]

@@ -76,7 +76,7 @@ def gradient_scores(
     count = 0
     with frozen(layout.model), sums.watching():
         for done, batch in enumerate(batches, start=1):
-            loss(forward(layout.model, batch), batch).backward()  # type: ignore[no-untyped-call]
+            loss(forward(layout.model, batch), batch).backward()
             count += _count(batch, method.reduction)
             progress(f"scoring ({method.name})", done, len(batches))
     heads = tuple(_finish(sums.heads[i], count, method) for i in range(len(layout.layers)))
@@ -121,7 +121,7 @@ class _Sums:
 
     def _add(self, sums: Tensor, product: Tensor, width: int) -> None:
         """Add one batch's `product: (batch, sequence, units * width)`, activation × gradient."""
-        per_token = product.unflatten(-1, (-1, width)).sum(-1) if width > 1 else product
+        per_token = product.reshape(*product.shape[:-1], -1, width).sum(-1) if width > 1 else product
         axes = {"token": (), "sequence": (1,), "batch": (0, 1)}[self.method.reduction]
         gates = per_token.sum(axes) if axes else per_token
         sizes = gates.abs() if self.method.power == 1 else gates.square()

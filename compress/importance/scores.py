@@ -34,7 +34,7 @@ class Scores:
         arrays = {f"heads.{i}": a for i, a in enumerate(self.heads)}
         arrays |= {f"neurons.{i}": a for i, a in enumerate(self.neurons)}
         with path.open("wb") as file:
-            np.savez(file, kind=np.array(self.kind), examples=np.array(self.examples), **arrays)
+            np.savez(file, kind=np.array(self.kind), examples=np.array(self.examples), **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Scores:

@@ -78,13 +78,13 @@ def _logits(folder: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[An
 
 def _label2id(folder: Path) -> dict[str, int]:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
+    names = config.get("id2label") or {
+        str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))
+    }
     return {str(name): int(i) for i, name in names.items()}
 
 
-def _print(
-    cells: list[list[str]], header: list[str], facts: dict[str, Any], as_json: bool
-) -> None:
+def _print(cells: list[list[str]], header: list[str], facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps(facts))
     else:

@@ -107,7 +107,9 @@ def _write_csv(dataset: Dataset, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sentence", "label"])
-        writer.writerows((text, label) for (text,), label in zip(dataset.texts, dataset.labels, strict=True))
+        writer.writerows(
+            (text, label) for (text,), label in zip(dataset.texts, dataset.labels, strict=True)
+        )
 
 
 def _finetune(encoder: Path, train: Dataset, target: Path, progress: Progress) -> None:

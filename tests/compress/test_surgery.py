@@ -8,6 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from compress.architectures import architecture_for
+from compress.cost import encoder_parameters
 from compress.errors import LayoutError, PlanError, UnsupportedArchitectureError
 from compress.layout import bind
 from compress.masking import masked
@@ -75,8 +77,6 @@ def test_pruned_weights_are_physically_gone(family: str) -> None:
     apply_(model, plan)
     layout = bind(model)
     real = sum(p.numel() for layer in layout.layers for p in layer.module.parameters())
-    from compress.cost import encoder_parameters
-
     assert encoder_parameters(layout.shape) == real == encoder_parameters(plan.student_shape)
 
 
@@ -129,7 +129,5 @@ def test_decoder_is_refused() -> None:
 
 
 def test_unknown_family_names_the_supported_ones() -> None:
-    from compress.architectures import architecture_for
-
     with pytest.raises(UnsupportedArchitectureError, match="supported: albert, bert"):
         architecture_for("gpt2")

@@ -1,0 +1,270 @@
+"""Scores against what they are defined as: finite differences and brute force."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from compress.allocate import allocate, smallest_cost
+from compress.batches import forward, label_loss, sampled_fisher_loss
+from compress.cost import CostModel
+from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, leave_one_out
+from compress.errors import BudgetError, PlanError
+from compress.importance import SCORE_NAMES, GradientScore, Scores, scorer
+from compress.importance.forward_only import activation_scores
+from compress.importance.gradient import gradient_scores
+from compress.layout import Layout, bind
+from compress.masking import masked
+from tests.families import FAMILIES, batch, keeping, tiny
+
+
+def gated_loss(layout: Layout, layer: int, unit: int, gate: float, data: dict[str, Tensor]) -> Tensor:
+    """Per-example loss with one head's output multiplied by `gate`."""
+    width = layout.shape.head_width
+
+    def hook(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        scale = torch.ones_like(args[0])
+        scale[..., unit * width : (unit + 1) * width] = gate
+        return (args[0] * scale,)
+
+    handle = layout.layers[layer].heads_out.register_forward_pre_hook(hook)
+    try:
+        with torch.no_grad():
+            logits = forward(layout.model, data)
+    finally:
+        handle.remove()
+    return torch.nn.functional.cross_entropy(logits, data["labels"], reduction="none")
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "albert"])
+@pytest.mark.parametrize("power", [1, 2])
+def test_sequence_scores_equal_finite_differences(family: str, power: int) -> None:
+    layout = bind(tiny(family).double())
+    data = batch()
+    method = GradientScore(reduction="sequence", power=power, labels="given")  # type: ignore[arg-type]
+    scores = gradient_scores(layout, [data], label_loss, method)
+    step = 1e-4
+    for layer, unit in ((0, 0), (1, 3), (2, 1)):
+        up, down = (gated_loss(layout, layer, unit, 1 + s, data) for s in (step, -step))
+        expected = (((up - down) / (2 * step)).abs() ** power).mean()
+        assert scores.heads[layer][unit] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_scores_do_not_depend_on_batching_unless_they_say_so() -> None:
+    layout = bind(tiny("bert"))
+    data = batch(rows=6)
+    halves = [{k: v[i : i + 3] for k, v in data.items()} for i in (0, 3)]
+    for reduction, same in (("token", True), ("sequence", True), ("batch", False)):
+        method = GradientScore(reduction=reduction, power=2, labels="given")  # type: ignore[arg-type]
+        one, two = (gradient_scores(layout, b, label_loss, method) for b in ([data], halves))
+        assert np.allclose(one.neurons[1], two.neurons[1], rtol=1e-4) == same, reduction
+
+
+def test_shared_layers_sum_over_uses() -> None:
+    """ALBERT's score is the sum of what each use of the layer would get on its own."""
+    model = tiny("albert", inner_group_num=1)
+    layout = bind(model)
+    seen: list[Tensor] = []
+
+    def hook(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        leaf = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+        leaf.retain_grad()
+        seen.append(leaf)
+        return (leaf,)
+
+    method = GradientScore(reduction="sequence", power=1, labels="given")
+    scores = gradient_scores(layout, [batch()], label_loss, method)
+    layout.layers[0].heads_out.register_forward_pre_hook(hook)
+    label_loss(forward(model, batch()), batch()).backward()
+    assert len(seen) == 3
+    gates = [(t * t.grad).unflatten(-1, (4, 8)).sum((1, 3)) for t in seen]  # type: ignore[operator]
+    expected = sum(g.abs().mean(0) for g in gates)
+    assert np.allclose(scores.heads[0], expected.detach().numpy(), rtol=1e-4)  # type: ignore[union-attr]
+
+
+def test_layer_norm_gives_unit_vectors() -> None:
+    scores = scorer("michel")(bind(tiny("bert")), [batch()], lambda *_: None)
+    assert all(np.linalg.norm(layer) == pytest.approx(1) for layer in scores.heads)
+
+
+def test_sampled_fisher_needs_no_labels_and_matches_its_expectation() -> None:
+    """Averaged over many draws, the squared gradient is the exact Fisher of the softmax."""
+    logits = torch.tensor([[0.3, -0.2, 0.5]], dtype=torch.float64, requires_grad=True)
+    total = torch.zeros(3, dtype=torch.float64)
+    loss = sampled_fisher_loss(temperature=2.0, seed=1)
+    draws = 3000
+    for _ in range(draws):
+        (gradient,) = torch.autograd.grad(loss(logits, {}), logits)
+        total += gradient[0].square()
+    p = (logits.detach() / 2).softmax(-1)[0]
+    assert torch.allclose(total / draws, p * (1 - p) / 4, rtol=0.1)
+
+
+def test_regression_fisher_is_the_squared_derivative() -> None:
+    logits = torch.tensor([[2.0], [-1.0]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(sampled_fisher_loss()(logits, {}), logits)
+    assert torch.equal(gradient, torch.ones(2, 1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activation_scores_ignore_padding(family: str) -> None:
+    layout = bind(tiny(family))
+    data = batch()
+    noisy = data | {"input_ids": torch.where(data["attention_mask"] == 1, data["input_ids"], 7)}
+    if family == "roberta":  # it numbers positions by which ids are padding
+        noisy = data
+    one, two = (activation_scores(layout, [d]) for d in (data, noisy))
+    assert np.allclose(one.neurons[0], two.neurons[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", SCORE_NAMES)
+def test_every_score_covers_every_unit(family: str, name: str) -> None:
+    layout = bind(tiny(family))
+    scores = scorer(name)(layout, [batch()], lambda *_: None)  # type: ignore[arg-type]
+    assert tuple(map(len, scores.heads)) == layout.shape.n_heads
+    assert tuple(map(len, scores.neurons)) == layout.shape.ffn_widths
+    assert all(np.isfinite(a).all() and (a >= 0).all() for a in (*scores.heads, *scores.neurons))
+
+
+def test_scores_survive_the_disk(tmp_path: Path) -> None:
+    scores = scorer("random", seed=3)(bind(tiny("bert")), [], lambda *_: None)
+    scores.save(tmp_path / "scores.npz")
+    again = Scores.load(tmp_path / "scores.npz")
+    assert again.kind == "random"
+    assert all(np.array_equal(a, b) for a, b in zip(scores.heads, again.heads, strict=True))
+
+
+def test_scoring_leaves_the_model_as_it_was() -> None:
+    model = tiny("bert").train()
+    scorer("fisher")(bind(model), [batch()], lambda *_: None)
+    assert model.training
+    assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+# Allocation.
+
+
+@pytest.mark.parametrize("unit", ["macs", "parameters"])
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.9, 1.0])
+def test_allocation_stays_within_the_budget_and_uses_it(unit: str, share: float) -> None:
+    layout = bind(tiny("bert"))
+    scores = scorer("random")(layout, [], lambda *_: None)
+    cost = CostModel(unit=unit, sequence=16)  # type: ignore[arg-type]
+    total = cost.total(layout.shape)
+    plan = allocate(scores, layout.shape, cost, share * total, multiple=4)
+    spent = cost.total(plan.student_shape)
+    largest = max(cost.head(layout.shape, 0), 4 * cost.neuron(layout.shape, 0))
+    assert share * total - largest < spent <= share * total
+    assert all(len(layer.neurons) % 4 == 0 for layer in plan.layers)
+
+
+def test_allocation_keeps_the_best_scored() -> None:
+    layout = bind(tiny("bert"))
+    scores = scorer("random")(layout, [], lambda *_: None)
+    cost = CostModel(unit="macs", sequence=16)
+    plan = allocate(scores, layout.shape, cost, 0.5 * cost.total(layout.shape), multiple=1)
+    for layer in plan.layers:
+        values = scores.neurons[layer.source]
+        gone = [v for i, v in enumerate(values) if i not in layer.neurons]
+        assert min(values[list(layer.neurons)]) >= max(gone, default=0.0)
+
+
+def test_larger_budgets_keep_more_of_the_score() -> None:
+    layout = bind(tiny("bert"))
+    scores = scorer("random")(layout, [], lambda *_: None)
+    cost = CostModel(unit="macs", sequence=16)
+    plans = [
+        allocate(scores, layout.shape, cost, share * cost.total(layout.shape), multiple=1)
+        for share in (0.3, 0.5, 0.7, 1.0)
+    ]
+    values = [
+        sum(
+            scores.neurons[k.source][list(k.neurons)].sum()
+            + scores.heads[k.source][list(k.heads)].sum()
+            for k in plan.layers
+        )
+        for plan in plans
+    ]
+    assert all(a < b for a, b in pairwise(values))
+
+
+def test_unreachable_budget_names_the_smallest() -> None:
+    layout = bind(tiny("bert"))
+    scores = scorer("random")(layout, [], lambda *_: None)
+    cost = CostModel(unit="macs", sequence=16)
+    total, least = cost.total(layout.shape), smallest_cost(layout.shape, cost, ("heads",))
+    with pytest.raises(BudgetError, match=f"at least {least / total:.4f}"):
+        allocate(scores, layout.shape, cost, 0.1 * total, units=("heads",))
+
+
+# Depth.
+
+
+@pytest.mark.parametrize(
+    ("strategy", "n_drop", "kept"),
+    [
+        ("top", 2, [0, 1, 2, 3]),
+        ("bottom", 2, [2, 3, 4, 5]),
+        ("symmetric", 2, [0, 1, 4, 5]),
+        ("alternate", 2, [0, 1, 2, 4]),
+        ("top", 0, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_positional_strategies_keep_the_published_layers(
+    strategy: str, n_drop: int, kept: list[int]
+) -> None:
+    layout = bind(tiny("bert", num_hidden_layers=6))
+    plan = drop_layers(layout, n_drop, strategy)  # type: ignore[arg-type]
+    assert [layer.source for layer in plan.layers] == kept
+
+
+def test_contribution_drops_the_layer_that_changes_least() -> None:
+    model = tiny("bert", num_hidden_layers=4)
+    layout = bind(model)
+    with torch.no_grad():  # layer 2 now passes its input on, but for its norms
+        for module in (layout.layers[2].heads_out, layout.layers[2].ffn_out):
+            module.weight.mul_(1e-3)
+            module.bias.zero_()
+        for norm in (layout.layers[2].attention_norm, layout.layers[2].ffn_norm):
+            norm.weight.fill_(1.0)
+            norm.bias.zero_()
+    cosines = contribution(layout, [batch()])
+    assert cosines.argmax() == 2
+    plan = drop_layers(layout, 1, "contribution", [batch()])
+    assert [layer.source for layer in plan.layers] == [0, 1, 3]
+
+
+def test_leave_one_out_measures_the_divergence_of_the_masked_model() -> None:
+    layout = bind(tiny("bert"))
+    harms = leave_one_out(layout, [batch()])
+    with torch.no_grad():
+        whole = forward(layout.model, batch()).log_softmax(-1)
+        with masked(layout, drop_layers(layout, 1, "top")):
+            without = forward(layout.model, batch()).log_softmax(-1)
+    expected = (whole.exp() * (whole - without)).sum(-1).mean()
+    assert harms[2] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("strategy", DEPTH_STRATEGIES)
+def test_shared_layers_are_used_fewer_times(strategy: str) -> None:
+    plan = drop_layers(bind(tiny("albert")), 1, strategy, [batch()])
+    assert (len(plan.layers), plan.depth) == (2, 2)
+
+
+def test_dropping_every_layer_is_refused() -> None:
+    with pytest.raises(PlanError, match="0 to 2, found 3"):
+        drop_layers(bind(tiny("bert")), 3)
+
+
+def test_masks_come_off_again() -> None:
+    layout = bind(tiny("bert"))
+    before = forward(layout.model, batch())
+    with masked(layout, keeping(layout.shape, 0, 1, 3)):
+        assert not torch.equal(forward(layout.model, batch()), before)
+    assert torch.equal(forward(layout.model, batch()), before)
