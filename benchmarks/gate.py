@@ -6,11 +6,14 @@ side, fails when the whole interval is on the bad side, and is inconclusive in b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Gate", "Verdict", "at_least", "at_most", "overall"]
+from benchmarks.latency import Latency, Workload, speedup
+from compress.errors import DataError
+
+__all__ = ["Gate", "Verdict", "at_least", "at_most", "evaluate_gates", "overall"]
 
 Verdict: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
@@ -66,3 +69,62 @@ def overall(gates: Sequence[Gate]) -> Verdict:
     if "fail" in verdicts:
         return "fail"
     return "inconclusive" if "inconclusive" in verdicts else "pass"
+
+
+def evaluate_gates(
+    promises: Mapping[str, Any],
+    accuracy: Sequence[Mapping[str, Any]],
+    latency: Sequence[Latency],
+    reference: str,
+    promised: Workload,
+) -> list[Gate]:
+    """Judge every promise of a recipe.
+
+    Args:
+        promises: `retention`, `speedup` and `latency_ms`, each with a limit or None.
+        accuracy: The report's rows; the first of the reference variant counts.
+        latency: Samples of teacher and student.
+        reference: The variant that promises are about.
+        promised: The workload that promises are about.
+
+    Raises:
+        DataError: Something was promised of a variant that was not measured.
+    """
+    gates = []
+    if promises.get("retention") is not None:
+        row = _find(accuracy, reference)
+        gates.append(
+            at_least("retention", promises["retention"], row["retention"], row["low"], row["high"])
+        )
+    at_target = [s for s in latency if s.workload == promised]
+    teacher = next((s for s in at_target if s.contender == "teacher"), None)
+    student = next(
+        (s for s in at_target if s.contender != "teacher" and s.variant == reference), None
+    )
+    if promises.get("speedup") is not None:
+        if teacher is None or student is None:
+            raise _unmeasured(reference, "speedup")
+        gates.append(at_least("speedup", promises["speedup"], *speedup(teacher, student)))
+    for name, limit in (promises.get("latency_ms") or {}).items():
+        if limit is None:
+            continue
+        if student is None:
+            raise _unmeasured(reference, "latency_ms")
+        percent = float(name[1:])
+        value, interval = student.percentile_ms(percent), student.interval_ms(percent)
+        gates.append(at_most(f"latency_ms.{name}", limit, value, *interval))
+    return gates
+
+
+def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:
+    for row in accuracy:
+        if row["variant"] == reference:
+            return row
+    raise _unmeasured(reference, "retention")
+
+
+def _unmeasured(reference: str, gate: str) -> DataError:
+    return DataError(
+        f"gate.{gate} looks at the variant {reference!r}, found no measurement of it; "
+        "add it to export.variants"
+    )

@@ -75,8 +75,30 @@ class Latency:
         """Sequences per second at the median latency."""
         return self.workload.batch / float(np.median(self.seconds))
 
+    def to_samples(self) -> dict[str, Any]:
+        """Everything, samples included, as plain data; `from_samples` reads it."""
+        return {
+            "contender": self.contender,
+            "variant": self.variant,
+            "provider": self.provider,
+            "batch": self.workload.batch,
+            "sequence": self.workload.sequence,
+            "seconds": [float(f"{s:.7g}") for s in self.seconds],
+        }
+
+    @classmethod
+    def from_samples(cls, data: Mapping[str, Any]) -> Latency:
+        """Read what `to_samples` gave."""
+        return cls(
+            contender=data["contender"],
+            variant=data["variant"],
+            provider=data["provider"],
+            workload=Workload(batch=data["batch"], sequence=data["sequence"]),
+            seconds=tuple(data["seconds"]),
+        )
+
     def to_dict(self) -> dict[str, Any]:
-        """As the report writes it."""
+        """Statistics, as the report writes them."""
         low, high = self.interval_ms(50)
         return {
             "contender": self.contender,

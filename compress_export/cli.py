@@ -10,17 +10,23 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import click
 import typer
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+
+# typer raises click's errors, its own copy of them or click's by version; this is their base.
+_USAGE_ERROR: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+_INTERRUPTED = "interrupted; `run` and `demo` go on from the last whole stage when called again"
+
 app = typer.Typer(
     name="compress-export",
     help="Prune a fine-tuned transformer encoder, export it to ONNX, and prove what it kept.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -52,7 +58,7 @@ def _root(
     if version:
         from importlib.metadata import version as installed
 
-        click.echo(installed("compress-export"))
+        typer.echo(installed("compress-export"))
         raise typer.Exit
 
 
@@ -264,19 +270,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        status: Any = app(args=arguments, standalone_mode=False)
-        return int(status or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 2
-    except click.ClickException as error:
-        return _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        return _fail("interrupted; the same command goes on from the last whole stage", 130)
+        status = int(app(args=arguments or ["--help"], standalone_mode=False) or 0)
+        return _fail(_INTERRUPTED, status) if status == INTERRUPTED else status
+    except _USAGE_ERROR as error:
+        return _fail(_usage_message(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(_INTERRUPTED, INTERRUPTED)
     except Exception as error:  # the outermost edge: every failure becomes one line and a status
         if "--debug" in arguments:
             raise
         return _status_of(error)
+
+
+def _usage_message(error: Exception) -> str:
+    format_message = getattr(error, "format_message", None)
+    return str(format_message()) if format_message else str(error)
 
 
 def _status_of(error: Exception) -> int:
@@ -296,5 +304,5 @@ def _status_of(error: Exception) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    typer.echo(f"error: {' '.join(message.split())}", err=True)
     return status

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from benchmarks.accuracy import compare, predict, save_predictions
 from benchmarks.environment import environment
@@ -21,24 +21,22 @@ from benchmarks.memory import measure_memory
 from benchmarks.report.build import build_report
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, OrtModel, cuda_available
-from benchmarks.tasks import Dataset, Task, encode_labels
+from benchmarks.tasks import encode_labels
 from compress.batches import Progress
 from compress.checkpoint import load, save
-from compress.cost import encoder_macs, encoder_parameters
-from compress.errors import BundleError, DataError
+from compress.errors import BundleError
 from compress.folder import check_target, read_manifest, replace_folder, write_manifest
-from compress.layout import bind
 from compress.plan import Plan
-from compress.prune import check_budget, prune
-from compress_export.loading import calibration_batches, label2id, load_tokenizer
+from compress.prune import prune
+from compress_export.context import VALIDATION, Context
+from compress_export.facts import model_facts
+from compress_export.loading import calibration_batches, label2id
 from compress_export.recipe import Recipe
-from compress_export.stages import Stages, content_key, file_hashes
+from compress_export.stages import Stages
 from compress_export.verify import verify_reload
 from export.bundle import Exported, export_bundle, export_variant
 
-__all__ = ["Outcome", "Run", "model_facts"]
-
-VALIDATION_SPLIT = "validation"
+__all__ = ["Outcome", "Run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +65,14 @@ class Run:
         self, recipe: Recipe, text: str, base: Path, out: Path, progress: Progress
     ) -> None:
         check_target(out)
-        self.recipe, self.text, self.base, self.out = recipe, text, base, out
+        self.recipe, self.text, self.out = recipe, text, out
+        self.context = Context(recipe, base)
         self.progress = progress
-        self.task: Task = recipe.resolve_task(base)
         self.work = out.with_name(f"{out.name}.partial")
 
     def __call__(self) -> Outcome:
         """Do all that is not yet done, and write the report."""
-        self.check()
+        self.context.check()
         self._open_work()
         self._student()
         self._bundle()
@@ -83,114 +81,52 @@ class Run:
         self._close_work(report)
         return Outcome(folder=self.out, report=report)
 
-    def check(self) -> None:
-        """Find what is wrong with model, data and target before any work is done."""
-        check_budget(bind(self.teacher), self.recipe.prune_spec())
-        for split in ("train", VALIDATION_SPLIT):
-            encode_labels(self._dataset(split), label2id(self.teacher))
-        if self.recipe.target.device == "cuda" and not cuda_available():
-            raise DataError(
-                "target.device is 'cuda', found no CUDA device that ONNX Runtime can use; "
-                "run `compress-export doctor`, or set target.device to cpu"
-            )
-
-    # What the stages share.
-
     @cached_property
     def stages(self) -> Stages:
         """The records of the stages in the working folder."""
         return Stages(self.work)
 
     @cached_property
-    def model_source(self) -> str:
-        """The teacher's folder, or its Hub id."""
-        local = self.base / self.recipe.model
-        return str(local) if local.exists() else self.recipe.model
-
-    @cached_property
-    def teacher(self) -> PreTrainedModel:
-        """The user's model."""
-        return load(self.model_source)
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The teacher's."""
-        return load_tokenizer(self.model_source)
-
-    @cached_property
     def student(self) -> PreTrainedModel:
         """The pruned model, loaded as a user would load it."""
         return load(self.work / "checkpoint")
-
-    def _dataset(self, split: str) -> Dataset:
-        data = self.recipe.data
-        where = None if data is None else data if data.is_absolute() else self.base / data
-        return self.task.load(split, where)  # type: ignore[arg-type]
-
-    @cached_property
-    def _keys(self) -> dict[str, str]:
-        """What each stage reads, as one hash a stage."""
-        recipe = self.recipe
-        folder = Path(self.model_source)
-        model = file_hashes([folder], folder) if folder.is_dir() else self.model_source
-        train, validation = self._dataset("train"), self._dataset(VALIDATION_SPLIT)
-        prune_key = content_key(
-            {
-                "model": model,
-                "data": content_key({"texts": train.texts, "labels": train.labels}),
-                "spec": recipe.prune_spec(),
-                "examples": recipe.prune.calibration_examples,
-                "max_length": recipe.benchmark.max_length,
-            }
-        )
-        names = [v.name for v in recipe.variants()]
-        bundle = content_key({"student": prune_key, "variants": names})
-        teacher = content_key({"model": model, "variant": recipe.reference().name})
-        graphs = {"bundle": bundle, "teacher": teacher}
-        data = content_key({"texts": validation.texts, "labels": validation.labels})
-        measured = {"benchmark": recipe.benchmark, "target": recipe.target}
-        return {
-            "prune": prune_key,
-            "bundle": bundle,
-            "teacher": teacher,
-            "accuracy": content_key(graphs | {"data": data, "cut": recipe.benchmark.max_length}),
-            "latency": content_key(graphs | measured),
-        }
 
     # The stages.
 
     def _student(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             recipe = self.recipe
-            sample = self._dataset("train").sample(recipe.prune.calibration_examples, recipe.seed)
-            labels = encode_labels(sample, label2id(self.teacher))
-            batches = calibration_batches(
-                sample, labels, self.tokenizer, recipe.benchmark.max_length, recipe.seed
+            sample = self.context.dataset("train").sample(
+                recipe.prune.calibration_examples, recipe.seed
             )
-            pruned = prune(self.teacher, batches, recipe.prune_spec(), self.progress)
-            save(pruned.model, pruned.plan, self.work / "checkpoint", self.tokenizer)
+            labels = encode_labels(sample, label2id(self.context.teacher))
+            batches = calibration_batches(
+                sample, labels, self.context.tokenizer, recipe.benchmark.max_length, recipe.seed
+            )
+            pruned = prune(self.context.teacher, batches, recipe.prune_spec(), self.progress)
+            save(pruned.model, pruned.plan, self.work / "checkpoint", self.context.tokenizer)
             verify_reload(self.work / "checkpoint", pruned.model, batches[0])
             pruned.plan.save(self.work / "plan.json")
             return {
-                "teacher": model_facts(self.teacher, recipe.target.sequence),
+                "teacher": model_facts(self.context.teacher, recipe.target.sequence),
                 "student": model_facts(pruned.model, recipe.target.sequence),
             }
 
         outputs = ("checkpoint", "plan.json")
-        return self.stages.run("prune", self._keys["prune"], outputs, work)
+        return self.stages.run("prune", self.context.keys["prune"], outputs, work)
 
     def _bundle(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             exported = export_bundle(
                 self.student,
-                self.tokenizer,
+                self.context.tokenizer,
                 self.recipe.variants(),
                 self.work / "onnx",
                 self.progress,
             )
             return {"exported": [e.to_dict() for e in exported]}
 
-        return self.stages.run("bundle", self._keys["bundle"], ("onnx",), work)
+        return self.stages.run("bundle", self.context.keys["bundle"], ("onnx",), work)
 
     def _teacher_graph(self) -> Path:
         """The dense teacher's graph, made when a measurement needs it and dropped at the end."""
@@ -199,21 +135,23 @@ class Run:
 
         def work() -> dict[str, Any]:
             self.progress("export teacher", 0, 1)
-            exported: Exported = export_variant(self.teacher, self.tokenizer, reference, folder)
+            exported: Exported = export_variant(
+                self.context.teacher, self.context.tokenizer, reference, folder
+            )
             self.progress("export teacher", 1, 1)
             return exported.to_dict()
 
-        self.stages.run("teacher", self._keys["teacher"], ("teacher",), work)
+        self.stages.run("teacher", self.context.keys["teacher"], ("teacher",), work)
         return folder
 
     def _accuracy(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            dataset = self._dataset(VALIDATION_SPLIT)
-            labels = encode_labels(dataset, label2id(self.teacher))
+            dataset = self.context.dataset(VALIDATION)
+            labels = encode_labels(dataset, label2id(self.context.teacher))
             logits = {
                 name: predict(
                     OrtModel(folder, provider),
-                    self.tokenizer,
+                    self.context.tokenizer,
                     dataset,
                     max_length=self.recipe.benchmark.max_length,
                     label=f"accuracy ({name})",
@@ -227,12 +165,19 @@ class Run:
                 row.to_dict()
                 for name, student in logits.items()
                 for row in compare(
-                    dataset, labels, teacher, student, metrics=self.task.metrics, variant=name
+                    dataset,
+                    labels,
+                    teacher,
+                    student,
+                    metrics=self.context.task.metrics,
+                    variant=name,
                 )
             ]
             return {"accuracy": rows}
 
-        return self.stages.run("accuracy", self._keys["accuracy"], ("predictions.npz",), work)
+        return self.stages.run(
+            "accuracy", self.context.keys["accuracy"], ("predictions.npz",), work
+        )
 
     def _latency(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
@@ -244,7 +189,7 @@ class Run:
             workloads = sorted(grid | {promised})
             runnable = self._runnable()
             contenders = [self._contender(*entry) for entry in runnable]
-            vocabulary = int(self.teacher.config.vocab_size)
+            vocabulary = int(self.context.teacher.config.vocab_size)
             measured = measure(
                 contenders,
                 workloads,
@@ -261,12 +206,12 @@ class Run:
                 )
                 self.progress("memory", done, len(runnable))
             return {
-                "samples": [_sampled(latency) for latency in measured],
+                "samples": [sample.to_samples() for sample in measured],
                 "memory": [m.to_dict() for m in memory],
                 "environment": environment(),
             }
 
-        return self.stages.run("latency", self._keys["latency"], (), work)
+        return self.stages.run("latency", self.context.keys["latency"], (), work)
 
     def _report(self, accuracy: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
         report = build_report(
@@ -276,7 +221,7 @@ class Run:
             plan=Plan.load(self.work / "plan.json"),
             exported=self._bundle()["exported"],
             accuracy=accuracy["accuracy"],
-            latency=tuple(_from_sampled(sample) for sample in latency["samples"]),
+            latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             memory=latency["memory"],
             reference=self.recipe.reference().name,
             promised=Workload(batch=self.recipe.target.batch, sequence=self.recipe.target.sequence),
@@ -323,36 +268,3 @@ class Run:
         )
         read_manifest(self.work)
         replace_folder(self.work, self.out)
-
-
-def model_facts(model: PreTrainedModel, sequence: int) -> dict[str, int]:
-    """What a model weighs: parameters, encoder parameters, encoder MACs, bytes in float32."""
-    shape = bind(model).shape
-    parameters = sum(p.numel() for p in model.parameters())
-    return {
-        "parameters": parameters,
-        "encoder_parameters": encoder_parameters(shape),
-        "encoder_macs": encoder_macs(shape, sequence),
-        "size_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
-    }
-
-
-def _sampled(latency: Latency) -> dict[str, Any]:
-    return {
-        "contender": latency.contender,
-        "variant": latency.variant,
-        "provider": latency.provider,
-        "batch": latency.workload.batch,
-        "sequence": latency.workload.sequence,
-        "seconds": [float(f"{s:.7g}") for s in latency.seconds],
-    }
-
-
-def _from_sampled(data: dict[str, Any]) -> Latency:
-    return Latency(
-        contender=data["contender"],
-        variant=data["variant"],
-        provider=data["provider"],
-        workload=Workload(batch=data["batch"], sequence=data["sequence"]),
-        seconds=tuple(data["seconds"]),
-    )

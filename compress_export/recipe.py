@@ -264,7 +264,10 @@ def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
 
 def _sentence(error: ValidationError) -> str:
     """One line for the first thing that is wrong."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    errors = error.errors()
+    own = [e for e in errors if "OwnData" in e["loc"] and e["type"] != "model_type"]
+    found = own or [e for e in errors if "OwnData" not in e["loc"]] or errors
+    first = min(found, key=lambda e: e["type"] != "extra_forbidden")
     path = [str(p) for p in first["loc"] if p not in ("OwnData", "str")]
     field = ".".join(path)
     if first["type"] == "extra_forbidden":

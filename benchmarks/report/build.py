@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gate import Gate, at_least, at_most, overall
+from benchmarks.gate import evaluate_gates, overall
 from benchmarks.latency import Latency, Workload, speedup
-from compress.errors import DataError
 from compress.plan import Plan
 
 __all__ = ["SCHEMA", "build_report"]
@@ -47,7 +46,7 @@ def build_report(
         promised: The workload that gates look at.
         gates: The recipe's promises.
     """
-    evaluated = _gates(gates, accuracy, latency, reference, promised)
+    evaluated = evaluate_gates(gates, accuracy, latency, reference, promised)
     return {
         "schema": SCHEMA,
         "verdict": overall(evaluated),
@@ -116,50 +115,3 @@ def _speedups(latency: Sequence[Latency]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _gates(
-    promises: Mapping[str, Any],
-    accuracy: Sequence[Mapping[str, Any]],
-    latency: Sequence[Latency],
-    reference: str,
-    promised: Workload,
-) -> list[Gate]:
-    gates = []
-    if promises.get("retention") is not None:
-        row = _find(accuracy, reference)
-        gates.append(
-            at_least("retention", promises["retention"], row["retention"], row["low"], row["high"])
-        )
-    at_target = [s for s in latency if s.workload == promised]
-    teacher = next((s for s in at_target if s.contender == "teacher"), None)
-    student = next(
-        (s for s in at_target if s.contender != "teacher" and s.variant == reference), None
-    )
-    if promises.get("speedup") is not None:
-        if teacher is None or student is None:
-            raise _unmeasured(reference, "speedup")
-        gates.append(at_least("speedup", promises["speedup"], *speedup(teacher, student)))
-    for name, limit in (promises.get("latency_ms") or {}).items():
-        if limit is None:
-            continue
-        if student is None:
-            raise _unmeasured(reference, "latency_ms")
-        percent = float(name[1:])
-        value, interval = student.percentile_ms(percent), student.interval_ms(percent)
-        gates.append(at_most(f"latency_ms.{name}", limit, value, *interval))
-    return gates
-
-
-def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:
-    for row in accuracy:
-        if row["variant"] == reference:
-            return row
-    raise _unmeasured(reference, "retention")
-
-
-def _unmeasured(reference: str, gate: str) -> DataError:
-    return DataError(
-        f"gate.{gate} looks at the variant {reference!r}, found no measurement of it; "
-        "add it to export.variants"
-    )

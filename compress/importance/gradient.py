@@ -121,7 +121,9 @@ class _Sums:
 
     def _add(self, sums: Tensor, product: Tensor, width: int) -> None:
         """Add one batch's `product: (batch, sequence, units * width)`, activation × gradient."""
-        per_token = product.reshape(*product.shape[:-1], -1, width).sum(-1) if width > 1 else product
+        per_token = (
+            product.reshape(*product.shape[:-1], -1, width).sum(-1) if width > 1 else product
+        )
         axes = {"token": (), "sequence": (1,), "batch": (0, 1)}[self.method.reduction]
         gates = per_token.sum(axes) if axes else per_token
         sizes = gates.abs() if self.method.power == 1 else gates.square()

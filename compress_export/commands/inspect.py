@@ -9,7 +9,7 @@ from compress.checkpoint import load
 from compress.layout import bind
 from compress.plan import EncoderShape
 from compress_export.console import out, table
-from compress_export.pipeline import model_facts
+from compress_export.facts import model_facts
 
 
 def run(model: str, sequence: int, as_json: bool) -> None:

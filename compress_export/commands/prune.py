@@ -12,8 +12,8 @@ from compress.folder import check_target
 from compress.prune import predict, prune
 from compress_export.console import out as console
 from compress_export.console import progress, table
+from compress_export.facts import model_facts
 from compress_export.loading import calibration_batches, label2id, load_tokenizer
-from compress_export.pipeline import model_facts
 from compress_export.recipe import make_recipe
 from compress_export.verify import verify_reload
 

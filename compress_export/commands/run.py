@@ -34,9 +34,9 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
 
 def plan_only(run_: Run, as_json: bool) -> None:
     """Check everything, then print the target's predicted cost; nothing is written."""
-    run_.check()
+    run_.context.check()
     spec = run_.recipe.prune_spec()
-    total, budget = predict(run_.teacher, spec)
+    total, budget = predict(run_.context.teacher, spec)
     facts = {
         "model": run_.recipe.model,
         "unit": spec.cost.unit,

@@ -29,8 +29,7 @@ LOADERS = {
         "load = lambda folder: A.from_pretrained(folder, trust_remote_code=True)"
     ),
     "stock": (
-        "from transformers import AutoModelForSequenceClassification as A\n"
-        "load = A.from_pretrained"
+        "from transformers import AutoModelForSequenceClassification as A\nload = A.from_pretrained"
     ),
 }
 

@@ -23,7 +23,9 @@ from compress.masking import masked
 from tests.families import FAMILIES, batch, keeping, tiny
 
 
-def gated_loss(layout: Layout, layer: int, unit: int, gate: float, data: dict[str, Tensor]) -> Tensor:
+def gated_loss(
+    layout: Layout, layer: int, unit: int, gate: float, data: dict[str, Tensor]
+) -> Tensor:
     """Per-example loss with one head's output multiplied by `gate`."""
     width = layout.shape.head_width
 

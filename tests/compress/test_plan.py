@@ -98,4 +98,6 @@ def test_cost_of_one_unit_is_the_difference_it_makes() -> None:
         layers = list(Plan.full(shape).layers)
         layers[1] = LayerPlan(source=1, heads=(0, 1, 2), neurons=layers[1].neurons[1:])
         smaller = Plan(shape=shape, layers=tuple(layers), depth=shape.depth).student_shape
-        assert cost.total(shape) - cost.total(smaller) == cost.head(shape, 1) + cost.neuron(shape, 1)
+        assert cost.total(shape) - cost.total(smaller) == cost.head(shape, 1) + cost.neuron(
+            shape, 1
+        )

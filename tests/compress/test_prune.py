@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_model_with_broken_logits_is_refused() -> None:
 def test_schedule_falls_to_the_share() -> None:
     shares = schedule(0.3, 7)
     assert shares[-1] == pytest.approx(0.3)
-    assert all(a > b for a, b in zip(shares, shares[1:], strict=False))
+    assert all(a > b for a, b in pairwise(shares))
 
 
 def test_forward_leaves_labels_aside() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,48 +24,57 @@ from export.precision import VARIANTS, variant
 from tests.families import FAMILIES, batch, keeping, logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
+Export = Callable[..., tuple[Exported, Path]]
 
-def exported(family: str, name: str, folder: Path, removed: bool = False) -> Exported:
-    model = tiny(family)
-    plan = keeping(bind(model).shape, 1, 0, 0) if removed else uneven(bind(model).shape)
-    apply_(model, plan)
-    return export_variant(model, tiny_tokenizer(family), variant(name), folder)
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Exports each student once for all tests that look at it."""
+    root = tmp_path_factory.mktemp("exports")
+
+    @functools.cache
+    def export(family: str, name: str, removed: bool = False) -> tuple[Exported, Path]:
+        model = tiny(family)
+        plan = keeping(bind(model).shape, 1, 0, 0) if removed else uneven(bind(model).shape)
+        apply_(model, plan)
+        folder = root / f"{family}-{name}-{removed}"
+        return export_variant(model, tiny_tokenizer(family), variant(name), folder), folder
+
+    return export
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["portable", "cpu-fp32"])
-def test_graph_equals_torch_on_every_case(family: str, name: str, tmp_path: Path) -> None:
-    result = exported(family, name, tmp_path)
+def test_graph_equals_torch_on_every_case(family: str, name: str, exported: Export) -> None:
+    result, _ = exported(family, name)
     assert tuple(p.case for p in result.parity) == CASES
     assert all(p.max_abs <= 1e-4 for p in result.parity)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_fused_attention_carries_each_layers_heads(family: str, tmp_path: Path) -> None:
-    model = tiny(family)
-    plan = uneven(bind(model).shape)
-    apply_(model, plan)
-    result = export_variant(model, tiny_tokenizer(family), variant("cpu-fp32"), tmp_path)
-    assert result.fusion.num_heads == applied_heads(plan.student_shape)
-    assert result.fusion.fused["Attention"] == len(plan.student_shape.applied)
+def test_fused_attention_carries_each_layers_heads(family: str, exported: Export) -> None:
+    shape = uneven(bind(tiny(family)).shape).student_shape
+    result, _ = exported(family, "cpu-fp32")
+    assert result.fusion.num_heads == applied_heads(shape)
+    assert result.fusion.fused["Attention"] == len(shape.applied)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "albert"])
-def test_removed_sublayers_export_and_fuse_the_rest(family: str, tmp_path: Path) -> None:
-    result = exported(family, "cpu-fp32", tmp_path, removed=True)
+def test_removed_sublayers_export_and_fuse_the_rest(family: str, exported: Export) -> None:
+    result, _ = exported(family, "cpu-fp32", True)
     assert 0 not in result.fusion.num_heads
     assert all(p.max_abs <= 1e-4 for p in result.parity)
 
 
-def test_portable_graph_keeps_to_the_standard_opset(tmp_path: Path) -> None:
-    exported("bert", "portable", tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx")
+def test_portable_graph_keeps_to_the_standard_opset(exported: Export) -> None:
+    _, folder = exported("bert", "portable")
+    graph = onnx.load(folder / "model.onnx")
     assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
 
 
-def test_axes_are_named_batch_and_sequence(tmp_path: Path) -> None:
-    exported("bert", "cpu-fp32", tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx").graph
+def test_axes_are_named_batch_and_sequence(exported: Export) -> None:
+    _, folder = exported("bert", "cpu-fp32")
+    graph = onnx.load(folder / "model.onnx").graph
     names = {i.name: [d.dim_param for d in i.type.tensor_type.shape.dim] for i in graph.input}
     assert names == {
         name: ["batch", "sequence"] for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -72,49 +83,48 @@ def test_axes_are_named_batch_and_sequence(tmp_path: Path) -> None:
     assert graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
 
 
-def test_a_variant_folder_holds_one_graph_with_config_and_tokenizer(tmp_path: Path) -> None:
-    exported("bert", "portable", tmp_path)
-    names = {p.name for p in tmp_path.iterdir()}
+def test_a_variant_folder_holds_one_graph_with_config_and_tokenizer(exported: Export) -> None:
+    _, folder = exported("bert", "portable")
+    names = {p.name for p in folder.iterdir()}
     assert {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"} <= names
     assert [n for n in names if ".onnx" in n] == ["model.onnx"]
 
 
-def test_int8_quantises_attention_and_matmuls(tmp_path: Path) -> None:
-    result = exported("bert", "cpu-int8", tmp_path)
+def test_int8_quantises_attention_and_matmuls(exported: Export) -> None:
+    result, _ = exported("bert", "cpu-int8")
     assert result.fusion.fused["QAttention"] == 3
     assert result.fusion.ops.get("MatMul", 0) == 0
     assert result.fusion.num_heads == (3, 2, 3)
 
 
 @pytest.mark.parametrize("name", ["cuda-fp32", "cuda-fp16"])
-def test_cuda_variants_export_without_a_gpu(name: str, tmp_path: Path) -> None:
-    result = exported("bert", name, tmp_path)
+def test_cuda_variants_export_without_a_gpu(name: str, exported: Export) -> None:
+    result, folder = exported("bert", name)
     assert result.fusion.num_heads == (3, 2, 3)
     if name == "cuda-fp16":
-        weights = onnx.load(tmp_path / "model.onnx").graph.initializer
+        weights = onnx.load(folder / "model.onnx").graph.initializer
         assert onnx.TensorProto.FLOAT16 in {w.data_type for w in weights}
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["cuda-fp32", "cuda-fp16"])
-def test_cuda_variants_run_on_cuda(name: str, tmp_path: Path) -> None:
-    assert {p.provider for p in exported("bert", name, tmp_path).parity} == {"CUDAExecutionProvider"}
+def test_cuda_variants_run_on_cuda(name: str, exported: Export) -> None:
+    assert {p.provider for p in exported("bert", name)[0].parity} == {"CUDAExecutionProvider"}
 
 
 def test_exporting_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = tiny("bert")
     model.set_attn_implementation("sdpa")
     before = logits(model)
-    for name in ("cpu-fp32", "cuda-fp16"):
-        export_variant(model, tiny_tokenizer("bert"), variant(name), tmp_path / name)
+    export_variant(model, tiny_tokenizer("bert"), variant("cuda-fp16"), tmp_path)
     assert model.config._attn_implementation == "sdpa"
     assert torch.equal(logits(model), before)
 
 
-def test_wrong_head_counts_are_an_error(tmp_path: Path) -> None:
+def test_wrong_head_counts_are_an_error(exported: Export, tmp_path: Path) -> None:
     """What ONNX Runtime's classic optimiser does to unevenly pruned heads, caught."""
-    exported("bert", "cpu-fp32", tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx")
+    _, folder = exported("bert", "cpu-fp32")
+    graph = onnx.load(folder / "model.onnx")
     for node in graph.graph.node:
         for attribute in node.attribute:
             if attribute.name == "num_heads":
@@ -126,24 +136,25 @@ def test_wrong_head_counts_are_an_error(tmp_path: Path) -> None:
         check_heads(inspect_graph(tmp_path / "stamped.onnx"), bind(model).shape, "stamped")
 
 
-def test_a_graph_of_another_model_fails_parity(tmp_path: Path) -> None:
-    exported("bert", "portable", tmp_path)
+def test_a_graph_of_another_model_fails_parity(exported: Export) -> None:
+    _, folder = exported("bert", "portable")
     other = tiny("bert", seed=1)
     names = ("input_ids", "token_type_ids", "attention_mask")
     with pytest.raises(ParityError, match="portable, right-padded"):
-        check_parity(other, names, variant("portable"), tmp_path / "model.onnx")
+        check_parity(other, names, variant("portable"), folder / "model.onnx")
 
 
-def test_non_finite_outputs_are_refused(tmp_path: Path) -> None:
-    exported("bert", "portable", tmp_path)
-    graph = onnx.load(tmp_path / "model.onnx")
+def test_non_finite_outputs_are_refused(exported: Export, tmp_path: Path) -> None:
+    _, folder = exported("bert", "portable")
+    graph = onnx.load(folder / "model.onnx")
     for tensor in graph.graph.initializer:
         if tensor.name == "classifier.bias":
             tensor.raw_data = np.full(3, np.nan, np.float32).tobytes()
-    onnx.save(graph, tmp_path / "model.onnx")
+    broken = tmp_path / "model.onnx"
+    onnx.save(graph, broken)
     names = ("input_ids", "token_type_ids", "attention_mask")
     with pytest.raises(ParityError, match="NaN or Inf"):
-        check_parity(tiny("bert"), names, variant("portable"), tmp_path / "model.onnx")
+        check_parity(tiny("bert"), names, variant("portable"), broken)
 
 
 def test_graph_runs_shapes_that_it_has_not_seen(tmp_path: Path) -> None:

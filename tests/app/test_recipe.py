@@ -1,0 +1,89 @@
+"""Recipes: every shipped one parses, and what is wrong is named with its remedy."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compress.errors import RecipeError
+from compress.importance import GradientScore
+from compress_export.recipe import Recipe, load_recipe, parse_recipe
+
+RECIPES = sorted(Path("recipes").glob("*.yaml"))
+BASE = "model: m\ntask: sst2\n"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_every_shipped_recipe_parses(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.prune_spec().share <= 1
+    assert recipe.variants()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: sst2", "'model' is required"),
+        (BASE + "trget: {}", r"'trget' is unknown; did you mean 'target'\?"),
+        (BASE + "prune: {step: 3}", r"'prune\.step' is unknown; did you mean 'steps'\?"),
+        (BASE + "target: {macs: 0}", r"'target\.macs'.*greater than 0, found 0"),
+        (BASE + "target: {macs: 1.5}", r"'target\.macs'.*found 1\.5"),
+        (BASE + "target: {macs: half}", r"'target\.macs'.*found 'half'"),
+        (BASE + "target: {macs: 0.5, parameters: 0.5}", "not both"),
+        (BASE + "target: {device: tpu}", r"'target\.device'.*found 'tpu'"),
+        (BASE + "prune: {score: magic}", r"'prune\.score'.*fisher.*found 'magic'"),
+        (BASE + "prune: {score: random, power: 1}", "power goes with score fisher or michel"),
+        (BASE + "export: {variants: [int4]}", r"'export\.variants\.0'.*found 'int4'"),
+        (BASE + "gate: {latency_ms: {p42: 3}}", r"'gate\.latency_ms\.p42' is unknown"),
+        ("model: m\ntask: sst-2", r"task must be among .*; did you mean 'sst2'\?"),
+        ("model: m\ntask: {train: a.csv}", r"'task\.validation' is required"),
+        ("model: m\ntask: {train: a, validation: b, text: [t], lable: y}", "lable"),
+        ("- a list", "must be a mapping"),
+        ("model: [", "must be YAML"),
+    ],
+)
+def test_wrong_recipes_name_the_field_the_value_and_the_remedy(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message) as caught:
+        parse_recipe(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"nothing\.yaml"):
+        load_recipe(tmp_path / "nothing.yaml")
+
+
+def test_options_of_a_gradient_score_replace_its_defaults() -> None:
+    recipe = parse_recipe(BASE + "prune: {score: michel, labels: sampled, layer_norm: false}")
+    score = recipe.prune_spec().score
+    assert score == GradientScore(
+        name="michel", reduction="token", power=1, labels="sampled", layer_norm=False
+    )
+    assert parse_recipe(BASE).prune_spec().score == "fisher"
+
+
+def test_default_variants_follow_the_device() -> None:
+    cpu, cuda = (parse_recipe(BASE + f"target: {{device: {d}}}") for d in ("cpu", "cuda"))
+    assert [v.name for v in cpu.variants()] == ["portable", "cpu-fp32", "cpu-int8"]
+    assert [v.name for v in cuda.variants()] == ["portable", "cuda-fp32", "cuda-fp16"]
+
+
+def test_one_text_column_may_be_written_without_a_list() -> None:
+    task = "task: {train: a.csv, validation: b.csv, text: review, label: stars}"
+    resolved = parse_recipe(f"model: m\n{task}").resolve_task(Path("/base"))
+    assert resolved.text == ("review",)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=8), lambda inner:
+       st.lists(inner, max_size=3) | st.dictionaries(
+           st.sampled_from([*Recipe.model_fields, "macs", "steps", "train", "x"]), inner,
+           max_size=4)))  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_any_data_is_a_recipe_or_a_recipe_error(data: object) -> None:
+    with contextlib.suppress(RecipeError):
+        parse_recipe(yaml.safe_dump(data))

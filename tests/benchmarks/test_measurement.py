@@ -1,0 +1,204 @@
+"""Intervals, gates, interleaving, sessions: right when it says pass, and honest when it cannot."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from benchmarks.accuracy import compare, predict, retention_interval
+from benchmarks.environment import environment
+from benchmarks.gate import at_least, at_most, overall
+from benchmarks.latency import (
+    Contender,
+    Latency,
+    Sampling,
+    Workload,
+    measure,
+    speedup,
+    workload_inputs,
+)
+from benchmarks.memory import measure_memory
+from benchmarks.runtimes.onnxruntime import CPU, CUDA, OrtModel, cuda_available
+from benchmarks.tasks import Dataset
+from compress.errors import BundleError, DataError, ProviderError
+from export.bundle import export_variant
+from export.precision import variant
+from tests.families import tiny
+from tests.tokenizer import tiny_tokenizer
+
+WORKLOAD = Workload(batch=2, sequence=8)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle") / "cpu-fp32"
+    export_variant(tiny("bert"), tiny_tokenizer(), variant("cpu-fp32"), folder)
+    return folder
+
+
+def latency(seconds: list[float], contender: str = "student") -> Latency:
+    return Latency(
+        contender=contender,
+        variant="cpu-fp32",
+        provider=CPU,
+        workload=WORKLOAD,
+        seconds=tuple(seconds),
+    )
+
+
+def test_contenders_are_interleaved_and_take_turns_to_be_first() -> None:
+    order: list[str] = []
+    contenders = [
+        Contender(name=n, variant="v", provider=CPU, run=lambda _, n=n: order.append(n))
+        for n in "ab"
+    ]
+    inputs = {WORKLOAD: workload_inputs(WORKLOAD, 99)}
+    sampling = Sampling(rounds=4, least=2, seconds=100, warmup=0)
+    results = measure(contenders, [WORKLOAD], inputs, sampling)
+    assert order == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert [len(r.seconds) for r in results] == [4, 4]
+
+
+def test_percentiles_and_throughput_come_from_the_samples() -> None:
+    samples = latency([i / 1000 for i in range(1, 102)])
+    assert samples.percentile_ms(50) == pytest.approx(51)
+    assert samples.percentile_ms(99) == pytest.approx(100)
+    assert samples.throughput_per_s == pytest.approx(2 / 0.051)
+    low, high = samples.interval_ms(50)
+    assert low < 51 < high
+
+
+def test_speedup_pairs_the_rounds() -> None:
+    """A machine that slows down half-way slows both: the ratio stays tight."""
+    drift = np.repeat([1.0, 3.0], 30)
+    ratio, low, high = speedup(latency(list(2 * drift)), latency(list(drift)))
+    assert (ratio, low, high) == (2.0, 2.0, 2.0)
+
+
+def test_retention_interval_covers_the_truth() -> None:
+    """Simulated students of known quality: the 95 % interval holds the truth about 95 times."""
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(100):
+        labels = rng.integers(0, 2, 400).astype(float)
+        teacher = np.where(rng.random(400) < 0.9, labels, 1 - labels)
+        student = np.where(rng.random(400) < 0.85, labels, 1 - labels)
+        low, high = retention_interval("accuracy", labels, teacher, student, seed=trial)
+        hits += low <= 0.85 / 0.9 <= high
+    assert 88 <= hits <= 100
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.985, 1.0, "pass"), (0.90, 0.975, "fail"), (0.97, 0.99, "inconclusive")],
+)
+def test_a_gate_passes_or_fails_only_when_the_interval_is_clear(
+    low: float, high: float, verdict: str
+) -> None:
+    assert at_least("retention", 0.98, (low + high) / 2, low, high).verdict == verdict
+    mirrored = at_most("latency_ms.p95", -0.98, 0, -high, -low)
+    assert mirrored.verdict == verdict
+
+
+def test_failure_outweighs_doubt_and_no_promise_is_kept() -> None:
+    ok, bad, open_ = (
+        at_least("x", 1, 1, low, high) for low, high in ((1, 2), (0, 0.5), (0.5, 1.5))
+    )
+    assert overall([]) == "pass"
+    assert overall([ok, open_]) == "inconclusive"
+    assert overall([ok, open_, bad]) == "fail"
+
+
+def data(n: int) -> Dataset:
+    texts = tuple((" ".join(f"w{(i + j) % 90}" for j in range(1 + i % 7)),) for i in range(n))
+    return Dataset(name="t", split="validation", texts=texts, labels=("0",) * n)
+
+
+def test_predictions_come_back_in_the_order_of_the_data(bundle: Path) -> None:
+    model, tokenizer, dataset = OrtModel(bundle), tiny_tokenizer(), data(23)
+    together = predict(model, tokenizer, dataset, max_length=16, batch_size=5)
+    alone = np.concatenate(
+        [
+            predict(
+                model,
+                tokenizer,
+                Dataset(name="t", split="v", texts=(texts,), labels=("0",)),
+                max_length=16,
+            )
+            for texts in dataset.texts
+        ]
+    )
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_a_teacher_against_itself_keeps_everything(bundle: Path) -> None:
+    dataset = data(40)
+    logits = predict(OrtModel(bundle), tiny_tokenizer(), dataset, max_length=16)
+    labels = np.arange(40) % 3.0
+    (row,) = compare(dataset, labels, logits, logits, metrics=("accuracy",), variant="cpu-fp32")
+    assert (row.retention, row.low, row.high) == (1.0, 1.0, 1.0)
+
+
+def test_non_finite_logits_name_the_example() -> None:
+    def broken(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        logits = np.zeros((len(inputs["input_ids"]), 2), np.float32)
+        logits[inputs["attention_mask"].sum(1) == 9] = np.nan
+        return logits
+
+    with pytest.raises(DataError, match="example 7"):
+        predict(broken, tiny_tokenizer(), data(12), max_length=16)  # type: ignore[arg-type]
+
+
+def test_a_session_on_another_provider_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        onnxruntime.InferenceSession, "get_providers", lambda _: ["OtherExecutionProvider"]
+    )
+    with pytest.raises(ProviderError, match="must run on CPUExecutionProvider"):
+        OrtModel(bundle)
+
+
+@pytest.mark.skipif(cuda_available(), reason="there is a GPU here")
+@pytest.mark.skipif(
+    CUDA not in onnxruntime.get_available_providers(), reason="onnxruntime without CUDA"
+)
+def test_cuda_without_a_gpu_is_refused_though_onnxruntime_lists_it(bundle: Path) -> None:
+    with pytest.raises((ProviderError, BundleError)):
+        OrtModel(bundle, CUDA)
+
+
+@pytest.mark.gpu
+def test_a_cuda_session_runs_on_cuda(bundle: Path) -> None:
+    assert OrtModel(bundle, CUDA).provider == CUDA
+
+
+def test_a_missing_or_broken_graph_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="found none"):
+        OrtModel(tmp_path)
+    (tmp_path / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match="must open in ONNX Runtime"):
+        OrtModel(tmp_path)
+
+
+def test_memory_is_measured_in_a_process_of_its_own(bundle: Path) -> None:
+    memory = measure_memory("student", "cpu-fp32", bundle, CPU, WORKLOAD, 99)
+    assert 0 < memory.loaded_bytes < 2**30
+    assert memory.working_bytes > 0
+
+
+def test_memory_of_a_broken_graph_ends_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="found none"):
+        measure_memory("student", "x", tmp_path, CPU, WORKLOAD, 99)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_environment_tells_machine_and_versions() -> None:
+    facts = environment()
+    assert facts["cpu"]
+    assert facts["cores"] >= 1
+    assert {"torch", "onnxruntime", "compress-export"} <= facts["versions"].keys()
