@@ -11,7 +11,13 @@ import psutil
 
 from compress.folder import versions
 
-__all__ = ["environment"]
+__all__ = ["environment", "machine"]
+
+
+def machine() -> dict[str, Any]:
+    """What makes two latency measurements comparable: processor, cores, GPU."""
+    facts = environment()
+    return {name: facts[name] for name in ("system", "cpu", "cpu_features", "cores", "gpu")}
 
 
 def environment() -> dict[str, Any]:

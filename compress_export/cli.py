@@ -119,7 +119,7 @@ def prune(
         "data": data,
         "target": {"macs": macs, "parameters": parameters, "sequence": sequence},
         "prune": choice,
-        "benchmark": {"max_length": max_length},
+        "benchmark": {"max_length": max_length, "sequences": [sequence]},
         "seed": seed,
     }
     run(recipe, out, dry_run=dry_run, as_json=json)
@@ -149,7 +149,7 @@ def scores(
         "data": data,
         "target": {"macs": macs, "sequence": sequence},
         "prune": {"steps": steps, "calibration_examples": calibration_examples},
-        "benchmark": {"max_length": max_length},
+        "benchmark": {"max_length": max_length, "sequences": [sequence]},
         "seed": seed,
     }
     run(recipe, as_json=json)

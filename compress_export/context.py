@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from benchmarks.environment import machine
 from benchmarks.runtimes.onnxruntime import cuda_available
-from benchmarks.tasks import Dataset, Task, encode_labels
+from benchmarks.tasks import Dataset, Split, Task, encode_labels
+from compress.batches import Batch
 from compress.checkpoint import load
 from compress.errors import DataError
+from compress.folder import versions
 from compress.layout import bind
 from compress.prune import check_budget
-from compress_export.loading import label2id, load_tokenizer
+from compress_export.loading import calibration_batches, label2id, load_tokenizer
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
+from export.onnx import longest_sequence
 
-__all__ = ["VALIDATION", "Context"]
+__all__ = ["SPLITS", "Context"]
 
-VALIDATION = "validation"
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class Context:
@@ -33,22 +40,42 @@ class Context:
     def __init__(self, recipe: Recipe, base: Path) -> None:
         self.recipe, self.base = recipe, base
         self.task: Task = recipe.resolve_task(base)
+        self._datasets: dict[Split, Dataset] = {}
 
-    def check(self) -> None:
+    def check(self, splits: Sequence[Split] = SPLITS) -> None:
         """Find what is wrong with model, data and target before any work is done.
+
+        Args:
+            splits: Of the data, those that will be read.
 
         Raises:
             ToolchainError: Of the kind that fits; the message names field, value and remedy.
         """
         check_budget(bind(self.teacher), self.recipe.prune_spec())
-        for split in ("train", VALIDATION):
-            encode_labels(self.dataset(split), label2id(self.teacher))
+        self._check_lengths()
         _ = self.tokenizer
+        for split in splits:
+            self.labels(self.dataset(split))
         if self.recipe.target.device == "cuda" and not cuda_available():
             raise DataError(
                 "target.device is 'cuda', found no CUDA device that ONNX Runtime can use; "
                 "run `compress-export doctor`, or set target.device to cpu"
             )
+
+    def _check_lengths(self) -> None:
+        longest = longest_sequence(self.teacher)
+        settings = self.recipe.benchmark
+        lengths = {
+            "target.sequence": self.recipe.target.sequence,
+            "benchmark.sequences": max(settings.sequences),
+            "benchmark.max_length": settings.max_length,
+        }
+        for field, length in lengths.items():
+            if length > longest:
+                raise DataError(
+                    f"{field} must be at most {longest}, the model's longest sequence, "
+                    f"found {length}; lower it"
+                )
 
     @cached_property
     def model_source(self) -> str:
@@ -66,38 +93,61 @@ class Context:
         """The teacher's."""
         return load_tokenizer(self.model_source)
 
-    def dataset(self, split: str) -> Dataset:
-        """One split of the task's data."""
-        data = self.recipe.data
-        where = None if data is None else data if data.is_absolute() else self.base / data
-        return self.task.load(split, where)  # type: ignore[arg-type]
+    def dataset(self, split: Split) -> Dataset:
+        """One split of the task's data, read once."""
+        if split not in self._datasets:
+            data = self.recipe.data
+            self._datasets[split] = self.task.load(
+                split, None if data is None else self.base / data
+            )
+        return self._datasets[split]
+
+    def labels(self, dataset: Dataset) -> NDArray[np.float64]:
+        """The data's labels as the teacher's ids."""
+        return encode_labels(dataset, label2id(self.teacher))
+
+    def calibration(self) -> list[Batch]:
+        """The batches that scores and repair look at."""
+        recipe = self.recipe
+        sample = self.dataset("train").sample(recipe.prune.calibration_examples, recipe.seed)
+        length = recipe.benchmark.max_length
+        labels = self.labels(sample)
+        return calibration_batches(sample, labels, self.tokenizer, length, recipe.seed)
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        """What each stage reads, as one hash a stage."""
-        recipe = self.recipe
-        folder = Path(self.model_source)
-        model = file_hashes([folder], folder) if folder.is_dir() else self.model_source
-        train, validation = self.dataset("train"), self.dataset(VALIDATION)
-        prune_key = content_key(
+        """What each stage depends on, as one hash a stage."""
+        recipe, folder = self.recipe, Path(self.model_source)
+        cut = recipe.benchmark.max_length
+        model = {
+            "weights": file_hashes([folder], folder) if folder.is_dir() else self.model_source,
+            "versions": versions(),
+        }
+        student = content_key(
             {
                 "model": model,
-                "data": content_key({"texts": train.texts, "labels": train.labels}),
+                "data": _data_key(self.dataset("train")),
                 "spec": recipe.prune_spec(),
                 "examples": recipe.prune.calibration_examples,
-                "max_length": recipe.benchmark.max_length,
+                "cut": cut,
             }
         )
-        names = [v.name for v in recipe.variants()]
-        bundle = content_key({"student": prune_key, "variants": names})
-        teacher = content_key({"model": model, "variant": recipe.reference().name})
-        graphs = {"bundle": bundle, "teacher": teacher}
-        data = content_key({"texts": validation.texts, "labels": validation.labels})
-        measured = {"benchmark": recipe.benchmark, "target": recipe.target}
+        bundle = content_key({"student": student, "variants": recipe.variants()})
+        teacher = content_key({"model": model, "variant": recipe.reference()})
+        measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
+        accuracy = {
+            "data": _data_key(self.dataset("validation")),
+            "cut": recipe.benchmark.max_length,
+        }
+        latency = {"how": recipe.benchmark, "where": recipe.target, "machine": machine()}
         return {
-            "prune": prune_key,
+            "prune": student,
             "bundle": bundle,
             "teacher": teacher,
-            "accuracy": content_key(graphs | {"data": data, "cut": recipe.benchmark.max_length}),
-            "latency": content_key(graphs | measured),
+            "accuracy": content_key(measured | accuracy),
+            "latency": content_key(measured | latency),
         }
+
+
+def _data_key(dataset: Dataset) -> str:
+    return content_key({"texts": dataset.texts, "labels": dataset.labels})

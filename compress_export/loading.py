@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
 from compress.errors import BundleError, CheckpointError
 
-__all__ = ["calibration_batches", "find_graph", "label2id", "load_tokenizer"]
+__all__ = ["calibration_batches", "find_graph", "label2id", "load_tokenizer", "read_config"]
 
 CALIBRATION_BATCH = 32
 
@@ -88,6 +90,23 @@ def find_graph(path: Path, variant: str | None = None) -> Path:
         f"{str(path)!r} must hold {f'the variant {variant!r}' if variant else 'an ONNX graph'}, "
         f"found {names or 'none'}; export the model, or name a variant"
     )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The `config.json` beside a graph.
+
+    Raises:
+        BundleError: There is none, or it is not a JSON object.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{folder / 'config.json'} must be readable, found: {error}; export the model again"
+        ) from error
+    if not isinstance(config, dict):
+        raise BundleError(f"{folder / 'config.json'} must be an object, found {config!r:.60}")
+    return config
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

@@ -21,16 +21,14 @@ from benchmarks.memory import measure_memory
 from benchmarks.report.build import build_report
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, OrtModel, cuda_available
-from benchmarks.tasks import encode_labels
 from compress.batches import Progress
 from compress.checkpoint import load, save
 from compress.errors import BundleError
 from compress.folder import check_target, read_manifest, replace_folder, write_manifest
 from compress.plan import Plan
 from compress.prune import prune
-from compress_export.context import VALIDATION, Context
+from compress_export.context import Context
 from compress_export.facts import model_facts
-from compress_export.loading import calibration_batches, label2id
 from compress_export.recipe import Recipe
 from compress_export.stages import Stages
 from compress_export.verify import verify_reload
@@ -95,14 +93,7 @@ class Run:
 
     def _student(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            recipe = self.recipe
-            sample = self.context.dataset("train").sample(
-                recipe.prune.calibration_examples, recipe.seed
-            )
-            labels = encode_labels(sample, label2id(self.context.teacher))
-            batches = calibration_batches(
-                sample, labels, self.context.tokenizer, recipe.benchmark.max_length, recipe.seed
-            )
+            recipe, batches = self.recipe, self.context.calibration()
             pruned = prune(self.context.teacher, batches, recipe.prune_spec(), self.progress)
             save(pruned.model, pruned.plan, self.work / "checkpoint", self.context.tokenizer)
             verify_reload(self.work / "checkpoint", pruned.model, batches[0])
@@ -146,8 +137,8 @@ class Run:
 
     def _accuracy(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            dataset = self.context.dataset(VALIDATION)
-            labels = encode_labels(dataset, label2id(self.context.teacher))
+            dataset = self.context.dataset("validation")
+            labels = self.context.labels(dataset)
             logits = {
                 name: predict(
                     OrtModel(folder, provider),

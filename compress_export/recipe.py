@@ -170,6 +170,17 @@ class Recipe(_Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _gates_are_measured(self) -> Recipe:
+        promised = self.gate.model_dump(exclude_defaults=True)
+        names = [v.name for v in self.variants()]
+        if promised and self.reference().name not in names:
+            raise ValueError(
+                f"gates look at the variant {self.reference().name!r}, found export.variants "
+                f"{names}; add it, or remove gate"
+            )
+        return self
+
     def resolve_task(self, base: Path) -> Task:
         """The task, with the paths of own files taken from `base`, the recipe's folder."""
         if isinstance(self.task, OwnData):

@@ -50,6 +50,7 @@ class OrtModel:
             raise BundleError(
                 f"{graph} must open in ONNX Runtime, found: {' '.join(str(error).split())[:200]}"
             ) from error
+        self.graph = graph
         self.provider = self._session.get_providers()[0]
         if self.provider != provider:
             raise ProviderError(
@@ -59,9 +60,20 @@ class OrtModel:
         self.names = tuple(i.name for i in self._session.get_inputs())
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, n_labels)`; inputs that the graph does not take are left aside."""
+        """Logits `(batch, n_labels)`; inputs that the graph does not take are left aside.
+
+        Raises:
+            BundleError: The graph refuses the inputs (a sequence longer than its positions).
+        """
         feed = {name: inputs[name] for name in self.names}
-        logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+        try:
+            logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+        except Exception as error:  # ONNX Runtime raises its own types, which share no base
+            shape = "×".join(map(str, feed[self.names[0]].shape))
+            raise BundleError(
+                f"{self.graph} must run on inputs of {shape} tokens, found: "
+                f"{' '.join(str(error).split())[:160]}; give it shorter sequences"
+            ) from error
         return logits.astype(np.float32, copy=False)
 
 

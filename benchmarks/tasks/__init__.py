@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from benchmarks.tasks.dataset import Dataset, Texts, encode_labels
+from benchmarks.tasks.dataset import Dataset, Split, Texts, encode_labels
 from benchmarks.tasks.files import FileTask
 from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
 from benchmarks.tasks.metrics import METRICS, predictions
@@ -16,6 +16,7 @@ __all__ = [
     "Dataset",
     "FileTask",
     "GlueTask",
+    "Split",
     "Task",
     "Texts",
     "TokenBatch",

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compress.errors import DataError
 
-__all__ = ["Dataset", "Texts", "encode_labels"]
+__all__ = ["Dataset", "Split", "Texts", "encode_labels"]
 
 Texts: TypeAlias = tuple[str, ...]
 """One example's text: one sentence, or a pair."""
+
+Split: TypeAlias = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +33,7 @@ class Dataset:
     """
 
     name: str
-    split: str
+    split: Split
     texts: tuple[Texts, ...]
     labels: tuple[str, ...]
     label_names: tuple[str, ...] = ()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from benchmarks.tasks.dataset import Dataset
+from benchmarks.tasks.dataset import Dataset, Split
 from benchmarks.tasks.glue import read_tsv
 from compress.errors import DataError
 
 __all__ = ["FileTask"]
-
-Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

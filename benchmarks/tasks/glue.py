@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from benchmarks.tasks.dataset import Dataset
+from benchmarks.tasks.dataset import Dataset, Split
 from compress.errors import DataError
 
 __all__ = ["GLUE", "GlueTask", "glue_task", "read_tsv"]
-
-Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

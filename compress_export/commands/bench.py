@@ -23,7 +23,7 @@ from benchmarks.runtimes.onnxruntime import CPU, CUDA, OrtModel
 from compress.errors import RecipeError
 from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
-from compress_export.loading import find_graph
+from compress_export.loading import find_graph, read_config
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA}
 
@@ -102,10 +102,9 @@ def _finish(results: tuple[Latency, ...], n: int, least: float | None, as_json: 
 
 
 def _vocabulary(folder: Path) -> int:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return int(config["vocab_size"])
-    except (OSError, ValueError, KeyError) as error:
+    size = read_config(folder).get("vocab_size")
+    if not isinstance(size, int):
         raise RecipeError(
-            f"{folder} must hold a config.json with vocab_size, found {error}; export it again"
-        ) from error
+            f"{folder}/config.json must hold vocab_size, found {size!r}; export the model again"
+        )
+    return size

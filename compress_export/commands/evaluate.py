@@ -16,7 +16,7 @@ from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
 from compress.errors import RecipeError
 from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
-from compress_export.loading import find_graph, load_tokenizer
+from compress_export.loading import find_graph, load_tokenizer, read_config
 from compress_export.recipe import make_recipe
 
 
@@ -77,10 +77,9 @@ def _logits(folder: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[An
 
 
 def _label2id(folder: Path) -> dict[str, int]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    names = config.get("id2label") or {
-        str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))
-    }
+    config = read_config(folder)
+    count = int(config.get("num_labels", 2))
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     return {str(name): int(i) for i, name in names.items()}
 
 

@@ -6,39 +6,34 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tasks import encode_labels
-from compress.checkpoint import load, save
+from compress.checkpoint import save
 from compress.folder import check_target
 from compress.prune import predict, prune
 from compress_export.console import out as console
 from compress_export.console import progress, table
+from compress_export.context import Context
 from compress_export.facts import model_facts
-from compress_export.loading import calibration_batches, label2id, load_tokenizer
 from compress_export.recipe import make_recipe
 from compress_export.verify import verify_reload
 
 
 def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
     """Prune by the recipe `data` and write the checkpoint to `out`."""
-    recipe = make_recipe(data)
+    context = Context(make_recipe(data), Path())
+    recipe, spec = context.recipe, context.recipe.prune_spec()
     check_target(out)
-    model, spec = load(recipe.model), recipe.prune_spec()
-    total, budget = predict(model, spec)
+    context.check(["train"])
+    total, budget = predict(context.teacher, spec)
     if dry_run:
         console.print(
             f"{recipe.model}: {total:,} encoder {spec.cost.unit} → at most {budget:,} "
             f"({budget / total:.1%}), scored by {recipe.prune.score} in {spec.steps} steps"
         )
         return
-    tokenizer = load_tokenizer(recipe.model)
-    dataset = recipe.resolve_task(Path()).load("train", recipe.data)
-    sample = dataset.sample(recipe.prune.calibration_examples, recipe.seed)
-    labels = encode_labels(sample, label2id(model))
-    length = recipe.benchmark.max_length
-    batches = calibration_batches(sample, labels, tokenizer, length, recipe.seed)
+    model, batches = context.teacher, context.calibration()
     with progress() as report:
         pruned = prune(model, batches, spec, report)
-    save(pruned.model, pruned.plan, out, tokenizer)
+    save(pruned.model, pruned.plan, out, context.tokenizer)
     verify_reload(out, pruned.model, batches[0])
     teacher, student = (model_facts(m, recipe.target.sequence) for m in (model, pruned.model))
     if as_json:

@@ -12,31 +12,31 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.accuracy import Runner, predict
-from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
+from benchmarks.tasks import METRICS, predictions
 from compress.batches import forward
-from compress.checkpoint import load
 from compress.importance import SCORE_NAMES
 from compress.prune import prune
 from compress_export.console import out, progress, table
-from compress_export.loading import calibration_batches, label2id, load_tokenizer
+from compress_export.context import Context
 from compress_export.recipe import make_recipe
 
 
 def run(data: dict[str, Any], *, as_json: bool) -> None:
     """Prune by every score and print what each keeps of the task's first metric."""
-    recipe = make_recipe(data)
-    task, length = recipe.resolve_task(Path()), recipe.benchmark.max_length
-    model, tokenizer = load(recipe.model), load_tokenizer(recipe.model)
-    sample = task.load("train", recipe.data).sample(recipe.prune.calibration_examples, recipe.seed)
-    validation = task.load("validation", recipe.data)
-    labels = encode_labels(validation, label2id(model))
-    batches = calibration_batches(
-        sample, encode_labels(sample, label2id(model)), tokenizer, length, recipe.seed
-    )
+    context = Context(make_recipe(data), Path())
+    context.check()
+    recipe, task, model = context.recipe, context.task, context.teacher
+    validation = context.dataset("validation")
+    labels, batches = context.labels(validation), context.calibration()
     metric = METRICS[task.metrics[0]]
 
     def measured(student: PreTrainedModel) -> float:
-        logits = predict(_torch_runner(student), tokenizer, validation, max_length=length)
+        logits = predict(
+            _torch_runner(student),
+            context.tokenizer,
+            validation,
+            max_length=recipe.benchmark.max_length,
+        )
         return metric(labels, predictions(logits))
 
     teacher = measured(model)
@@ -49,7 +49,7 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
                 for repair in (False, True)
             ]
             rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
-    _print(rows, teacher, f"{task.name} {task.metrics[0]}, {_about(validation)}", as_json)
+    _print(rows, teacher, f"{task.name} {task.metrics[0]}, {len(validation)} examples", as_json)
 
 
 def _torch_runner(model: PreTrainedModel) -> Runner:
@@ -60,10 +60,6 @@ def _torch_runner(model: PreTrainedModel) -> Runner:
         return logits
 
     return run_batch
-
-
-def _about(dataset: Dataset) -> str:
-    return f"{len(dataset)} examples"
 
 
 def _print(rows: list[dict[str, Any]], teacher: float, title: str, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from benchmarks.tasks import Dataset
+from benchmarks.tasks import Dataset, Split
 
 __all__ = ["LABELS", "generate"]
 
@@ -55,7 +55,7 @@ class _Clause:
     positive: bool
 
 
-def generate(split: str, count: int, seed: int = 0) -> Dataset:
+def generate(split: Split, count: int, seed: int = 0) -> Dataset:
     """`count` labelled sentences; the same for the same split, count and seed.
 
     Example:

@@ -74,6 +74,8 @@ def test_unknown_architecture_lists_the_known(
         ("train: train.csv", "train: gone.csv", "gone.csv"),
         ("steps: 2", "stepz: 2", "did you mean 'steps'"),
         ("device: cpu", "device: cuda", "no CUDA device"),
+        ("sequence: 8", "sequence: 49", "target.sequence must be at most 48"),
+        ("sequences: [4]", "sequences: [4, 64]", "benchmark.sequences must be at most 48"),
     ],
 )
 def test_wrong_recipe_stops_before_any_work(
@@ -101,7 +103,9 @@ def test_label_outside_the_map_names_the_example(
 def test_task_that_does_not_fit_the_model_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str], glue_dir: Path
 ) -> None:
-    arguments = ("prune", project / "teacher", "--data", glue_dir, "-o", project / "x", "--task")
+    lengths = ("--sequence", "16", "--max-length", "16")
+    arguments = ("prune", project / "teacher", "--data", glue_dir, "-o", project / "x", *lengths,
+                 "--task")  # fmt: skip
     assert "has the 2 labels" in error_of(capsys, *arguments, "sst2")
     assert "one output" in error_of(capsys, *arguments, "stsb")
 

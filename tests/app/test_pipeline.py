@@ -228,7 +228,8 @@ def test_prune_export_evaluate_and_bench_work_in_turn(
 ) -> None:
     root, student = glue_like, glue_like / "student"
     prune = ["prune", str(root / "teacher"), "--task", "sst2", "--data", str(root), "--macs", "0.5",
-             "--steps", "1", "-o", str(student), "--json"]  # fmt: skip
+             "--steps", "1", "-o", str(student), "--json", "--sequence", "16", "--max-length",
+             "16"]  # fmt: skip
     assert cli(prune) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["student"]["encoder_macs"] < facts["teacher"]["encoder_macs"]
@@ -255,7 +256,8 @@ def test_prune_export_evaluate_and_bench_work_in_turn(
 
 
 def test_scores_compares_every_score(glue_like: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["scores", str(glue_like / "teacher"), "--task", "sst2", "--data", str(glue_like)]
+    arguments = ["scores", str(glue_like / "teacher"), "--task", "sst2", "--data", str(glue_like),
+                 "--sequence", "16", "--max-length", "16"]  # fmt: skip
     assert cli([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scores"]
     assert [row["score"] for row in rows] == [

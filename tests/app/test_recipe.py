@@ -43,6 +43,7 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
         ("model: m\ntask: sst-2", r"task must be among .*; did you mean 'sst2'\?"),
         ("model: m\ntask: {train: a.csv}", r"'task\.validation' is required"),
         ("model: m\ntask: {train: a, validation: b, text: [t], lable: y}", "lable"),
+        (BASE + "export: {variants: [portable]}\ngate: {retention: 0.9}", "gates look at the var"),
         ("- a list", "must be a mapping"),
         ("model: [", "must be YAML"),
     ],

@@ -199,3 +199,27 @@ def test_demo_sentences_are_deterministic_balanced_and_hard_for_a_bag_of_words()
     model = LogisticRegression(max_iter=1000)
     model.fit(vectors.transform(t for (t,) in train.texts), train.labels)
     assert model.score(vectors.transform(t for (t,) in validation.texts), validation.labels) < 0.8
+
+
+@pytest.mark.parametrize("name", ["mnli", "stsb", "sst2"])
+def test_without_data_the_hub_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, asked = found(name), []
+
+    def load_dataset(path: str, config: str, split: str) -> list[dict[str, object]]:
+        asked.append((path, config, split))
+        return [{**dict.fromkeys(task.hub_text, "w1"), "label": 1, "idx": 0}]
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    data = task.load("validation", None)
+    assert asked == [("nyu-mll/glue", name, task.validation[1])]
+    assert data.texts == (("w1",) * len(task.text),)
+    assert data.labels == ("1",)
+
+
+def test_a_hub_out_of_reach_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(DataError, match="set data to a folder"):
+        found("sst2").load("train", None)
