@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import psutil
 
 from compress.folder import versions
+from export.session import usable_cores
 
 __all__ = ["environment", "machine"]
 
@@ -26,10 +26,10 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu(),
         "cpu_features": _cpu_features(),
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
+        "threads": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
-        "load_average": [round(x, 2) for x in os.getloadavg()],
+        "load_average": [round(x, 2) for x in psutil.getloadavg()],
         "gpu": _gpu(),
         "python": platform.python_version(),
         "versions": versions(),

@@ -6,6 +6,7 @@ side, fails when the whole interval is on the bad side, and is inconclusive in b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
@@ -38,8 +39,9 @@ class Gate:
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
-        """As the report writes it."""
-        return asdict(self)
+        """As the report writes it; an interval without an upper end has `high` null."""
+        fields = asdict(self)
+        return fields | {"high": None if math.isinf(self.high) else self.high}
 
 
 def at_least(name: str, threshold: float, value: float, low: float, high: float) -> Gate:

@@ -48,7 +48,9 @@ def measure_memory(
         BundleError: The process failed; the message ends with its last line.
     """
     sizes = (workload.batch, workload.sequence, vocab_size)
-    command = [sys.executable, "-m", "benchmarks.memory", str(graph), provider, *map(str, sizes)]
+    # -P: never import from the folder that the user happens to stand in.
+    command = [sys.executable, "-P", "-m", "benchmarks.memory", str(graph), provider]
+    command += map(str, sizes)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

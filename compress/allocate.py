@@ -66,10 +66,16 @@ def allocate(
             f"found {budget / cost.total(shape):.4f}; raise it, or prune more kinds of units"
         )
     kept: dict[tuple[Unit, int], list[int]] = {}
+    full: set[tuple[Unit, int]] = set()
     for item in sorted(_items(scores, shape, cost, units, multiple), key=_best_first):
-        if spent + item.cost <= budget:
-            spent += item.cost
-            kept.setdefault((item.unit, item.layer), []).extend(item.members)
+        place = (item.unit, item.layer)
+        if place in full:
+            continue  # a shorter, worse run in place of a better one would break the multiple
+        if spent + item.cost > budget:
+            full.add(place)
+            continue
+        spent += item.cost
+        kept.setdefault(place, []).extend(item.members)
     return _plan(shape, units, kept)
 
 

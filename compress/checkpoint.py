@@ -24,6 +24,7 @@ from compress.layout import Layout, bind
 from compress.plan import Plan
 from compress.remote_code import module_table, remote_code
 from compress.surgery import apply_
+from compress.verify import compare_logits, verify_stock
 
 __all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
 
@@ -60,7 +61,7 @@ def load(source: str | Path) -> PreTrainedModel:
     config = load_config(source)
     architecture_for(config.model_type)
     plan = stored_plan(config)
-    model = _load_stock(source, config) if plan is None else _replay(Path(source), config, plan)
+    model = _load_stock(source, config) if plan is None else _replay(_local(source), config, plan)
     _check_finite(model, source)
     model.eval()
     return model
@@ -81,7 +82,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
             "neither; check the path"
         )
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(str(source))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"config.json of {str(source)!r} must be readable by transformers, found: "
@@ -103,6 +104,10 @@ def save(
         plan: Of the model before the surgery.
         folder: Appears when it is complete.
         tokenizer: Saved beside the weights.
+
+    Raises:
+        VerificationError: Loaded again in a way that is promised, it gives other logits; nothing
+            is left behind.
     """
     whole = _whole_plan(model.config, plan)
     config = model.config
@@ -116,6 +121,8 @@ def save(
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
+        compare_logits("compress.load", load(temporary), model)
+        verify_stock(temporary, model)
 
 
 def stored_plan(config: PreTrainedConfig) -> Plan | None:
@@ -261,6 +268,20 @@ def _check_finite(model: PreTrainedModel, source: str | Path) -> None:
                 f"tensor {name!r} of {str(source)!r} must be finite, found {kind}; "
                 "repair or retrain the checkpoint"
             )
+
+
+def _local(source: str | Path) -> Path:
+    """The folder itself, or where the Hub's files of that id have been put."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(source)))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint {str(source)!r} must be on the Hub, found: {_one_line(error)}"
+        ) from error
 
 
 def _is_hub_id(source: str) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "MANIFEST",
     "check_target",
     "read_manifest",
+    "replace_folder",
     "sha256",
     "verify_folder",
     "versions",
@@ -40,20 +41,20 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
     """Write a folder: yields a temporary one that becomes `target` when the block ends well.
 
     Args:
-        target: Absent, an empty folder, or a folder that this tool wrote and that is replaced.
+        target: Absent, an empty folder, or an earlier output of the same kind, which is replaced.
         kind: What the folder is (`checkpoint`, `bundle`), for its manifest.
         facts: More for the manifest.
 
     Raises:
-        BundleError: `target` exists and is not ours.
+        BundleError: `target` holds anything else, see `check_target`.
     """
-    check_target(target)
+    check_target(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield temporary
         write_manifest(temporary, kind, **facts)
-        temporary.chmod(0o755)
+        _open_to_readers(temporary)
         replace_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -61,35 +62,59 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
 
 def replace_folder(new: Path, target: Path) -> None:
     """Rename `new` to `target`; what was there goes only once the new one stands."""
-    old = None
-    if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-        target.replace(old / target.name)
+    if not target.exists():
+        new.replace(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
+    target.replace(old)
     try:
         new.replace(target)
     except BaseException:
-        if old:
-            (old / target.name).replace(target)
+        old.replace(target)
         raise
-    finally:
-        if old:
-            shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(old.parent, ignore_errors=True)
 
 
-def check_target(target: Path) -> None:
-    """Refuse an output place that holds something that this tool did not write.
+def _open_to_readers(folder: Path) -> None:
+    """Give files the usual rights: temporary folders and safetensors write for the owner alone."""
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def check_target(target: Path, kind: str) -> None:
+    """Refuse an output place that holds something that this tool did not write as that kind.
+
+    Args:
+        target: Where the output is to appear.
+        kind: What it will be, as its manifest says.
 
     Raises:
-        BundleError: `target` is a file, or a folder that is neither empty nor ours.
+        BundleError: `target` is a file, or holds another kind of output or any other file.
     """
-    if not target.exists():
+    if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():
         raise BundleError(f"output must be a folder, found the file {target}; name another place")
-    if any(target.iterdir()) and not _is_ours(target):
+    found = {p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir()}
+    if not found:
+        return
+    manifest = _own_manifest(target)
+    if manifest is None:
         raise BundleError(
             f"output must be new, empty or written by {TOOL}, found other files in {target}; "
             "name another folder"
+        )
+    if manifest.get("kind") != kind:
+        raise BundleError(
+            f"output must be a new folder or an earlier {kind}, found a {manifest.get('kind')} in "
+            f"{target}; name another folder"
+        )
+    foreign = sorted(found - set(manifest["files"]) - {MANIFEST})
+    if foreign:
+        raise BundleError(
+            f"output would replace {target / foreign[0]}, which {TOOL} did not write; "
+            "move it away, or name another folder"
         )
 
 
@@ -159,9 +184,8 @@ def _version(name: str) -> str:
         return ""
 
 
-def _is_ours(folder: Path) -> bool:
+def _own_manifest(folder: Path) -> dict[str, Any] | None:
     try:
-        read_manifest(folder)
+        return read_manifest(folder)
     except BundleError:
-        return False
-    return True
+        return None

@@ -93,7 +93,7 @@ def prune(
     plan = drop_layers(teacher, spec.drop, spec.strategy, batches, progress)
     student = _student(teacher, plan, batches, spec, progress)
     scores: Scores | None = None
-    for budget in _budgets(teacher, plan, spec):
+    for budget in _budgets(teacher, plan.student_shape, spec):
         scores = scorer(spec.score, spec.seed)(student, batches, progress)
         step = allocate(
             scores, student.shape, spec.cost, budget, units=spec.units, multiple=spec.multiple
@@ -105,12 +105,16 @@ def prune(
     return Pruned(model=student.model.eval(), plan=plan, scores=scores)
 
 
-def predict(model: PreTrainedModel, spec: PruneSpec) -> tuple[int, int]:
-    """What the teacher costs and the most that the student will, in units of `spec.cost`."""
+def predict(model: PreTrainedModel, spec: PruneSpec) -> tuple[int, list[int]]:
+    """What the teacher costs, and the most that the student will after each step.
+
+    Both are in units of `spec.cost`; no data is looked at and no weight moves.
+    """
     layout = bind(model)
     check_budget(layout, spec)
-    total = spec.cost.total(layout.shape)
-    return total, math.floor(spec.share * total)
+    shape = _after_drop(layout, spec)
+    steps = _budgets(layout, shape, spec) or (spec.cost.total(shape),)
+    return spec.cost.total(layout.shape), [math.floor(step) for step in steps]
 
 
 def check_budget(teacher: Layout, spec: PruneSpec) -> None:
@@ -126,7 +130,7 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
         )
     total = spec.cost.total(teacher.shape)
     shape = _after_drop(teacher, spec)
-    least = smallest_cost(shape, spec.cost, spec.units) if spec.units else spec.cost.total(shape)
+    least = _smallest(shape, spec)
     if least > spec.share * total:
         raise BudgetError(
             f"target.{spec.cost.unit} must be at least {least / total:.4f}, the smallest that "
@@ -145,9 +149,22 @@ def schedule(share: float, steps: int, start: float = 1.0) -> tuple[float, ...]:
     return tuple(start * (share / start) ** (step / steps) for step in range(1, steps + 1))
 
 
+def _smallest(shape: EncoderShape, spec: PruneSpec) -> int:
+    """The cost of the smallest encoder that is still one: a single head or run of neurons."""
+    if not spec.units:
+        return spec.cost.total(shape)
+    run = min(spec.multiple, max(shape.ffn_widths))
+    prices = {
+        "heads": min(spec.cost.head(shape, i) for i in range(shape.n_layers)),
+        "neurons": run * min(spec.cost.neuron(shape, i) for i in range(shape.n_layers)),
+    }
+    return smallest_cost(shape, spec.cost, spec.units) + min(prices[unit] for unit in spec.units)
+
+
 def _after_drop(teacher: Layout, spec: PruneSpec) -> EncoderShape:
-    plan = drop_layers(teacher, spec.drop, "top")
-    return plan.student_shape
+    """The shape once layers are dropped; strategies that look at data drop as many as `top`."""
+    by_data = spec.strategy in ("contribution", "leave-one-out")
+    return drop_layers(teacher, spec.drop, "top" if by_data else spec.strategy).student_shape
 
 
 def _student(
@@ -162,10 +179,10 @@ def _student(
     return student
 
 
-def _budgets(teacher: Layout, plan: Plan, spec: PruneSpec) -> tuple[float, ...]:
+def _budgets(teacher: Layout, shape: EncoderShape, spec: PruneSpec) -> tuple[float, ...]:
     """What each step may cost; none where dropping layers has met the target, or nothing is cut."""
     total = spec.cost.total(teacher.shape)
-    now = spec.cost.total(plan.student_shape) / total
+    now = spec.cost.total(shape) / total
     if not spec.units or now <= spec.share:
         return ()
     return tuple(share * total for share in schedule(spec.share, spec.steps, now))

@@ -8,7 +8,7 @@ K-prune, Park et al. 2024, KPWT). Nothing is trained and no label is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +65,8 @@ def repair_(
         student: The pruned model.
         teacher: The unpruned one.
         plan: How the student came from the teacher.
-        batches: Calibration data; four hidden states per token are held in memory.
+        batches: Calibration data. Four hidden states per token are held in memory; where layers
+            are shared, those of one batch.
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
     """
@@ -108,7 +109,7 @@ def _repair_stack(
             _aim(teacher_layer, stream)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
-            _fit_layer(layer, streams, damping)
+            _fit_layer(layer, lambda: streams, damping)
             for stream in streams:
                 stream.student = _call(layer, stream.student, stream)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
@@ -118,9 +119,13 @@ def _repair_shared(
     student: Layout, teacher: Layout, batches: Batches, damping: float, progress: Progress
 ) -> None:
     for teacher_layer in teacher.layers:
-        streams = [stream for batch in batches for stream in _uses(teacher, teacher_layer, batch)]
-        for stream in streams:
-            _aim(teacher_layer, stream)
+
+        def streams(layer: LayerLayout = teacher_layer) -> Iterator[_Stream]:
+            for batch in batches:
+                for stream in _uses(teacher, layer, batch):
+                    _aim(layer, stream)
+                    yield stream
+
         _fit_layer(student.layers[teacher_layer.index], streams, damping)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
@@ -136,15 +141,17 @@ def _aim(teacher: LayerLayout, stream: _Stream) -> None:
     stream.targets = {sublayer: total[stream.mask] for sublayer, total in seen.items()}
 
 
-def _fit_layer(layer: LayerLayout, streams: list[_Stream], damping: float) -> None:
+def _fit_layer(
+    layer: LayerLayout, streams: Callable[[], Iterable[_Stream]], damping: float
+) -> None:
     for sublayer in ("attention", "ffn"):
-        gram, moment = _normal_equations(layer, sublayer, streams)
+        gram, moment = _normal_equations(layer, sublayer, streams())
         projection = layer.heads_out if sublayer == "attention" else layer.ffn_out
         _add_(projection, solve_damped(gram, moment, damping))
 
 
 def _normal_equations(
-    layer: LayerLayout, sublayer: str, streams: list[_Stream]
+    layer: LayerLayout, sublayer: str, streams: Iterable[_Stream]
 ) -> tuple[Tensor, Tensor]:
     """``FᵀF`` and ``FᵀR`` over all streams, in float64."""
     total: Tensor | None = None

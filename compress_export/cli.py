@@ -41,11 +41,14 @@ Data = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empty or ours.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print plan and predicted cost only.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check all, print the predicted cost, write nothing."),
+]
 Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
 Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
 MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
-Seed = Annotated[int, typer.Option(help="Of sampling.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -197,8 +200,8 @@ def bench(
     bundles: Annotated[
         list[Path], typer.Argument(help="Bundles, variant folders or .onnx files; first is base.")
     ],
-    batch: Annotated[list[int] | None, typer.Option(help="Sequences at a time; repeat.")] = None,
-    sequence: Annotated[list[int] | None, typer.Option(help="Tokens each; repeat.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
+    sequence: Annotated[list[int] | None, typer.Option(min=1, help="Tokens each; repeat.")] = None,
     variant: Variant = None,
     provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 60,
@@ -265,6 +268,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Progress is ours to show; other libraries' bars and notices would bury it.
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     sys.exit(_run(arguments))
 
 
@@ -292,15 +296,23 @@ def _status_of(error: Exception) -> int:
 
     if isinstance(error, ToolchainError):
         return _fail(str(error), error.exit_status)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full_disk(error):
         return _fail(f"the disk is full ({error}); free some space and run the command again", 2)
-    if isinstance(error, PermissionError):
-        return _fail(f"no permission: {error}; choose a folder that you may write to", 2)
+    if isinstance(error, OSError):
+        return _fail(f"a file could not be read or written: {error}; check path and rights", 2)
     return _fail(
         f"this is a bug of compress-export: {type(error).__name__}: {error}; "
         "run again with `compress-export --debug …` and report the traceback",
         70,
     )
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Whether nothing more can be written; safetensors tells it by text only."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    if isinstance(error, OSError):
+        return error.errno in full
+    return any(f"os error {number}" in str(error) for number in full)
 
 
 def _fail(message: str, status: int) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.environment import machine
-from benchmarks.runtimes.onnxruntime import cuda_available
+from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 from benchmarks.tasks import Dataset, Split, Task, encode_labels
 from compress.batches import Batch
 from compress.checkpoint import load
@@ -51,15 +51,35 @@ class Context:
         Raises:
             ToolchainError: Of the kind that fits; the message names field, value and remedy.
         """
+        self._check_head()
         check_budget(bind(self.teacher), self.recipe.prune_spec())
         self._check_lengths()
         _ = self.tokenizer
         for split in splits:
             self.labels(self.dataset(split))
-        if self.recipe.target.device == "cuda" and not cuda_available():
+        self._check_devices()
+
+    def _check_head(self) -> None:
+        name = type(self.teacher).__name__
+        if not name.endswith("ForSequenceClassification"):
+            raise DataError(
+                f"model must be a sequence classifier or regressor, found {name}; "
+                "other heads are not supported yet"
+            )
+
+    def _check_devices(self) -> None:
+        if cuda_available():
+            return
+        if self.recipe.target.device == "cuda":
             raise DataError(
                 "target.device is 'cuda', found no CUDA device that ONNX Runtime can use; "
                 "run `compress-export doctor`, or set target.device to cpu"
+            )
+        variants = self.recipe.variants()
+        if all(variant.provider == CUDA for variant in variants):
+            raise DataError(
+                f"export.variants must hold one that this machine can run, found "
+                f"{[v.name for v in variants]} and no CUDA device; add cpu-fp32 or portable"
             )
 
     def _check_lengths(self) -> None:
@@ -137,6 +157,7 @@ class Context:
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
         accuracy = {
             "data": _data_key(self.dataset("validation")),
+            "task": (self.task.name, self.task.metrics),
             "cut": recipe.benchmark.max_length,
         }
         latency = {"how": recipe.benchmark, "where": recipe.target, "machine": machine()}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
+import psutil
 import torch
 
 from benchmarks.environment import environment
-from benchmarks.runtimes.onnxruntime import CUDA
+from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 
 __all__ = ["Finding", "examine"]
 
@@ -60,7 +60,7 @@ def _libraries(versions: dict[str, str]) -> list[Finding]:
 
 
 def _load(cores: int) -> Finding:
-    load = os.getloadavg()[0]
+    load = psutil.getloadavg()[0]
     busy = load > 0.5 * cores
     remedy = "wait until the machine is idle before measuring latency" if busy else ""
     return Finding(subject="load", state=f"{load:.1f} of {cores} cores", remedy=remedy)
@@ -74,8 +74,8 @@ def _disk() -> Finding:
 
 def _cuda() -> Finding:
     listed = CUDA in onnxruntime.get_available_providers()
-    if torch.cuda.is_available() and listed:
-        return Finding(subject="cuda", state=torch.cuda.get_device_name(0))
+    if cuda_available():
+        return Finding(subject="cuda", state="a device answers, and the provider is installed")
     if torch.cuda.is_available():
         remedy = "pip install onnxruntime-gpu, and remove onnxruntime beside it"
         return Finding(subject="cuda", state="a device, but no provider", remedy=remedy)

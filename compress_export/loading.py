@@ -28,7 +28,9 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         CheckpointError: There is none, or it cannot be read.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(source))
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            str(source), trust_remote_code=False
+        )
     except Exception as error:  # tokenizers raises bare Exceptions of its own
         raise CheckpointError(
             f"a tokenizer must be beside the model in {str(source)!r}, found: "
@@ -66,7 +68,7 @@ def label2id(model: PreTrainedModel) -> Mapping[str, int]:
 
 
 def find_graph(path: Path, variant: str | None = None) -> Path:
-    """The folder of one graph: a variant's folder, a bundle's `onnx/<variant>`, or a file.
+    """One graph: a file, a variant folder's, or a bundle's `onnx/<variant>/model.onnx`.
 
     Args:
         path: What the user named.
@@ -76,11 +78,11 @@ def find_graph(path: Path, variant: str | None = None) -> Path:
         BundleError: There is no graph, or there are several and none was named.
     """
     if path.is_file() and path.suffix == ".onnx":
-        return path.parent
-    if (path / "model.onnx").is_file() and variant in (None, path.name):
         return path
-    found = sorted(p.parent for p in (path / "onnx").glob("*/model.onnx"))
-    names = [p.name for p in found]
+    if (path / "model.onnx").is_file() and variant in (None, path.name):
+        return path / "model.onnx"
+    found = sorted((path / "onnx").glob("*/model.onnx"))
+    names = [p.parent.name for p in found]
     wanted = variant or ("cpu-fp32" if "cpu-fp32" in names else None)
     if wanted in names:
         return found[names.index(str(wanted))]

@@ -7,6 +7,7 @@ resume. All work is done in `<out>.partial`, which is renamed when it is complet
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,15 @@ from transformers import PreTrainedModel
 
 from benchmarks.accuracy import compare, predict, save_predictions
 from benchmarks.environment import environment
-from benchmarks.latency import Contender, Latency, Sampling, Workload, measure, workload_inputs
+from benchmarks.latency import (
+    Contender,
+    Latency,
+    Sampling,
+    Workload,
+    measure,
+    samples_needed,
+    workload_inputs,
+)
 from benchmarks.memory import measure_memory
 from benchmarks.report.build import build_report
 from benchmarks.report.write import write_report
@@ -24,14 +33,13 @@ from benchmarks.runtimes.onnxruntime import CPU, OrtModel, cuda_available
 from compress.batches import Progress
 from compress.checkpoint import load, save
 from compress.errors import BundleError
-from compress.folder import check_target, read_manifest, replace_folder, write_manifest
+from compress.folder import check_target, replace_folder, write_manifest
 from compress.plan import Plan
 from compress.prune import prune
 from compress_export.context import Context
 from compress_export.facts import model_facts
 from compress_export.recipe import Recipe
-from compress_export.stages import Stages
-from compress_export.verify import verify_reload
+from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
 
 __all__ = ["Outcome", "Run"]
@@ -62,7 +70,8 @@ class Run:
     def __init__(
         self, recipe: Recipe, text: str, base: Path, out: Path, progress: Progress
     ) -> None:
-        check_target(out)
+        out = out.resolve()
+        check_target(out, "run")
         self.recipe, self.text, self.out = recipe, text, out
         self.context = Context(recipe, base)
         self.progress = progress
@@ -96,14 +105,15 @@ class Run:
             recipe, batches = self.recipe, self.context.calibration()
             pruned = prune(self.context.teacher, batches, recipe.prune_spec(), self.progress)
             save(pruned.model, pruned.plan, self.work / "checkpoint", self.context.tokenizer)
-            verify_reload(self.work / "checkpoint", pruned.model, batches[0])
             pruned.plan.save(self.work / "plan.json")
+            if pruned.scores is not None:
+                pruned.scores.save(self.work / "scores.npz")
             return {
                 "teacher": model_facts(self.context.teacher, recipe.target.sequence),
                 "student": model_facts(pruned.model, recipe.target.sequence),
             }
 
-        outputs = ("checkpoint", "plan.json")
+        outputs = ("checkpoint", "plan.json", "scores.npz")
         return self.stages.run("prune", self.context.keys["prune"], outputs, work)
 
     def _bundle(self) -> dict[str, Any]:
@@ -117,7 +127,7 @@ class Run:
             )
             return {"exported": [e.to_dict() for e in exported]}
 
-        return self.stages.run("bundle", self.context.keys["bundle"], ("onnx",), work)
+        return self.stages.run("bundle", self._key("bundle", "prune"), ("onnx",), work)
 
     def _teacher_graph(self) -> Path:
         """The dense teacher's graph, made when a measurement needs it and dropped at the end."""
@@ -167,7 +177,7 @@ class Run:
             return {"accuracy": rows}
 
         return self.stages.run(
-            "accuracy", self.context.keys["accuracy"], ("predictions.npz",), work
+            "accuracy", self._key("accuracy", "bundle"), ("predictions.npz",), work
         )
 
     def _latency(self) -> dict[str, Any]:
@@ -185,7 +195,7 @@ class Run:
                 contenders,
                 workloads,
                 {w: workload_inputs(w, vocabulary) for w in workloads},
-                Sampling(rounds=settings.rounds, seconds=settings.seconds),
+                {w: self._sampling(w, promised) for w in workloads},
                 self.progress,
             )
             memory = []
@@ -202,7 +212,7 @@ class Run:
                 "environment": environment(),
             }
 
-        return self.stages.run("latency", self.context.keys["latency"], (), work)
+        return self.stages.run("latency", self._key("latency", "bundle"), (), work)
 
     def _report(self, accuracy: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
         report = build_report(
@@ -220,6 +230,21 @@ class Run:
         )
         write_report(report, self.text, self.work)
         return report
+
+    def _key(self, stage: str, upstream: str) -> str:
+        """What the stage depends on: the recipe's part, and what the stage before it wrote."""
+        outputs = self.stages.outputs(upstream)
+        return content_key({"own": self.context.keys[stage], "upstream": outputs})
+
+    def _sampling(self, workload: Workload, promised: Workload) -> Sampling:
+        """Enough samples, where a percentile is promised, to bound it."""
+        settings = self.recipe.benchmark
+        limits = self.recipe.gate.latency_ms.model_dump(exclude_none=True)
+        needed = (
+            [samples_needed(float(name[1:])) for name in limits] if workload == promised else []
+        )
+        least = max([15, *needed])
+        return Sampling(rounds=max(settings.rounds, least), least=least, seconds=settings.seconds)
 
     # Which graphs can be run here.
 
@@ -248,7 +273,11 @@ class Run:
                 "move them away"
             )
         if not self.work.exists() and self.out.is_dir() and any(self.out.iterdir()):
-            shutil.copytree(self.out, self.work)
+            with tempfile.TemporaryDirectory(dir=self.out.parent) as temporary:
+                shutil.copytree(self.out, Path(temporary) / "copy")
+                for name in ("manifest.json", "report.json", "report.md", "report.html"):
+                    (Path(temporary) / "copy" / name).unlink(missing_ok=True)
+                (Path(temporary) / "copy").rename(self.work)
         self.stages.folder.mkdir(parents=True, exist_ok=True)
         (self.work / "recipe.yaml").write_text(self.text, encoding="utf-8")
 
@@ -257,5 +286,4 @@ class Run:
         write_manifest(
             self.work, "run", verdict=report["verdict"], exported=self._bundle()["exported"]
         )
-        read_manifest(self.work)
         replace_folder(self.work, self.out)

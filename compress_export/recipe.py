@@ -135,7 +135,7 @@ class LatencyGate(_Part):
 class GateSpec(_Part):
     """Promises: one that is broken gives exit status 1, one that is undecided 3."""
 
-    retention: Annotated[float, Field(gt=0)] | None = Field(
+    retention: Share | None = Field(
         None, description="Least share of the teacher's first metric to keep."
     )
     speedup: Annotated[float, Field(gt=0)] | None = Field(
@@ -159,7 +159,7 @@ class Recipe(_Part):
         default_factory=lambda: Benchmark(), description="What to measure."
     )
     gate: GateSpec = Field(default_factory=lambda: GateSpec(), description="Promises.")
-    seed: int = Field(0, description="Of sampling.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Of sampling.")
 
     @model_validator(mode="after")
     def _known_task(self) -> Recipe:

@@ -62,6 +62,12 @@ class Stages:
         found: dict[str, Any] = record["result"]
         return found
 
+    def outputs(self, name: str) -> dict[str, str]:
+        """What a stage wrote, by content hash; nothing if it has not run."""
+        record = self._read(name) or {}
+        written: dict[str, str] = record.get("outputs", {})
+        return written
+
     def _path(self, name: str) -> Path:
         return self.folder / "stages" / f"{name}.json"
 

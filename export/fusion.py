@@ -51,16 +51,16 @@ def inspect_graph(path: Path) -> Fusion:
 
 
 def check_heads(fusion: Fusion, shape: EncoderShape, where: str) -> None:
-    """Hold the head count of each fused attention against the student's shape.
+    """Hold a fused graph against the student: every attention fused, each with its own heads.
 
     ONNX Runtime's classic optimiser stamps one head count on all layers, and the outputs are
     silently wrong; this is the check that would have caught it.
 
     Raises:
-        FusionError: Some attention is fused and the head counts are not the student's.
+        FusionError: The head counts of the fused attentions are not the student's.
     """
     expected = applied_heads(shape)
-    if fusion.num_heads and fusion.num_heads != expected:
+    if fusion.num_heads != expected:
         raise FusionError(
             f"{where}: fused attention must have num_heads {list(expected)}, the plan's, found "
             f"{list(fusion.num_heads)}; this graph would give wrong outputs"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,6 +17,7 @@ from transformers import PreTrainedModel
 from compress.errors import ParityError
 from export.onnx import longest_sequence
 from export.precision import Variant
+from export.session import CPU, CUDA, cuda_available, open_session
 
 __all__ = ["CASES", "Parity", "check_parity", "parity_inputs"]
 
@@ -54,8 +54,9 @@ def check_parity(
     Raises:
         ParityError: A difference is above the tolerance, or an output is not finite.
     """
-    session = _session(path, variant)
-    provider = session.get_providers()[0]
+    cpu_only = variant.provider == CUDA and not cuda_available()
+    provider = CPU if cpu_only else variant.provider
+    session = open_session(path, provider)
     results = []
     for case in CASES:
         inputs = parity_inputs(model, names, case)
@@ -105,17 +106,9 @@ def _torch_logits(model: PreTrainedModel, inputs: dict[str, Tensor]) -> NDArray[
 
 
 def _difference(found: NDArray[np.float32], expected: NDArray[np.float32], where: str) -> float:
-    if not np.isfinite(found).all():
-        raise ParityError(f"{where}: logits must be finite, found NaN or Inf; export in float32")
+    for source, values in (("torch", expected), ("the graph", found)):
+        if not np.isfinite(values).all():
+            raise ParityError(
+                f"{where}: {source}'s logits must be finite, found NaN or Inf; use float32 weights"
+            )
     return float(np.abs(found.astype(np.float32) - expected).max())
-
-
-def _session(path: Path, variant: Variant) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    wanted = [variant.provider] if _has_device(variant.provider) else ["CPUExecutionProvider"]
-    return onnxruntime.InferenceSession(path, options, providers=wanted)
-
-
-def _has_device(provider: str) -> bool:
-    return provider != "CUDAExecutionProvider" or torch.cuda.is_available()

@@ -40,7 +40,7 @@ _CUDA = "CUDAExecutionProvider"
 VARIANTS: tuple[Variant, ...] = (
     Variant(name="portable"),
     Variant(name="cpu-fp32", fusions="cpu"),
-    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=1.0),
+    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=0.7),
     Variant(name="cuda-fp32", fusions="cuda", provider=_CUDA, tolerance=1e-3),
     Variant(name="cuda-fp16", fusions="cuda", half=True, provider=_CUDA, tolerance=2e-2),
 )

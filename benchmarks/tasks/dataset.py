@@ -60,8 +60,9 @@ class Dataset:
 def encode_labels(dataset: Dataset, label2id: Mapping[str, int]) -> NDArray[np.float64]:
     """The labels as the model's ids, or as numbers for a regression: `(examples,)`.
 
-    A name is looked up in the model's own `label2id` first, since models order their labels
-    differently (MNLI); then in the task's names; a whole number stands for itself.
+    Names decide, since models order their labels differently (MNLI): a name is looked up in the
+    model's own `label2id`, then in the task's names; a whole number is taken for the task's name
+    at that place where the task has names, and else for itself.
 
     Args:
         dataset: What to encode.
@@ -90,9 +91,12 @@ def encode_labels(dataset: Dataset, label2id: Mapping[str, int]) -> NDArray[np.f
 
 
 def _label_map(names: Sequence[str], label2id: Mapping[str, int]) -> dict[str, int]:
-    known = {str(i): i for i in range(len(label2id))}
-    known |= {name.lower(): i for i, name in enumerate(names)}
-    return known | {name.lower(): i for name, i in label2id.items()}
+    """Every spelling of a label that is understood, with the model's id."""
+    model = {name.lower(): i for name, i in label2id.items()}
+    task = {name.lower(): model.get(name.lower(), i) for i, name in enumerate(names)}
+    digits = {str(i): i for i in range(len(label2id))}
+    digits |= {str(i): task[name.lower()] for i, name in enumerate(names)}
+    return digits | task | model
 
 
 def _class(dataset: Dataset, index: int, label: str, known: Mapping[str, int]) -> int:

@@ -88,7 +88,7 @@ def _table(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} must be a readable {path.suffix[1:]} file, found: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"{' '.join(str(error).split())[:200]}; check header, columns and quoting"
         ) from error
     raise DataError(
         f"{path} must end in .csv, .tsv, .jsonl or .parquet, found {path.suffix!r}; convert it"

@@ -28,10 +28,14 @@ def magnitude_scores(layout: Layout) -> Scores:
 
 
 def random_scores(layout: Layout, seed: int = 0) -> Scores:
-    """Score every unit by chance: the baseline that every other score must beat."""
+    """Score every unit by chance times its weights: the baseline that every score must beat.
+
+    Without the factor a head, which costs a hundred neurons, would never be worth its place.
+    """
     generator = np.random.default_rng(seed)
-    heads = tuple(generator.random(n) for n in layout.shape.n_heads)
-    neurons = tuple(generator.random(n) for n in layout.shape.ffn_widths)
+    shape = layout.shape
+    heads = tuple(generator.random(n) * shape.head_weights for n in shape.n_heads)
+    neurons = tuple(generator.random(n) * shape.neuron_weights for n in shape.ffn_widths)
     return Scores(kind="random", heads=heads, neurons=neurons)
 
 

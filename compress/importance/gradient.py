@@ -11,12 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.batches import Batches, Loss, Progress, forward, frozen, n_tokens, silent
-from compress.importance.scores import Scores
+from compress.importance.scores import Array, Scores
 from compress.layout import Layout
 
 __all__ = ["GradientScore", "gradient_scores"]
@@ -31,14 +30,15 @@ class GradientScore:
     Attributes:
         name: What the scores will be called.
         reduction: Over what the derivative is summed before its size is taken. `sequence` is
-            the expectation of Michel et al. 2019 (eq. 2), `token` is what their code computes,
-            `batch` is what accumulating ``head_mask.grad.abs()`` gives.
+            the expectation of Michel et al. 2019 (eq. 2); `token` is what their code computes,
+            but that it divides the last layer by examples and not by tokens; `batch` is what
+            accumulating ``head_mask.grad.abs()`` gives.
         power: 1 for ``|g|`` (Michel et al. 2019), 2 for ``g²``, the diagonal Fisher information
             (Kwon et al. 2022, eq. 9).
         labels: `given`, or `sampled` from the model, which needs no labels.
         temperature: Of the sampling.
-        layer_norm: Divide a layer's scores by their l2 norm, heads and neurons apart (Michel et
-            al. 2019, after Molchanov et al. 2017).
+        layer_norm: Divide a layer's scores by their l2 norm, heads and neurons together, so that
+            they stay on one scale (Michel et al. 2019, after Molchanov et al. 2017).
         seed: Of the sampling.
     """
 
@@ -79,10 +79,15 @@ def gradient_scores(
             loss(forward(layout.model, batch), batch).backward()
             count += _count(batch, method.reduction)
             progress(f"scoring ({method.name})", done, len(batches))
-    heads = tuple(_finish(sums.heads[i], count, method) for i in range(len(layout.layers)))
-    neurons = tuple(_finish(sums.neurons[i], count, method) for i in range(len(layout.layers)))
+    pairs = zip(sums.heads, sums.neurons, strict=True)
+    means = [_finish(heads, neurons, count, method) for heads, neurons in pairs]
     examples = sum(len(batch["input_ids"]) for batch in batches)
-    return Scores(kind=method.name, heads=heads, neurons=neurons, examples=examples)
+    return Scores(
+        kind=method.name,
+        heads=tuple(heads for heads, _ in means),
+        neurons=tuple(neurons for _, neurons in means),
+        examples=examples,
+    )
 
 
 class _Sums:
@@ -136,8 +141,12 @@ def _count(batch: Any, reduction: Reduction) -> int:
     return len(batch["input_ids"]) if reduction == "sequence" else 1
 
 
-def _finish(sums: Tensor, count: int, method: GradientScore) -> np.ndarray[Any, Any]:
-    mean: np.ndarray[Any, Any] = (sums / max(count, 1)).numpy()
+def _finish(
+    heads: Tensor, neurons: Tensor, count: int, method: GradientScore
+) -> tuple[Array, Array]:
+    """One layer's sums as means, divided by their joint l2 norm if the method says so."""
+    scale = 1.0 / max(count, 1)
     if method.layer_norm:
-        mean = mean / (np.sqrt(np.square(mean).sum()) + 1e-20)
-    return mean
+        norm = float(torch.cat([heads, neurons]).norm()) * scale
+        scale /= norm + 1e-20
+    return (heads * scale).numpy(), (neurons * scale).numpy()

@@ -47,24 +47,24 @@ def run(
             raise RecipeError(f"--batch and --sequence must be above 0, found {batch} × {sequence}")
     if least is not None and len(bundles) < 2:
         raise RecipeError("--speedup needs two bundles, found one; name the base first")
-    folders = [find_graph(bundle, variant) for bundle in bundles]
+    graphs = [find_graph(bundle, variant) for bundle in bundles]
     workloads = [Workload(batch=b, sequence=s) for b, s in shapes]
-    vocabulary = min(_vocabulary(folder) for folder in folders)
+    vocabulary = min(_vocabulary(graph.parent) for graph in graphs)
     contenders = [
         Contender(
             name=str(bundle),
-            variant=folder.name,
+            variant=graph.parent.name,
             provider=PROVIDERS[provider],
-            run=OrtModel(folder, PROVIDERS[provider]),
+            run=OrtModel(graph, PROVIDERS[provider]),
         )
-        for bundle, folder in zip(bundles, folders, strict=True)
+        for bundle, graph in zip(bundles, graphs, strict=True)
     ]
     with progress() as report:
         results = measure(
             contenders,
             workloads,
             {w: workload_inputs(w, vocabulary) for w in workloads},
-            Sampling(rounds=rounds, seconds=seconds),
+            dict.fromkeys(workloads, Sampling(rounds=rounds, seconds=seconds)),
             report,
         )
     _finish(results, len(bundles), least, as_json)

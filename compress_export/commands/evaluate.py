@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from benchmarks.accuracy import compare, predict
 from benchmarks.gate import Gate, at_least
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
-from compress.errors import RecipeError
+from compress.errors import DataError, RecipeError
 from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
 from compress_export.loading import find_graph, load_tokenizer, read_config
@@ -42,7 +43,12 @@ def run(
         values = {m: METRICS[m](labels, predictions(student)) for m in task.metrics}
         _print([[m, f"{v:.4f}"] for m, v in values.items()], ["metric", "value"], values, as_json)
         return
-    teacher, _ = _logits(find_graph(against), dataset, max_length)
+    teacher, teacher_labels = _logits(find_graph(against), dataset, max_length)
+    if not np.array_equal(labels, teacher_labels):
+        raise DataError(
+            f"{bundle} and {against} must order their labels alike, found another label2id in "
+            "each config.json; compare a student with its own teacher"
+        )
     rows = compare(
         dataset, labels, teacher, student, metrics=task.metrics, variant=variant or bundle.name
     )
@@ -62,15 +68,15 @@ def run(
     _leave(gates, as_json)
 
 
-def _logits(folder: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    labels = encode_labels(dataset, _label2id(folder))
+def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    labels = encode_labels(dataset, _label2id(graph.parent))
     with progress() as report:
         logits = predict(
-            OrtModel(folder),
-            load_tokenizer(folder),
+            OrtModel(graph),
+            load_tokenizer(graph.parent),
             dataset,
             max_length=max_length,
-            label=f"accuracy ({folder.name})",
+            label=f"accuracy ({graph.parent.name})",
             progress=report,
         )
     return logits, labels

@@ -7,34 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint import save
+from compress.errors import RecipeError
 from compress.folder import check_target
-from compress.prune import predict, prune
+from compress.prune import prune
+from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.facts import model_facts
 from compress_export.recipe import make_recipe
-from compress_export.verify import verify_reload
 
 
 def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
     """Prune by the recipe `data` and write the checkpoint to `out`."""
     context = Context(make_recipe(data), Path())
     recipe, spec = context.recipe, context.recipe.prune_spec()
-    check_target(out)
+    check_target(out, "checkpoint")
+    if Path(context.model_source).resolve() == out.resolve():
+        raise RecipeError(f"--out must not be the model itself, found {out}; name another folder")
     context.check(["train"])
-    total, budget = predict(context.teacher, spec)
     if dry_run:
-        console.print(
-            f"{recipe.model}: {total:,} encoder {spec.cost.unit} → at most {budget:,} "
-            f"({budget / total:.1%}), scored by {recipe.prune.score} in {spec.steps} steps"
-        )
+        print_prediction(recipe, context.teacher, as_json)
         return
     model, batches = context.teacher, context.calibration()
     with progress() as report:
         pruned = prune(model, batches, spec, report)
     save(pruned.model, pruned.plan, out, context.tokenizer)
-    verify_reload(out, pruned.model, batches[0])
     teacher, student = (model_facts(m, recipe.target.sequence) for m in (model, pruned.model))
     if as_json:
         facts = {"teacher": teacher, "student": student, "checkpoint": str(out)}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from transformers import PreTrainedModel
 
 from benchmarks.gate import Verdict
 from benchmarks.report.write import headline
@@ -15,7 +16,7 @@ from compress.prune import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.pipeline import Outcome, Run
-from compress_export.recipe import load_recipe
+from compress_export.recipe import Recipe, load_recipe
 
 STATUS: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -25,33 +26,39 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
     recipe = load_recipe(path)
     text = path.read_text(encoding="utf-8")
     if dry_run:
-        plan_only(Run(recipe, text, path.parent, out, silent), as_json)
+        planned = Run(recipe, text, path.parent, out, silent)
+        planned.context.check()
+        print_prediction(recipe, planned.context.teacher, as_json)
         return
     with progress() as report:
         outcome = Run(recipe, text, path.parent, out, report)()
     finish(outcome, as_json)
 
 
-def plan_only(run_: Run, as_json: bool) -> None:
-    """Check everything, then print the target's predicted cost; nothing is written."""
-    run_.context.check()
-    spec = run_.recipe.prune_spec()
-    total, budget = predict(run_.context.teacher, spec)
+def print_prediction(recipe: Recipe, teacher: PreTrainedModel, as_json: bool) -> None:
+    """Print what the student may cost at most, step by step; nothing is written."""
+    spec = recipe.prune_spec()
+    total, budgets = predict(teacher, spec)
     facts = {
-        "model": run_.recipe.model,
+        "model": recipe.model,
         "unit": spec.cost.unit,
         "teacher": total,
-        "student_at_most": budget,
-        "steps": spec.steps,
-        "variants": [v.name for v in run_.recipe.variants()],
+        "student_at_most": budgets[-1],
+        "steps": budgets,
+        "dropped_layers": spec.drop,
+        "variants": [v.name for v in recipe.variants()],
     }
     if as_json:
         console.print_json(json.dumps(facts))
         return
-    console.print(
-        f"{facts['model']}: {total:,} encoder {spec.cost.unit} → at most {budget:,} "
-        f"({budget / total:.1%}) in {spec.steps} steps; variants {', '.join(facts['variants'])}"  # type: ignore[arg-type]
+    rows = [[f"step {i}", f"{b:,}", f"{b / total:.1%}"] for i, b in enumerate(budgets, start=1)]
+    table(
+        f"{recipe.model}: at most, of {total:,} encoder {spec.cost.unit}",
+        ["", spec.cost.unit, "share"],
+        rows,
     )
+    if spec.drop:
+        console.print(f"layers dropped first: {spec.drop}, by {spec.strategy}")
 
 
 def finish(outcome: Outcome, as_json: bool) -> None:
@@ -61,6 +68,8 @@ def finish(outcome: Outcome, as_json: bool) -> None:
         console.print_json(json.dumps(report))
     else:
         _print(report)
+        if report["gates"]:
+            console.print(f"verdict on {report['reference']['variant']}: {report['verdict']}")
         console.print(f"report: {outcome.folder / 'report.html'}", soft_wrap=True)
     if STATUS[report["verdict"]]:
         raise typer.Exit(STATUS[report["verdict"]])

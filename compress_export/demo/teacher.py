@@ -13,17 +13,19 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from benchmarks.tasks import Dataset, encode_labels, glue_task
 from compress.batches import Progress
-from compress.errors import RecipeError
-from compress.folder import check_target, writing
+from compress.errors import BundleError, RecipeError
+from compress.folder import read_manifest, writing
 from compress.training import finetune_
 from compress_export.demo.sentences import LABELS, generate
 from compress_export.loading import load_tokenizer
+from compress_export.stages import content_key
 
 __all__ = ["prepare_demo"]
 
 TRAIN, VALIDATION = 3000, 2000
 MAX_LENGTH = 64
 GLUE_EXAMPLES = 8000
+MARKER = ".compress-export-demo"
 
 
 def prepare_demo(out: Path, task: str | None, data: Path | None, progress: Progress) -> Path:
@@ -39,6 +41,7 @@ def prepare_demo(out: Path, task: str | None, data: Path | None, progress: Progr
         RecipeError: A GLUE task without data, or the encoder's package is missing.
     """
     encoder = _encoder()
+    _claim(out)
     if task is None:
         train, body = _built_in(out / "data")
         seed_name = "synthetic"
@@ -46,12 +49,31 @@ def prepare_demo(out: Path, task: str | None, data: Path | None, progress: Progr
         train, body = _glue(task, data)
         seed_name = task
     teacher = out / f"teacher-{seed_name}"
-    if not (teacher / "manifest.json").is_file():
-        _finetune(encoder, train, teacher, progress)
+    data_key = content_key({"texts": train.texts, "labels": train.labels})
+    if not _is_of(teacher, data_key):
+        _finetune(encoder, train, teacher, data_key, progress)
     recipe = out / f"{seed_name}.yaml"
     text = yaml.safe_dump({"model": f"./{teacher.name}", **body}, sort_keys=False)
     recipe.write_text(text, encoding="utf-8")
     return recipe
+
+
+def _claim(out: Path) -> None:
+    """Make the demo's folder, or see that it is one."""
+    marker = out / MARKER
+    if out.exists() and not marker.is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise BundleError(
+            f"--out must be a new folder or an earlier demo's, found {out}; name another folder"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text("written by compress-export demo\n", encoding="utf-8")
+
+
+def _is_of(teacher: Path, data_key: str) -> bool:
+    """Whether the teacher is whole and was fine-tuned on this data."""
+    if not (teacher / "manifest.json").is_file():
+        return False
+    return bool(read_manifest(teacher).get("data") == data_key)
 
 
 def _encoder() -> Path:
@@ -65,7 +87,6 @@ def _encoder() -> Path:
 
 
 def _built_in(folder: Path) -> tuple[Dataset, dict[str, object]]:
-    check_target(folder)
     train = generate("train", TRAIN)
     with writing(folder, "demo data") as temporary:
         for dataset in (train, generate("validation", VALIDATION)):
@@ -112,7 +133,9 @@ def _write_csv(dataset: Dataset, path: Path) -> None:
         )
 
 
-def _finetune(encoder: Path, train: Dataset, target: Path, progress: Progress) -> None:
+def _finetune(
+    encoder: Path, train: Dataset, target: Path, data_key: str, progress: Progress
+) -> None:
     torch.manual_seed(0)
     names = list(train.label_names or LABELS)
     tokenizer = load_tokenizer(encoder)
@@ -127,7 +150,7 @@ def _finetune(encoder: Path, train: Dataset, target: Path, progress: Progress) -
         )
     examples = _examples(train, tokenizer, model.config.label2id)
     finetune_(model, tokenizer, examples, epochs=2, learning_rate=1e-4, progress=progress)
-    with writing(target, "demo teacher") as temporary:
+    with writing(target, "demo teacher", data=data_key) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
 

@@ -155,7 +155,7 @@ def test_a_second_run_does_nothing_again(copied: Path, monkeypatch: pytest.Monke
 
 
 def test_a_changed_gate_is_judged_on_what_was_measured(copied: Path) -> None:
-    (copied / "recipe.yaml").write_text(RECIPE + "gate: {retention: 1.9}\n")
+    (copied / "recipe.yaml").write_text(RECIPE + "gate: {speedup: 1000}\n")
     assert run(copied) == 1
     assert report_of(copied)["gates"][0]["verdict"] == "fail"
     (copied / "recipe.yaml").write_text(RECIPE + "gate: {latency_ms: {p50: 0.0001}}\n")

@@ -18,6 +18,7 @@ from benchmarks.latency import (
     Sampling,
     Workload,
     measure,
+    samples_needed,
     speedup,
     workload_inputs,
 )
@@ -50,17 +51,18 @@ def latency(seconds: list[float], contender: str = "student") -> Latency:
     )
 
 
-def test_contenders_are_interleaved_and_take_turns_to_be_first() -> None:
+def test_contenders_are_interleaved_in_random_order() -> None:
     order: list[str] = []
     contenders = [
         Contender(name=n, variant="v", provider=CPU, run=lambda _, n=n: order.append(n))
         for n in "ab"
     ]
     inputs = {WORKLOAD: workload_inputs(WORKLOAD, 99)}
-    sampling = Sampling(rounds=4, least=2, seconds=100, warmup=0)
-    results = measure(contenders, [WORKLOAD], inputs, sampling)
-    assert order == ["a", "b", "b", "a", "a", "b", "b", "a"]
-    assert [len(r.seconds) for r in results] == [4, 4]
+    sampling = Sampling(rounds=12, least=2, seconds=100, warmup=0)
+    results = measure(contenders, [WORKLOAD], inputs, {WORKLOAD: sampling})
+    rounds = ["".join(order[i : i + 2]) for i in range(0, 24, 2)]
+    assert set(rounds) == {"ab", "ba"}
+    assert [len(r.seconds) for r in results] == [12, 12]
 
 
 def test_percentiles_and_throughput_come_from_the_samples() -> None:
@@ -70,6 +72,25 @@ def test_percentiles_and_throughput_come_from_the_samples() -> None:
     assert samples.throughput_per_s == pytest.approx(2 / 0.051)
     low, high = samples.interval_ms(50)
     assert low < 51 < high
+
+
+@pytest.mark.parametrize("percent", [50, 95, 99])
+def test_percentile_intervals_cover_the_truth(percent: int) -> None:
+    """Log-normal latencies: the 95 % interval holds the true percentile at least 90 times."""
+    rng = np.random.default_rng(0)
+    truth = float(np.quantile(rng.lognormal(sigma=0.5, size=400_000), percent / 100)) * 1e3
+    n, hits = samples_needed(percent), 0
+    for _ in range(100):
+        low, high = latency(list(rng.lognormal(sigma=0.5, size=n))).interval_ms(percent)
+        hits += low <= truth <= high
+    assert hits >= 90
+
+
+def test_too_few_samples_leave_a_percentile_open() -> None:
+    low, high = latency([0.001] * 20).interval_ms(99)
+    assert high == float("inf")
+    gate = at_most("latency_ms.p99", 5.0, 1.0, low, high)
+    assert (gate.verdict, gate.to_dict()["high"]) == ("inconclusive", None)
 
 
 def test_speedup_pairs_the_rounds() -> None:

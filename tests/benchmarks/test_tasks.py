@@ -82,6 +82,16 @@ def test_the_models_own_label_order_wins() -> None:
     assert encode_labels(mnli, model).tolist() == [1, 2]
 
 
+def test_a_digit_stands_for_the_tasks_name() -> None:
+    """The Hub gives MNLI's labels as digits; the model may order the names otherwise."""
+    mnli = dataset(["0", "1", "2"], ("entailment", "neutral", "contradiction"))
+    model = {"CONTRADICTION": 0, "NEUTRAL": 1, "ENTAILMENT": 2}
+    assert encode_labels(mnli, model).tolist() == [2, 1, 0]
+    sst2 = dataset(["0", "1"], ("negative", "positive"))
+    assert encode_labels(sst2, {"POSITIVE": 0, "NEGATIVE": 1}).tolist() == [1, 0]
+    assert encode_labels(dataset(["0", "1"]), {"no": 0, "yes": 1}).tolist() == [0, 1]
+
+
 def test_unnamed_labels_take_the_tasks_order() -> None:
     data = dataset(["not_entailment", "0"], ("entailment", "not_entailment"))
     assert encode_labels(data, {"LABEL_0": 0, "LABEL_1": 1}).tolist() == [1, 0]

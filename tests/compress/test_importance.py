@@ -91,7 +91,8 @@ def test_shared_layers_sum_over_uses() -> None:
 
 def test_layer_norm_gives_unit_vectors() -> None:
     scores = scorer("michel")(bind(tiny("bert")), [batch()], lambda *_: None)
-    assert all(np.linalg.norm(layer) == pytest.approx(1) for layer in scores.heads)
+    for heads, neurons in zip(scores.heads, scores.neurons, strict=True):
+        assert np.linalg.norm([*heads, *neurons]) == pytest.approx(1)
 
 
 def test_sampled_fisher_needs_no_labels_and_matches_its_expectation() -> None:
@@ -150,6 +151,27 @@ def test_scoring_leaves_the_model_as_it_was() -> None:
 
 
 # Allocation.
+
+
+@pytest.mark.parametrize("name", SCORE_NAMES)
+def test_no_score_starves_one_kind_of_unit(name: str) -> None:
+    """Heads cost a hundred neurons: a score that forgets it would remove them all."""
+    model = tiny("bert", hidden_size=64, intermediate_size=256)
+    layout = bind(model)
+    scores = scorer(name)(layout, [batch()], lambda *_: None)  # type: ignore[arg-type]
+    cost = CostModel(unit="macs", sequence=16)
+    plan = allocate(scores, layout.shape, cost, 0.5 * cost.total(layout.shape), multiple=4)
+    assert 0 < sum(len(layer.heads) for layer in plan.layers) <= 12
+    assert 0 < sum(len(layer.neurons) for layer in plan.layers) <= 768
+
+
+def test_widths_are_whole_multiples_even_when_the_last_run_is_short() -> None:
+    layout = bind(tiny("bert"))  # 40 neurons: two runs of 16 and one of 8
+    cost = CostModel(unit="macs", sequence=16)
+    for seed in range(8):
+        scores = scorer("random", seed)(layout, [], lambda *_: None)
+        plan = allocate(scores, layout.shape, cost, 0.6 * cost.total(layout.shape))
+        assert {len(layer.neurons) for layer in plan.layers} <= {0, 16, 32, 40}
 
 
 @pytest.mark.parametrize("unit", ["macs", "parameters"])

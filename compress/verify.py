@@ -1,0 +1,83 @@
+"""Load a saved checkpoint in each way that is promised, and compare logits to the bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.errors import VerificationError
+
+__all__ = ["compare_logits", "verify_stock"]
+
+MODELING = "modeling_compressed"
+
+
+def verify_stock(folder: Path, model: PreTrainedModel) -> None:
+    """Load the checkpoint without this package's loader: by its own modelling file if it has one.
+
+    Args:
+        folder: The checkpoint.
+        model: What was saved, in evaluation mode.
+
+    Raises:
+        VerificationError: It does not load, or gives other logits.
+    """
+    loader = _remote_class(folder) if (folder / f"{MODELING}.py").is_file() else type(model)
+    try:
+        loaded = loader.from_pretrained(str(folder), dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise VerificationError(
+            f"the checkpoint must load with {loader.__name__}.from_pretrained, found: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from error
+    compare_logits(loader.__name__, loaded, model)
+
+
+def compare_logits(loader: str, loaded: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Hold a loaded model against the one that was saved, on random tokens with padding.
+
+    Raises:
+        VerificationError: A logit differs in any bit.
+    """
+    found, expected = _logits(loaded), _logits(model)
+    if not torch.equal(found, expected):
+        largest = float((found - expected).abs().max())
+        raise VerificationError(
+            f"the checkpoint loaded with {loader} must give equal logits, "
+            f"found a difference of {largest:.1e}"
+        )
+
+
+def _logits(model: PreTrainedModel) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, model.config.vocab_size, (2, 9), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        logits: Tensor = model(
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device)
+        ).logits
+    model.train(training)
+    return logits
+
+
+def _remote_class(folder: Path) -> Any:
+    """The class in the checkpoint's modelling file, which `compress.remote_code` wrote."""
+    spec = importlib.util.spec_from_file_location(MODELING, folder / f"{MODELING}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[MODELING] = module
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.modules[MODELING]
+    return module.CompressedModel

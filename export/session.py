@@ -1,0 +1,88 @@
+"""Open a graph in ONNX Runtime, on the provider that was asked for or not at all."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import onnxruntime
+
+from compress.errors import BundleError, ProviderError
+
+__all__ = ["CPU", "CUDA", "cuda_available", "open_session", "usable_cores"]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+
+def open_session(
+    graph: Path, provider: str = CPU, threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on one provider.
+
+    Args:
+        graph: The ONNX file.
+        provider: `CPUExecutionProvider` or `CUDAExecutionProvider`.
+        threads: Of the CPU provider; all cores that the process may use by default.
+
+    Raises:
+        BundleError: There is no graph, or ONNX Runtime cannot read it.
+        ProviderError: ONNX Runtime opened the session on another provider. It does so with no more
+            than a log line where CUDA's libraries or the device are missing.
+    """
+    if not graph.is_file():
+        raise BundleError(f"{graph} must be an ONNX file, found none; export the model first")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or usable_cores()
+    # An idle session's threads spin on for a while and would slow whichever contender is next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if provider == CUDA:
+        _prepare_cuda(graph)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime raises its own types, which share no base
+        raise BundleError(
+            f"{graph} must open in ONNX Runtime, found: {' '.join(str(error).split())[:200]}"
+        ) from error
+    found = session.get_providers()[0]
+    if found != provider:
+        raise ProviderError(
+            f"{graph} must run on {provider}, found a session on {found}; check the device with "
+            "`compress-export doctor`, or ask for a cpu variant"
+        )
+    return session
+
+
+def cuda_available() -> bool:
+    """Whether a CUDA device answers; that ONNX Runtime lists the provider does not say so."""
+    return CUDA in onnxruntime.get_available_providers() and _n_devices() > 0
+
+
+def _prepare_cuda(graph: Path) -> None:
+    if not cuda_available():
+        raise ProviderError(
+            f"{graph} must run on {CUDA}, found no CUDA device that answers; check it with "
+            "`compress-export doctor`, or use the cpu provider"
+        )
+    onnxruntime.preload_dlls()
+
+
+def _n_devices() -> int:
+    """CUDA devices, asked of the driver itself: torch may be a CPU build."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
