@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from transformers import BertForTokenClassification
 
 from compress_export.cli import _run as cli
+from compress_export.commands import inspect as inspect_command
 from compress_export.demo.teacher import prepare_demo
+from compress_export.loading import find_graph
 from tests.app.test_pipeline import RECIPE, write_project
 from tests.families import tiny
+from tests.tokenizer import tiny_tokenizer
 
 VERBS = ("inspect", "prune", "scores", "export", "evaluate", "bench", "run", "demo", "doctor",
          "schema")  # fmt: skip
@@ -145,6 +150,54 @@ def test_missing_argument_and_unknown_option_are_one_line(
     assert "compres" in error_of(capsys, "compres")
 
 
+def test_a_full_disk_is_told_in_the_words_of_safetensors_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Path
+) -> None:
+    def full(_: str) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    monkeypatch.setattr(inspect_command, "load", full)
+    assert "the disk is full" in error_of(capsys, "inspect", project / "teacher")
+
+
+def test_a_model_is_never_its_own_output(
+    project: Path, capsys: pytest.CaptureFixture[str], glue_dir: Path
+) -> None:
+    teacher = project / "teacher"
+    found = error_of(
+        capsys, "prune", teacher, "--task", "rte", "--data", glue_dir, "-o", teacher,
+        "--sequence", "16", "--max-length", "16",
+    )  # fmt: skip
+    assert "name another folder" in found
+    assert (teacher / "model.safetensors").is_file()
+
+
+def test_a_model_without_a_classification_head_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = BertForTokenClassification(tiny("bert").config)
+    model.save_pretrained(project / "tagger")
+    tiny_tokenizer().save_pretrained(project / "tagger")
+    (project / "tagger.yaml").write_text(RECIPE.replace("./teacher", "./tagger"))
+    found = error_of(capsys, "run", project / "tagger.yaml", "-o", project / "tagger-out")
+    assert "must be a sequence classifier or regressor" in found
+
+
+def test_a_share_that_leaves_nothing_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "tiny.yaml").write_text(RECIPE.replace("macs: 0.5", "macs: 0.0001"))
+    found = error_of(capsys, "run", project / "tiny.yaml", "-o", project / "tiny-out")
+    assert "the smallest that removing heads and neurons can reach" in found
+
+
+def test_graphs_named_by_file_are_those_files(tmp_path: Path) -> None:
+    for name in ("a.onnx", "b.onnx", "model.onnx"):
+        (tmp_path / name).touch()
+    assert find_graph(tmp_path / "b.onnx") == tmp_path / "b.onnx"
+    assert find_graph(tmp_path) == tmp_path / "model.onnx"
+
+
 def test_bundle_without_a_graph_lists_what_there_is(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -160,9 +213,7 @@ def test_demo_on_glue_needs_its_data(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_our_own_bug_is_status_70(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], project: Path
 ) -> None:
-    from compress_export.commands import inspect
-
-    monkeypatch.setattr(inspect, "load", lambda _: 1 / 0)
+    monkeypatch.setattr(inspect_command, "load", lambda _: 1 / 0)
     assert cli(["inspect", str(project / "teacher")]) == 70
     assert "--debug" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError):

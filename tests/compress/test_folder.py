@@ -1,0 +1,82 @@
+"""Output folders: whole or absent, never over what is not ours or of another kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.errors import BundleError
+from compress.folder import check_target, read_manifest, verify_folder, writing
+
+
+def write(target: Path, kind: str, text: str) -> None:
+    with writing(target, kind) as folder:
+        (folder / "weights.txt").write_text(text)
+
+
+def test_a_folder_of_the_same_kind_is_replaced_whole(tmp_path: Path) -> None:
+    write(tmp_path / "x", "bundle", "old")
+    write(tmp_path / "x", "bundle", "new")
+    assert (tmp_path / "x" / "weights.txt").read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    verify_folder(tmp_path / "x")
+
+
+def test_an_output_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "x", "checkpoint", "precious")
+    with pytest.raises(BundleError, match="an earlier bundle, found a checkpoint"):
+        write(tmp_path / "x", "bundle", "new")
+    assert (tmp_path / "x" / "weights.txt").read_text() == "precious"
+
+
+def test_a_foreign_file_in_one_of_our_folders_is_named_and_kept(tmp_path: Path) -> None:
+    write(tmp_path / "x", "bundle", "old")
+    (tmp_path / "x" / "thesis.txt").write_text("years of work")
+    with pytest.raises(BundleError, match=r"thesis\.txt, which compress-export did not write"):
+        write(tmp_path / "x", "bundle", "new")
+    assert (tmp_path / "x" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -> None:
+    write(tmp_path / "x", "bundle", "old")
+
+    def half() -> None:
+        with writing(tmp_path / "x", "bundle") as folder:
+            (folder / "weights.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert (tmp_path / "x" / "weights.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_files_are_readable_by_others(tmp_path: Path) -> None:
+    with writing(tmp_path / "x", "bundle") as folder:
+        (folder / "secret.bin").touch(mode=0o600)
+    assert (tmp_path / "x" / "secret.bin").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("damage", ["edit", "delete"])
+def test_damage_is_found_and_named(damage: str, tmp_path: Path) -> None:
+    write(tmp_path / "x", "bundle", "whole")
+    victim = tmp_path / "x" / "weights.txt"
+    victim.unlink() if damage == "delete" else victim.write_text("edited")
+    with pytest.raises(BundleError, match=r"weights\.txt"):
+        verify_folder(tmp_path / "x")
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(BundleError, match="found the file"):
+        check_target(tmp_path / "x", "bundle")
+
+
+def test_the_manifest_tells_kind_versions_and_facts(tmp_path: Path) -> None:
+    with writing(tmp_path / "x", "bundle", answer=42) as folder:
+        (folder / "a.txt").touch()
+    manifest = read_manifest(tmp_path / "x")
+    assert (manifest["kind"], manifest["answer"]) == ("bundle", 42)
+    assert list(manifest["files"]) == ["a.txt"]
+    assert "torch" in manifest["versions"]
