@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.environment import machine
+from benchmarks.latency import samples_needed
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 from benchmarks.tasks import Dataset, Split, Task, encode_labels
 from compress.batches import Batch
@@ -24,7 +25,9 @@ from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
 from export.onnx import longest_sequence
 
-__all__ = ["SPLITS", "Context"]
+__all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
+
+LEAST_SAMPLES = 15
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -134,6 +137,12 @@ class Context:
         labels = self.labels(sample)
         return calibration_batches(sample, labels, self.tokenizer, length, recipe.seed)
 
+    @property
+    def least_samples(self) -> int:
+        """Latency samples at the target's workload: enough to bound each promised percentile."""
+        promised = self.recipe.gate.latency_ms.model_dump(exclude_none=True)
+        return max([LEAST_SAMPLES, *(samples_needed(float(name[1:])) for name in promised)])
+
     @cached_property
     def keys(self) -> dict[str, str]:
         """What each stage depends on, as one hash a stage."""
@@ -160,7 +169,12 @@ class Context:
             "task": (self.task.name, self.task.metrics),
             "cut": recipe.benchmark.max_length,
         }
-        latency = {"how": recipe.benchmark, "where": recipe.target, "machine": machine()}
+        latency = {
+            "how": recipe.benchmark,
+            "where": recipe.target,
+            "machine": machine(),
+            "least": self.least_samples,
+        }
         return {
             "prune": student,
             "bundle": bundle,

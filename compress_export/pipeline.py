@@ -23,7 +23,6 @@ from benchmarks.latency import (
     Sampling,
     Workload,
     measure,
-    samples_needed,
     workload_inputs,
 )
 from benchmarks.memory import measure_memory
@@ -36,7 +35,7 @@ from compress.errors import BundleError
 from compress.folder import check_target, replace_folder, write_manifest
 from compress.plan import Plan
 from compress.prune import prune
-from compress_export.context import Context
+from compress_export.context import LEAST_SAMPLES, Context
 from compress_export.facts import model_facts
 from compress_export.recipe import Recipe
 from compress_export.stages import Stages, content_key
@@ -237,13 +236,8 @@ class Run:
         return content_key({"own": self.context.keys[stage], "upstream": outputs})
 
     def _sampling(self, workload: Workload, promised: Workload) -> Sampling:
-        """Enough samples, where a percentile is promised, to bound it."""
         settings = self.recipe.benchmark
-        limits = self.recipe.gate.latency_ms.model_dump(exclude_none=True)
-        needed = (
-            [samples_needed(float(name[1:])) for name in limits] if workload == promised else []
-        )
-        least = max([15, *needed])
+        least = self.context.least_samples if workload == promised else LEAST_SAMPLES
         return Sampling(rounds=max(settings.rounds, least), least=least, seconds=settings.seconds)
 
     # Which graphs can be run here.
