@@ -23,8 +23,9 @@ class Variant:
         int8: Weights in int8 per channel, activations quantised at run time.
         provider: Where ONNX Runtime is to run it.
         tolerance: Largest difference from torch that is accepted, relative to the largest
-            absolute logit (and at least to 1). For int8 it only refuses nonsense: what the
-            precision costs is told by the accuracy.
+            absolute logit (and at least to 1). On the random tokens of the parity cases an int8
+            classifier may well change its mind, so that its bound refuses overflow and little
+            else; what int8 costs is told by its accuracy.
     """
 
     name: VariantName
@@ -40,7 +41,7 @@ _CUDA = "CUDAExecutionProvider"
 VARIANTS: tuple[Variant, ...] = (
     Variant(name="portable"),
     Variant(name="cpu-fp32", fusions="cpu"),
-    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=0.7),
+    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=2.0),
     Variant(name="cuda-fp32", fusions="cuda", provider=_CUDA, tolerance=1e-3),
     Variant(name="cuda-fp16", fusions="cuda", half=True, provider=_CUDA, tolerance=2e-2),
 )
