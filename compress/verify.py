@@ -43,8 +43,8 @@ def verify_stock(folder: Path, model: PreTrainedModel) -> None:
 def compare_logits(loader: str, loaded: PreTrainedModel, model: PreTrainedModel) -> None:
     """Hold a loaded model against the one that was saved.
 
-    Weights must be equal to the bit. Logits on random tokens with padding are allowed what matrix
-    kernels make of another memory alignment, and no more.
+    Weights must be equal to the bit. Logits on random tokens with padding may differ by rounding:
+    2.4e-7 was seen once, on a pruned STS-B regressor, and its cause is not established.
 
     Raises:
         VerificationError: A weight differs in any bit, or a logit by more than rounding.
