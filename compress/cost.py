@@ -41,7 +41,7 @@ class CostModel:
 
     def fixed(self, shape: EncoderShape) -> int:
         """Cost that no choice of heads and neurons removes while the layers stay."""
-        return shape.layer_parameters * shape.n_layers if self.unit == "parameters" else 0
+        return sum(shape.layer_parameters) if self.unit == "parameters" else 0
 
     def total(self, shape: EncoderShape) -> int:
         """Cost of the whole encoder."""
@@ -56,6 +56,8 @@ def encoder_macs(shape: EncoderShape, sequence: int) -> int:
 
     Per layer at length n: heads cost ``n (4 d d_h) + 2 n² d_h`` each and neurons ``2 n d`` each
     (the count of Kwon et al. 2022, ``efficiency/mac.py``); norms and activations are not counted.
+    Gated FFNs have ``3 n d`` a neuron. Projections of relative positions (DeBERTa, XLNet) are
+    counted as if each token had one; their products with queries and keys are not.
     """
     return CostModel(unit="macs", sequence=sequence).total(shape)
 

@@ -5,64 +5,139 @@ Checks every path and shape at the door, so that nothing past it needs to.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from torch import nn
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.architectures import Architecture, Slot, architecture_for
 from compress.errors import LayoutError
 from compress.plan import EncoderShape
 from compress.removed import ConstantOutput, RemovedAttention
 
-__all__ = ["LayerLayout", "Layout", "bind", "child", "replace_child"]
+__all__ = ["BoundSlot", "LayerLayout", "Layout", "Sublayer", "bind", "child", "replace_child"]
+
+Sublayer = Literal["attention", "ffn"]
+
+_HEAD_SIZE_KEYS = ("head_dim", "d_head", "attention_head_size")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoundSlot:
+    """A slot found in a live layer.
+
+    Attributes:
+        slot: Of the record.
+        owner: The linear, or the module that holds the bare parameter.
+        name: Of the weight in its owner.
+        width: Positions on the axis that one unit takes in one part.
+    """
+
+    slot: Slot
+    owner: nn.Module
+    name: str
+    width: int
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The live parameter."""
+        parameter = getattr(self.owner, self.name)
+        assert isinstance(parameter, nn.Parameter)  # `bind` has checked it
+        return parameter
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias of a linear."""
+        bias = getattr(self.owner, "bias", None) if isinstance(self.owner, nn.Linear) else None
+        return bias if isinstance(bias, nn.Parameter) else None
+
+    @property
+    def parameters(self) -> Iterator[tuple[str, int]]:
+        """Name in the owner, and axis over units, of everything that units own."""
+        yield self.name, self.slot.axis
+        if self.slot.axis == 0 and self.bias is not None:
+            yield "bias", 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerLayout:
-    """One physical layer of a live model."""
+    """One physical layer of a live model.
+
+    Attributes:
+        index: Its place.
+        module: The layer.
+        architecture: The family's record.
+        n_heads, ffn_width: Units that it has.
+        head_slots, ffn_slots: Where they are, the output projection last; empty where none is
+            left.
+    """
 
     index: int
     module: nn.Module
     architecture: Architecture
     n_heads: int
     ffn_width: int
+    head_slots: tuple[BoundSlot, ...]
+    ffn_slots: tuple[BoundSlot, ...]
 
     @property
-    def heads_out(self) -> nn.Module:
-        """The attention's output projection, whose input is `(..., n_heads * head_width)`."""
-        if self.n_heads == 0:
-            return child(self.module, f"{self.architecture.attention}.output")
-        return child(self.module, self.architecture.heads_out.path)
+    def attention_norm(self) -> nn.Module | None:
+        """The norm that belongs to the attention module and outlives its heads."""
+        architecture = self.architecture
+        if architecture.attention_output != "normed":
+            return None
+        inside = "norm" if self.n_heads == 0 else _below(architecture, architecture.attention_sum)
+        return child(self.module, f"{architecture.attention}.{inside}")
 
-    @property
-    def ffn_out(self) -> nn.Module:
-        """The FFN's output projection, whose input is `(..., ffn_width)`."""
-        return child(self.module, self.architecture.ffn_out.path)
+    def summing(self, sublayer: Sublayer) -> nn.Module | None:
+        """The module whose input is the residual sum after `sublayer`.
 
-    @property
-    def attention_norm(self) -> nn.Module:
-        """The module whose input is the residual sum after attention."""
-        path, attention = self.architecture.attention_norm, self.architecture.attention
-        if self.n_heads == 0 and path.startswith(f"{attention}."):
-            return child(self.module, f"{attention}.norm")
-        return child(self.module, path)
+        `None` if the layer's own output is that sum.
+        """
+        if sublayer == "attention":
+            return self.attention_norm or child(self.module, self.architecture.attention_sum)
+        path = self.architecture.ffn_sum
+        return child(self.module, path) if path else None
 
-    @property
-    def ffn_norm(self) -> nn.Module:
-        """The module whose input is the residual sum after the FFN."""
-        return child(self.module, self.architecture.ffn_norm)
+    def projection(self, sublayer: Sublayer) -> tuple[Tensor | None, Tensor | None]:
+        """The output projection's weight as `(hidden_size, inputs)`, and its bias.
+
+        Either is `None` where there is none. Writing into them in place changes the model.
+        """
+        slots = self.head_slots if sublayer == "attention" else self.ffn_slots
+        if slots:
+            weight = slots[-1].weight
+            return weight.view(weight.shape[0], -1), slots[-1].bias
+        path = (
+            f"{self.architecture.attention}.output"
+            if sublayer == "attention"
+            else self.architecture.ffn_out.path
+        )
+        bias = child(self.module, path).bias
+        return None, bias if isinstance(bias, Tensor) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """A live model seen as layers, heads and neurons."""
+    """A live model seen as layers, heads and neurons.
+
+    Attributes:
+        model: What was bound.
+        architecture: The family's record.
+        containers: The layer lists, several where groups of layers are shared.
+        layers: Every physical layer.
+        shape: The sizes.
+        after_first: A module that is applied after the first layer.
+    """
 
     model: PreTrainedModel
     architecture: Architecture
     containers: tuple[nn.ModuleList, ...]
     layers: tuple[LayerLayout, ...]
     shape: EncoderShape
+    after_first: nn.Module | None
 
 
 def bind(model: PreTrainedModel) -> Layout:
@@ -76,7 +151,8 @@ def bind(model: PreTrainedModel) -> Layout:
 
     Raises:
         UnsupportedArchitectureError: The family has no record.
-        LayoutError: A path or shape of the record does not fit the model.
+        LayoutError: A path or shape of the record does not fit the model, or a layer holds a
+            parameter that the record does not know.
     """
     architecture = architecture_for(model.config.model_type)
     if getattr(model.config, "is_decoder", False):
@@ -88,16 +164,17 @@ def bind(model: PreTrainedModel) -> Layout:
     modules = [layer for container in containers for layer in container]
     if not modules:
         raise LayoutError(f"{architecture.layers} must hold at least one layer, found none")
-    head_width = _head_width(model)
-    layers = tuple(
-        _bind_layer(index, module, architecture, head_width) for index, module in enumerate(modules)
-    )
+    queries = _queries(model.config, architecture)
+    binder = _Binder(architecture, _head_size(model.config) * queries, queries)
+    layers = tuple(binder.layer(index, module) for index, module in enumerate(modules))
+    after_first = _after_first(model, architecture)
     return Layout(
         model=model,
         architecture=architecture,
         containers=containers,
         layers=layers,
-        shape=_shape(model, architecture, layers, head_width, len(containers)),
+        shape=_shape(model, binder, layers, len(containers), after_first is not None),
+        after_first=after_first,
     )
 
 
@@ -122,6 +199,11 @@ def replace_child(module: nn.Module, path: str, new: nn.Module) -> None:
     setattr(module.get_submodule(parent), name, new)
 
 
+def _below(architecture: Architecture, path: str) -> str:
+    """`path` as seen from the attention module."""
+    return path.removeprefix(f"{architecture.attention}.")
+
+
 def _containers(base: nn.Module, path: str) -> tuple[nn.ModuleList, ...]:
     head, star, tail = path.partition(".*.")
     parents = child(base, head).children() if star else [base]
@@ -135,113 +217,184 @@ def _containers(base: nn.Module, path: str) -> tuple[nn.ModuleList, ...]:
     return tuple(c for c in found if isinstance(c, nn.ModuleList))
 
 
-def _head_width(model: PreTrainedModel) -> int:
-    config = model.config
-    explicit = getattr(config, "head_dim", None)
-    return int(explicit or config.hidden_size // config.num_attention_heads)
+def _after_first(model: PreTrainedModel, architecture: Architecture) -> nn.Module | None:
+    parent, _, name = architecture.after_first.rpartition(".")
+    found = getattr(child(model.base_model, parent), name, None) if name else None
+    return found if isinstance(found, nn.Module) else None
 
 
-def _bind_layer(
-    index: int, module: nn.Module, architecture: Architecture, head_width: int
-) -> LayerLayout:
-    removed_attention = isinstance(child(module, architecture.attention), RemovedAttention)
-    removed_ffn = isinstance(child(module, architecture.ffn_out.path), ConstantOutput)
-    n_heads = 0 if removed_attention else _units(index, module, architecture.heads_out, head_width)
-    ffn_width = 0 if removed_ffn else _units(index, module, architecture.ffn_out, 1)
-    if n_heads:
-        for slot in architecture.heads_in:
-            _check_slot(index, module, slot, n_heads * head_width)
-    if ffn_width:
-        for slot in architecture.ffn_in:
-            _check_slot(index, module, slot, ffn_width)
-    layer = LayerLayout(
-        index=index,
-        module=module,
-        architecture=architecture,
-        n_heads=n_heads,
-        ffn_width=ffn_width,
-    )
-    _ = layer.attention_norm, layer.ffn_norm
-    return layer
+def _head_size(config: PreTrainedConfig) -> int:
+    """Width of one query head."""
+    for key in _HEAD_SIZE_KEYS:
+        if getattr(config, key, None):
+            return int(getattr(config, key))
+    return int(config.hidden_size // config.num_attention_heads)
 
 
-def _units(index: int, module: nn.Module, slot: Slot, width: int) -> int:
-    size = _weight_size(index, module, slot)
-    if size % (width * slot.parts):
-        raise LayoutError(
-            f"layer {index}: axis {slot.axis} of {slot.path} must be a multiple of the head width "
-            f"{width}, found {size}; config.json and weights disagree"
+def _queries(config: PreTrainedConfig, architecture: Architecture) -> int:
+    """Query heads that share one key."""
+    if not architecture.key_heads:
+        return 1
+    return int(config.num_attention_heads // getattr(config, architecture.key_heads))
+
+
+@dataclass(frozen=True, slots=True)
+class _Binder:
+    """Finds a record's slots in a layer, and refuses what does not fit.
+
+    `head_width` is that of a head with all its queries, `queries` of them.
+    """
+
+    architecture: Architecture
+    head_width: int
+    queries: int
+
+    def layer(self, index: int, module: nn.Module) -> LayerLayout:
+        architecture = self.architecture
+        no_heads = isinstance(child(module, architecture.attention), RemovedAttention)
+        no_ffn = isinstance(child(module, architecture.ffn_out.path), ConstantOutput)
+        heads = () if no_heads else self._heads(index, module)
+        ffn = () if no_ffn else self._ffn(index, module)
+        layer = LayerLayout(
+            index=index,
+            module=module,
+            architecture=architecture,
+            n_heads=_count(heads),
+            ffn_width=_count(ffn),
+            head_slots=heads,
+            ffn_slots=ffn,
         )
-    return size // (width * slot.parts)
+        _ = layer.summing("attention"), layer.summing("ffn")
+        self._check_leftovers(layer)
+        return layer
 
+    def _heads(self, index: int, module: nn.Module) -> tuple[BoundSlot, ...]:
+        widths = {"head": self.head_width, "key": self.head_width // self.queries, "one": 1}
+        out = _bound(index, module, self.architecture.heads_out, widths)
+        assert out is not None
+        into = [_bound(index, module, slot, widths) for slot in self.architecture.heads_in]
+        slots = (*(slot for slot in into if slot), out)
+        _check_counts(index, slots)
+        return slots
 
-def _check_slot(index: int, module: nn.Module, slot: Slot, expected: int) -> None:
-    size = _weight_size(index, module, slot)
-    if size != expected * slot.parts:
-        raise LayoutError(
-            f"layer {index}: axis {slot.axis} of {slot.path} must be {expected * slot.parts}, "
-            f"found {size}; the layer's projections disagree"
+    def _ffn(self, index: int, module: nn.Module) -> tuple[BoundSlot, ...]:
+        widths = {"head": 1}
+        slots = tuple(
+            slot
+            for record in (*self.architecture.ffn_in, self.architecture.ffn_out)
+            if (slot := _bound(index, module, record, widths))
         )
+        _check_counts(index, slots)
+        return slots
+
+    def _check_leftovers(self, layer: LayerLayout) -> None:
+        """Refuse a parameter that is of no unit and of no known rest."""
+        architecture = self.architecture
+        owned = {id(slot.weight) for slot in (*layer.head_slots, *layer.ffn_slots)}
+        owned |= {id(slot.bias) for slot in (*layer.head_slots, *layer.ffn_slots)}
+        rest = [*architecture.leftovers, architecture.ffn_out.path]
+        rest += [architecture.attention] if layer.n_heads == 0 else []
+        for name, parameter in layer.module.named_parameters():
+            known = any(name.startswith(f"{path}.") for path in rest)
+            if id(parameter) not in owned and not known:
+                raise LayoutError(
+                    f"layer {layer.index}: every parameter must belong to a slot or a leftover of "
+                    f"the record for {architecture.model_type}, found {name!r} of shape "
+                    f"{tuple(parameter.shape)}; this variant of the family is not supported"
+                )
 
 
-def _weight_size(index: int, module: nn.Module, slot: Slot) -> int:
-    linear = child(module, slot.path)
-    if not isinstance(linear, nn.Linear):
-        raise LayoutError(
-            f"layer {index}: {slot.path} must be an nn.Linear, found {type(linear).__name__}; "
-            "its record in compress/architectures does not fit"
-        )
-    return int(linear.weight.shape[slot.axis])
+def _bound(
+    index: int, module: nn.Module, slot: Slot, widths: dict[str, int]
+) -> BoundSlot | None:
+    """The slot in this layer; `None` if it is optional and not there."""
+    parent, _, name = slot.path.rpartition(".")
+    found = getattr(child(module, parent), name, None)
+    if found is None and slot.optional:
+        return None
+    width = widths[slot.width]
+    match found:
+        case nn.Linear():
+            bound = BoundSlot(slot=slot, owner=found, name="weight", width=width)
+        case nn.Parameter():
+            bound = BoundSlot(slot=slot, owner=child(module, parent), name=name, width=width)
+        case _:
+            raise LayoutError(
+                f"layer {index}: {slot.path} must be an nn.Linear or a parameter, found "
+                f"{type(found).__name__}; its record in compress/architectures does not fit"
+            )
+    return bound
+
+
+def _count(slots: tuple[BoundSlot, ...]) -> int:
+    """Units of a sublayer, as its output projection has them."""
+    if not slots:
+        return 0
+    out = slots[-1]
+    return int(out.weight.shape[out.slot.axis]) // (out.width * out.slot.parts)
+
+
+def _check_counts(index: int, slots: tuple[BoundSlot, ...]) -> None:
+    """Refuse projections that do not carry whole units, or another number than the output's."""
+    for bound in reversed(slots):
+        slot, shape = bound.slot, list(bound.weight.shape)
+        size = shape[slot.axis]
+        expected = max(_count(slots), 1) * bound.width * slot.parts
+        if size != expected:
+            fitting = [expected if axis == slot.axis else n for axis, n in enumerate(shape)]
+            raise LayoutError(
+                f"layer {index}: {slot.path} must have the shape {tuple(fitting)}, found "
+                f"{tuple(shape)}; config.json and weights disagree, or the layer's projections do"
+            )
 
 
 def _shape(
     model: PreTrainedModel,
-    architecture: Architecture,
+    binder: _Binder,
     layers: tuple[LayerLayout, ...],
-    head_width: int,
     n_containers: int,
+    first_pinned: bool,
 ) -> EncoderShape:
-    hidden = int(model.config.hidden_size)
-    has_bias = _has_bias(layers, architecture)
-    heads, ffn = _parts(architecture.heads_in), _parts(architecture.ffn_in)
-    norms = sum(
-        p.numel()
-        for path in architecture.leftovers
-        for p in _leftover(layers[0], path).parameters()
-    )
+    architecture, config = binder.architecture, model.config
+    heads = max(layers, key=lambda layer: layer.n_heads)
+    ffn = max(layers, key=lambda layer: layer.ffn_width)
+    head_weights, head_biases = _owned(heads.head_slots, heads.n_heads)
+    neuron_weights, neuron_biases = _owned(ffn.ffn_slots, ffn.ffn_width)
+    kinds = getattr(config, architecture.kinds_key) if architecture.kinds_key else ()
     return EncoderShape(
         model_type=architecture.model_type,
-        hidden_size=hidden,
-        head_width=head_width,
+        hidden_size=int(config.hidden_size),
+        head_width=binder.head_width,
         n_heads=tuple(layer.n_heads for layer in layers),
         ffn_widths=tuple(layer.ffn_width for layer in layers),
-        head_weights=(heads + 1) * head_width * hidden,
-        head_biases=heads * head_width * has_bias,
-        neuron_weights=(ffn + 1) * hidden,
-        neuron_biases=ffn * has_bias,
-        layer_parameters=norms + 2 * hidden,
-        depth=int(model.config.num_hidden_layers),
+        head_weights=head_weights,
+        head_biases=head_biases,
+        neuron_weights=neuron_weights,
+        neuron_biases=neuron_biases,
+        layer_parameters=tuple(_rest(layer) for layer in layers),
+        depth=int(config.num_hidden_layers),
         groups=n_containers if architecture.shared else 0,
+        queries=binder.queries,
+        kinds=tuple(kinds),
+        first_pinned=first_pinned,
     )
 
 
-def _parts(slots: tuple[Slot, ...]) -> int:
-    return sum(slot.parts for slot in slots)
+def _owned(slots: tuple[BoundSlot, ...], count: int) -> tuple[int, int]:
+    """Weights and biases of one unit; zeros where no unit is left."""
+    if not count:
+        return 0, 0
+    biases = sum(
+        slot.bias.numel() for slot in slots if slot.bias is not None and slot.slot.axis == 0
+    )
+    bare = sum(slot.weight.numel() for slot in slots if slot.weight.ndim == 1)
+    weights = sum(slot.weight.numel() for slot in slots) - bare
+    return weights // count, (biases + bare) // count
 
 
-def _has_bias(layers: tuple[LayerLayout, ...], architecture: Architecture) -> bool:
-    """Whether the families' input projections carry biases; read where one is left."""
-    for layer in layers:
-        for slot, alive in (
-            (architecture.heads_in[0], layer.n_heads),
-            (architecture.ffn_in[0], layer.ffn_width),
-        ):
-            if alive:
-                return child(layer.module, slot.path).bias is not None
-    return True
-
-
-def _leftover(layer: LayerLayout, path: str) -> nn.Module:
-    if path == layer.architecture.attention_norm:
-        return layer.attention_norm
-    return child(layer.module, path)
+def _rest(layer: LayerLayout) -> int:
+    """Parameters of a layer that belong to no unit."""
+    weights, biases = _owned(layer.head_slots, layer.n_heads)
+    neurons, neuron_biases = _owned(layer.ffn_slots, layer.ffn_width)
+    owned = layer.n_heads * (weights + biases) + layer.ffn_width * (neurons + neuron_biases)
+    return sum(p.numel() for p in layer.module.parameters()) - owned

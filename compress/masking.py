@@ -6,15 +6,16 @@ transformers 5 ignores `head_mask`, so the gates are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from compress.layout import Layout
+from compress.layout import LayerLayout, Layout
 from compress.plan import Plan
+from compress.taps import Tap, tapped
 
 __all__ = ["masked"]
 
@@ -30,12 +31,13 @@ def masked(layout: Layout, plan: Plan) -> Iterator[None]:
         for layer in layout.layers:
             plan_of_layer = kept.get(layer.index)
             if plan_of_layer is None:
-                stack.enter_context(_hooked(layer.module.register_forward_hook(_pass_on)))
+                stack.enter_context(_passed_by(layer))
                 continue
             heads = _mask(plan_of_layer.heads, layer.n_heads)
+            gates = heads.repeat_interleave(layout.shape.head_width)
+            stack.enter_context(tapped(layer, "heads", _multiply(gates)))
             neurons = _mask(plan_of_layer.neurons, layer.ffn_width)
-            _gate(stack, layer.heads_out, heads.repeat_interleave(layout.shape.head_width))
-            _gate(stack, layer.ffn_out, neurons)
+            stack.enter_context(tapped(layer, "neurons", _multiply(neurons)))
         if layout.architecture.shared:
             stack.enter_context(_depth(layout, plan.depth))
         yield
@@ -48,21 +50,23 @@ def _mask(keep: tuple[int, ...], count: int) -> Tensor:
     return mask
 
 
-def _gate(stack: ExitStack, module: nn.Module, mask: Tensor) -> None:
-    if mask.numel():
-        stack.enter_context(_hooked(module.register_forward_pre_hook(_multiply(mask))))
+def _multiply(mask: Tensor) -> Tap:
+    return lambda tensor: tensor * mask.to(tensor)
 
 
-def _multiply(mask: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0] * mask.to(args[0]), *args[1:])
+@contextmanager
+def _passed_by(layer: LayerLayout) -> Iterator[None]:
+    """The layer gives its input in place of its output, in the shape that the family expects."""
+    streams = layer.architecture.streams
 
-    return hook
+    def hook(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        return (*args[:streams], *output[streams:]) if isinstance(output, tuple) else args[0]
 
-
-def _pass_on(_: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-    """Give the layer's input in place of its output, in the shape that the family expects."""
-    return (args[0], *output[1:]) if isinstance(output, tuple) else args[0]
+    handle = layer.module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -74,11 +78,3 @@ def _depth(layout: Layout, depth: int) -> Iterator[None]:
         yield
     finally:
         config.num_hidden_layers = before
-
-
-@contextmanager
-def _hooked(handle: torch.utils.hooks.RemovableHandle) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        handle.remove()

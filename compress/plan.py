@@ -29,9 +29,13 @@ class EncoderShape:
         ffn_widths: FFN neurons of each physical layer.
         head_weights, head_biases: Weights and biases that one head owns.
         neuron_weights, neuron_biases: The same for one FFN neuron.
-        layer_parameters: Parameters of a layer that belong to no unit (norms, output biases).
+        layer_parameters: Parameters of each layer that belong to no unit (norms, output biases).
         depth: How many times a layer is applied (`len(n_heads)` unless layers are shared).
         groups: Groups of shared layers (ALBERT); 0 where each layer is used once.
+        queries: Query heads of one head; above 1 where they share a key (EuroBERT), so that a head
+            of the plan is a key with its queries.
+        kinds: The kind of each layer, where kinds differ (ModernBERT).
+        first_pinned: The first layer cannot be dropped (DeBERTa-v2 with a convolution after it).
     """
 
     model_type: str
@@ -43,9 +47,16 @@ class EncoderShape:
     head_biases: int
     neuron_weights: int
     neuron_biases: int
-    layer_parameters: int
+    layer_parameters: tuple[int, ...]
     depth: int
     groups: int = 0
+    queries: int = 1
+    kinds: tuple[str, ...] = ()
+    first_pinned: bool = False
+
+    def fits(self, other: EncoderShape) -> bool:
+        """Whether a plan for one is a plan for the other: the same units in the same places."""
+        return _places(self) == _places(other)
 
     @property
     def n_layers(self) -> int:
@@ -90,7 +101,7 @@ class Plan:
     Example:
         >>> shape = EncoderShape(model_type="bert", hidden_size=8, head_width=4, n_heads=(2,),
         ...     ffn_widths=(6,), head_weights=128, head_biases=12, neuron_weights=16,
-        ...     neuron_biases=1, layer_parameters=48, depth=1)
+        ...     neuron_biases=1, layer_parameters=(48,), depth=1)
         >>> plan = Plan.full(shape)
         >>> plan.student_shape.n_heads
         (2,)
@@ -121,14 +132,10 @@ class Plan:
         fields["n_heads"] = tuple(len(layer.heads) for layer in self.layers)
         fields["ffn_widths"] = tuple(len(layer.neurons) for layer in self.layers)
         fields["depth"] = self.depth
+        for name in ("layer_parameters", "kinds"):
+            values = fields[name]
+            fields[name] = tuple(values[layer.source] for layer in self.layers) if values else ()
         return EncoderShape(**fields)
-
-    @property
-    def is_stock_shaped(self) -> bool:
-        """Whether the family's stock config can express the student: no head gone, one width."""
-        heads = all(len(k.heads) == self.shape.n_heads[k.source] for k in self.layers)
-        widths = {len(layer.neurons) for layer in self.layers}
-        return heads and len(widths) == 1 and widths != {0}
 
     def then(self, later: Plan) -> Plan:
         """This plan followed by `later`, a plan of this plan's student, as one plan.
@@ -136,7 +143,7 @@ class Plan:
         Raises:
             PlanError: `later` is not a plan of this plan's student.
         """
-        if later.shape != self.student_shape:
+        if not later.shape.fits(self.student_shape):
             raise PlanError(
                 f"a later plan must be of this plan's student, with heads "
                 f"{self.student_shape.n_heads}, found {later.shape.n_heads}; "
@@ -214,6 +221,19 @@ def _compose(first: LayerPlan, later: LayerPlan) -> LayerPlan:
     )
 
 
+def _places(shape: EncoderShape) -> tuple[object, ...]:
+    return (
+        shape.model_type,
+        shape.hidden_size,
+        shape.head_width,
+        shape.n_heads,
+        shape.ffn_widths,
+        shape.depth,
+        shape.groups,
+        shape.kinds,
+    )
+
+
 def _check_layers(plan: Plan) -> None:
     sources = [layer.source for layer in plan.layers]
     if sources != sorted(set(sources)) or not sources or sources[-1] >= plan.shape.n_layers:
@@ -224,6 +244,11 @@ def _check_layers(plan: Plan) -> None:
         raise PlanError(
             f"a shared layer cannot be removed, found layers {sources} of {plan.shape.n_layers}; "
             "lower `depth` to use it less often"
+        )
+    if plan.shape.first_pinned and sources[0] != 0:
+        raise PlanError(
+            "layer 0 must stay, for a convolution is applied after it; found kept layers "
+            f"{sources}; drop others"
         )
     lowest = plan.shape.groups or len(sources)
     highest = plan.shape.depth if plan.shape.groups else len(sources)

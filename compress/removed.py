@@ -6,43 +6,62 @@ norm stay. Knows no family; `compress.surgery` decides what goes in.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from compress.architectures.record import AttentionOutput
 
 __all__ = ["ConstantOutput", "RemovedAttention"]
 
 
 class ConstantOutput(nn.Module):
-    """An output projection with no inputs left: its bias, whatever comes in.
+    """An output projection with no inputs left: its bias, or zeros, whatever comes in.
 
     Shape:
         any input to ``(hidden_size,)``, which broadcasts over ``(batch, sequence, hidden_size)``.
     """
 
-    def __init__(self, bias: Tensor) -> None:
+    def __init__(self, width: int, bias: Tensor | None = None) -> None:
         super().__init__()
-        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        self.width = width
+        self.bias = (
+            None
+            if bias is None
+            else nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+        )
 
-    def forward(self, _: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Return the bias."""
-        return self.bias
+        return hidden_states.new_zeros(self.width) if self.bias is None else self.bias
 
 
 class RemovedAttention(nn.Module):
     """An attention module with no heads left: the output bias, and the norm if it held one.
 
     Shape:
-        ``(batch, sequence, hidden_size)`` to the same, and ``None`` for attention weights.
+        ``(batch, sequence, hidden_size)`` to the same, and ``None`` for attention weights; with
+        two streams (XLNet) the second takes the place of the weights.
     """
 
-    def __init__(self, bias: Tensor, norm: nn.Module | None) -> None:
+    def __init__(
+        self,
+        output: ConstantOutput,
+        kind: AttentionOutput,
+        norm: nn.Module | None = None,
+        streams: int = 1,
+    ) -> None:
         super().__init__()
-        self.output = ConstantOutput(bias)
-        self.norm = norm
+        self.output, self.kind, self.norm, self.streams = output, kind, norm, streams
 
     def forward(
-        self, hidden_states: Tensor, *_: object, **__: object
-    ) -> tuple[Tensor, torch.Tensor | None]:
-        """Return ``norm(x + b)``, or ``b`` where the norm belongs to the layer."""
-        bias = self.output(hidden_states)
-        return (bias if self.norm is None else self.norm(hidden_states + bias)), None
+        self, hidden_states: Tensor, *others: Tensor | None, **_: object
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return ``norm(x + b)``, ``x + b`` or ``b``, as the attention that stood here did."""
+        query = others[0] if self.streams > 1 else None
+        return self._stream(hidden_states), None if query is None else self._stream(query)
+
+    def _stream(self, hidden_states: Tensor) -> Tensor:
+        bias: Tensor = self.output(hidden_states)
+        if self.kind == "bare":
+            return bias
+        total = hidden_states + bias
+        return total if self.norm is None else self.norm(total)

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.architectures import Slot
-from compress.errors import PlanError
-from compress.layout import LayerLayout, Layout, bind, child, replace_child
-from compress.plan import LayerPlan, Plan
+from compress.errors import LayoutError, PlanError
+from compress.layout import BoundSlot, LayerLayout, Layout, bind, child, replace_child
+from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.removed import ConstantOutput, RemovedAttention
+from compress.shared_bias import pick_rows_
+from compress.stock import described_
 
 __all__ = ["apply_", "unit_indices"]
 
@@ -23,13 +25,13 @@ def apply_(model: PreTrainedModel, plan: Plan) -> None:
 
     The weights of kept units are copied, never recomputed, so the result equals the model with
     the other units masked out. `config` is brought in line where stock attributes can say it
-    (`num_hidden_layers`, and the FFN width where all widths agree).
+    (depth, layer kinds; FFN width and, in some families, heads where they agree in all layers).
 
     Raises:
         PlanError: The plan is of a model of another shape.
     """
     layout = bind(model)
-    if layout.shape != plan.shape:
+    if not layout.shape.fits(plan.shape):
         raise PlanError(
             f"the plan is of a {plan.shape.model_type} with heads {plan.shape.n_heads} and FFN "
             f"widths {plan.shape.ffn_widths}, found {layout.shape.model_type} with "
@@ -38,6 +40,7 @@ def apply_(model: PreTrainedModel, plan: Plan) -> None:
     for layer_plan in plan.layers:
         _prune_layer(layout, layout.layers[layer_plan.source], layer_plan)
     _drop_layers(layout, plan)
+    described_(model.config, layout.architecture, plan)
 
 
 def unit_indices(keep: tuple[int, ...], width: int, count: int, slot: Slot) -> Tensor:
@@ -69,86 +72,73 @@ def unit_indices(keep: tuple[int, ...], width: int, count: int, slot: Slot) -> T
 
 def _prune_layer(layout: Layout, layer: LayerLayout, plan: LayerPlan) -> None:
     if len(plan.heads) < layer.n_heads:
-        _prune_heads(layer, plan.heads, layout.shape.head_width)
+        _prune_heads(layer, plan.heads, layout.shape)
     if len(plan.neurons) < layer.ffn_width:
-        _prune_neurons(layer, plan.neurons)
+        _prune_neurons(layer, plan.neurons, layout.shape.hidden_size)
 
 
-def _prune_heads(layer: LayerLayout, keep: tuple[int, ...], head_width: int) -> None:
+def _prune_heads(layer: LayerLayout, keep: tuple[int, ...], shape: EncoderShape) -> None:
     architecture, module = layer.architecture, layer.module
     if not keep:
-        _remove_attention(layer)
+        _remove_attention(layer, shape.hidden_size)
         return
-    for slot in (*architecture.heads_in, architecture.heads_out):
-        index = unit_indices(keep, head_width, layer.n_heads, slot)
-        _select_(_linear(module, slot), slot.axis, index)
+    for bound in layer.head_slots:
+        _select_(bound, keep, layer.n_heads)
     for path in architecture.head_counts:
         _set_attribute(module, path, len(keep))
     for path in architecture.head_widths:
-        _set_attribute(module, path, len(keep) * head_width)
-    if architecture.adjust:
-        architecture.adjust(module, keep)
+        _set_attribute(module, path, len(keep) * shape.head_width)
+    if architecture.shared_bias:
+        pick_rows_(child(module, architecture.shared_bias), keep)
 
 
-def _remove_attention(layer: LayerLayout) -> None:
-    architecture, module = layer.architecture, layer.module
-    inside = architecture.attention_norm.startswith(f"{architecture.attention}.")
-    norm = layer.attention_norm if inside else None
-    bias = _output_bias(_linear(module, architecture.heads_out))
-    replace_child(module, architecture.attention, RemovedAttention(bias, norm))
+def _remove_attention(layer: LayerLayout, hidden_size: int) -> None:
+    architecture = layer.architecture
+    removed = RemovedAttention(
+        ConstantOutput(hidden_size, layer.projection("attention")[1]),
+        architecture.attention_output,
+        layer.attention_norm,
+        architecture.streams,
+    )
+    replace_child(layer.module, architecture.attention, removed.train(layer.module.training))
 
 
-def _prune_neurons(layer: LayerLayout, keep: tuple[int, ...]) -> None:
+def _prune_neurons(layer: LayerLayout, keep: tuple[int, ...], hidden_size: int) -> None:
     architecture, module = layer.architecture, layer.module
     if not keep:
-        bias = _output_bias(_linear(module, architecture.ffn_out))
+        bias = layer.projection("ffn")[1]
         for slot in architecture.ffn_in:
             replace_child(module, slot.path, nn.Identity())
-        replace_child(module, architecture.ffn_out.path, ConstantOutput(bias))
+        replace_child(module, architecture.ffn_out.path, ConstantOutput(hidden_size, bias))
         return
-    for slot in (*architecture.ffn_in, architecture.ffn_out):
-        index = unit_indices(keep, 1, layer.ffn_width, slot)
-        _select_(_linear(module, slot), slot.axis, index)
+    for bound in layer.ffn_slots:
+        _select_(bound, keep, layer.ffn_width)
 
 
 def _drop_layers(layout: Layout, plan: Plan) -> None:
-    config = layout.model.config
-    if not layout.architecture.shared:
-        (container,) = layout.containers
-        kept = [layout.layers[layer.source].module for layer in plan.layers]
-        del container[:]
-        container.extend(kept)
-    config.num_hidden_layers = plan.depth
-    if plan.is_stock_shaped:
-        setattr(config, layout.architecture.width_key, len(plan.layers[0].neurons))
+    if layout.architecture.shared:
+        return
+    (container,) = layout.containers
+    kept = [layout.layers[layer.source].module for layer in plan.layers]
+    del container[:]
+    container.extend(kept)
 
 
-def _linear(module: nn.Module, slot: Slot) -> nn.Linear:
-    linear = child(module, slot.path)
-    assert isinstance(linear, nn.Linear)  # `bind` has checked it
-    return linear
-
-
-def _output_bias(linear: nn.Linear) -> Tensor:
-    return linear.bias if linear.bias is not None else linear.weight.new_zeros(linear.out_features)
-
-
-def _select_(linear: nn.Linear, axis: int, index: Tensor) -> None:
-    index = index.to(linear.weight.device)
-    linear.weight = _selected(linear.weight, axis, index)
-    if axis == 0 and linear.bias is not None:
-        linear.bias = _selected(linear.bias, 0, index)
-    linear.out_features, linear.in_features = linear.weight.shape
-
-
-def _selected(parameter: Tensor, axis: int, index: Tensor) -> nn.Parameter:
-    chosen = parameter.detach().index_select(axis, index).contiguous()
-    return nn.Parameter(chosen, requires_grad=parameter.requires_grad)
+def _select_(bound: BoundSlot, keep: tuple[int, ...], count: int) -> None:
+    """Keep only the units `keep`, of `count`, on the slot's axis."""
+    index = unit_indices(keep, bound.width, count, bound.slot).to(bound.weight.device)
+    for name, axis in list(bound.parameters):
+        parameter = getattr(bound.owner, name)
+        chosen = parameter.detach().index_select(axis, index).contiguous()
+        kept = nn.Parameter(chosen, requires_grad=parameter.requires_grad)
+        setattr(bound.owner, name, kept)
+    if isinstance(bound.owner, nn.Linear):
+        bound.owner.out_features, bound.owner.in_features = bound.owner.weight.shape
 
 
 def _set_attribute(module: nn.Module, path: str, value: int) -> None:
     parent, _, name = path.rpartition(".")
     owner = child(module, parent)
     if not hasattr(owner, name):
-        raise PlanError(f"{type(owner).__name__} must have the attribute {name!r}, found none")
+        raise LayoutError(f"{type(owner).__name__} must have the attribute {name!r}, found none")
     setattr(owner, name, value)

@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
 
 from compress.plan import EncoderShape, LayerPlan, Plan
 
@@ -18,45 +19,85 @@ _BASE: dict[str, Any] = {
     "intermediate_size": 40,
     "vocab_size": 99,
     "max_position_embeddings": 48,
-    "num_labels": 3,
+    "pad_token_id": 0,
 }
+_ROBERTA = _BASE | {"pad_token_id": 1}
+_DEBERTA = _BASE | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
+_BUCKETS = {"position_buckets": 8, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+_SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 
 TINY: dict[str, dict[str, Any]] = {
     "bert": _BASE,
-    "roberta": _BASE | {"pad_token_id": 1},
-    "electra": _BASE | {"embedding_size": 16},
-    "distilbert": {
-        "dim": 32,
-        "n_heads": 4,
-        "n_layers": 3,
-        "hidden_dim": 40,
-        "vocab_size": 99,
-        "max_position_embeddings": 48,
-        "num_labels": 3,
-    },
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
     "albert": _BASE | {"embedding_size": 16, "num_hidden_groups": 1, "inner_group_num": 2},
+    "xlnet": {"d_model": 32, "n_head": 4, "n_layer": 3, "d_inner": 40, "vocab_size": 99},
+    "distilbert": {"dim": 32, "n_heads": 4, "n_layers": 3, "hidden_dim": 40, "vocab_size": 99}
+    | {"max_position_embeddings": 48},
+    "electra": _BASE | {"embedding_size": 16},
+    "deberta": _DEBERTA,
+    "deberta-v2": _DEBERTA | _BUCKETS,
+    "mpnet": _ROBERTA,
+    "modernbert": _BASE | _SPECIAL | {"local_attention": 6},
+    "nomic_bert": _BASE,
+    "eurobert": _BASE
+    | _SPECIAL
+    | {"num_attention_heads": 8, "num_key_value_heads": 4, "mask_token_id": 4},
+    "ernie": _BASE,
+    "data2vec-text": _ROBERTA,
+    "rembert": _BASE | _SPECIAL | {"input_embedding_size": 16, "output_embedding_size": 24},
+    "xlm-roberta-xl": _ROBERTA,
+    "roberta-prelayernorm": _ROBERTA,
+    "megatron-bert": _BASE,
+    "jina_embeddings_v3": _ROBERTA,
 }
 
 FAMILIES = tuple(TINY)
-CLASSES = {
-    "bert": "BertForSequenceClassification",
-    "roberta": "RobertaForSequenceClassification",
-    "electra": "ElectraForSequenceClassification",
-    "distilbert": "DistilBertForSequenceClassification",
-    "albert": "AlbertForSequenceClassification",
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "albert, two groups": ("albert", {"num_hidden_groups": 2, "num_hidden_layers": 4}),
+    "deberta, absolute": ("deberta", {"relative_attention": False, "pos_att_type": None}),
+    "deberta, c2p alone": ("deberta", {"pos_att_type": ["c2p"]}),
+    "deberta-v3": ("deberta-v2", {"share_att_key": True}),
+    "deberta-v2, convolution": ("deberta-v2", {"conv_kernel_size": 3, "conv_act": "gelu"}),
+    "eurobert, biases": ("eurobert", {"attention_bias": True, "mlp_bias": True}),
+    "modernbert, biases": (
+        "modernbert",
+        {"attention_bias": True, "mlp_bias": True, "norm_bias": True},
+    ),
+}
+"""What a family's config can also be: name, family, and what differs."""
+
+HEADS = {
+    "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    "multiple choice": modeling_auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
+    "token": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    "question": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    "masked": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES | {"xlnet": "XLNetLMHeadModel"},
+    "plain": modeling_auto.MODEL_MAPPING_NAMES,
 }
 
 
-def tiny(family: str, seed: int = 0, **overrides: Any) -> PreTrainedModel:
-    """A tiny classifier with norms and biases away from 1 and 0, in evaluation mode."""
+def class_name(family: str, head: str = "sequence") -> str | None:
+    """The transformers class of a family with that head; `None` if there is none."""
+    name = HEADS[head].get(family)
+    return name if name is None or isinstance(name, str) else name[0]
+
+
+def tiny(family: str, seed: int = 0, head: str = "sequence", **overrides: Any) -> PreTrainedModel:
+    """A tiny model with norms and biases away from 1 and 0, in evaluation mode."""
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(family, **(TINY[family] | overrides))
-    model: PreTrainedModel = getattr(transformers, CLASSES[family])(config)
+    family, changes = VARIANTS.get(family, (family, {}))
+    settings = {"num_labels": 2 if head == "question" else 3} | TINY[family] | changes | overrides
+    name = class_name(family, head)
+    assert name is not None
+    model: PreTrainedModel = getattr(transformers, name)(AutoConfig.for_model(family, **settings))
     with torch.no_grad():
         for parameter in model.parameters():
             scale = 0.2 if parameter.ndim == 1 else 0.15
             parameter.copy_(torch.randn_like(parameter) * scale + (parameter.ndim == 1) * 0.5)
-    model.config.architectures = [CLASSES[family]]
+    model.config.architectures = [name]
     return model.eval()
 
 

@@ -10,6 +10,7 @@ ALBERT = Architecture(
     model_type="albert",
     layers="encoder.albert_layer_groups.*.albert_layers",
     attention="attention",
+    attention_output="normed",
     heads_in=(
         Slot(path="attention.query"),
         Slot(path="attention.key"),
@@ -18,8 +19,8 @@ ALBERT = Architecture(
     heads_out=Slot(path="attention.dense", axis=1),
     ffn_in=(Slot(path="ffn"),),
     ffn_out=Slot(path="ffn_output", axis=1),
-    attention_norm="attention.LayerNorm",
-    ffn_norm="full_layer_layer_norm",
+    attention_sum="attention.LayerNorm",
+    ffn_sum="full_layer_layer_norm",
     leftovers=("attention.LayerNorm", "full_layer_layer_norm"),
     head_counts=("attention.num_attention_heads",),
     head_widths=("attention.all_head_size",),

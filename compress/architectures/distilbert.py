@@ -10,6 +10,7 @@ DISTILBERT = Architecture(
     model_type="distilbert",
     layers="transformer.layer",
     attention="attention",
+    attention_output="bare",
     heads_in=(
         Slot(path="attention.q_lin"),
         Slot(path="attention.k_lin"),
@@ -18,8 +19,8 @@ DISTILBERT = Architecture(
     heads_out=Slot(path="attention.out_lin", axis=1),
     ffn_in=(Slot(path="ffn.lin1"),),
     ffn_out=Slot(path="ffn.lin2", axis=1),
-    attention_norm="sa_layer_norm",
-    ffn_norm="output_layer_norm",
+    attention_sum="sa_layer_norm",
+    ffn_sum="output_layer_norm",
     leftovers=("sa_layer_norm", "output_layer_norm"),
     head_counts=("attention.n_heads",),
     head_widths=("attention.dim",),

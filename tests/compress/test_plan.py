@@ -19,7 +19,7 @@ def shape_of(n_layers: int = 2, **overrides: int) -> EncoderShape:
     fields = {
         "model_type": "bert", "hidden_size": 8, "head_width": 4, "n_heads": (2,) * n_layers,
         "ffn_widths": (6,) * n_layers, "head_weights": 128, "head_biases": 12,
-        "neuron_weights": 16, "neuron_biases": 1, "layer_parameters": 48, "depth": n_layers,
+        "neuron_weights": 16, "neuron_biases": 1, "layer_parameters": (48,) * n_layers, "depth": n_layers,
     }  # fmt: skip
     return EncoderShape(**(fields | overrides))  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ def test_macs_follow_the_formula_of_bert_base() -> None:
     shape = EncoderShape(
         model_type="bert", hidden_size=768, head_width=64, n_heads=(12,) * 12,
         ffn_widths=(3072,) * 12, head_weights=4 * 64 * 768, head_biases=192,
-        neuron_weights=2 * 768, neuron_biases=1, layer_parameters=4608, depth=12,
+        neuron_weights=2 * 768, neuron_biases=1, layer_parameters=(4608,) * 12, depth=12,
     )  # fmt: skip
     n = 128
     head, neuron = 4 * n * 768 * 64 + 2 * n * n * 64, 2 * n * 768
