@@ -13,27 +13,33 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.heads import stacked_outputs
+
 __all__ = [
     "Batch",
     "Batches",
     "Loss",
     "Progress",
+    "divergence",
     "forward",
     "frozen",
     "label_loss",
     "n_tokens",
     "sampled_fisher_loss",
     "silent",
+    "token_mask",
 ]
 
 Batch: TypeAlias = Mapping[str, Tensor]
-"""`input_ids`, `attention_mask` and what else the tokenizer gives, each `(batch, sequence)`;
-`labels: (batch,)` where the loss needs them."""
+"""`input_ids`, `attention_mask` and what else the tokenizer gives, each `(batch, sequence)`, or
+`(batch, choices, sequence)` for multiple choice. `labels` where the loss needs them: `(batch,)`,
+`(batch, sequence)` with -100 where there is none, or `(batch, 2)` for a span's ends."""
 
 Batches: TypeAlias = Sequence[Batch]
 
 Loss: TypeAlias = Callable[[Tensor, Batch], Tensor]
-"""From logits `(batch, n_labels)` and the batch to the *sum* of the examples' losses."""
+"""From a head's output, see `compress.heads.stacked_outputs`, and the batch to the *sum* of the
+examples' losses."""
 
 
 class Progress(Protocol):
@@ -52,11 +58,16 @@ def n_tokens(batch: Batch) -> int:
     return int(batch["attention_mask"].sum())
 
 
+def token_mask(batch: Batch, device: torch.device | str = "cpu") -> Tensor:
+    """Which tokens are no padding, as the encoder's layers see them: `(rows, sequence)`."""
+    mask = batch["attention_mask"].bool().to(device)
+    return mask.reshape(-1, mask.shape[-1])
+
+
 def forward(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """The logits `(batch, n_labels)`, labels left aside."""
+    """The head's output, see `compress.heads.stacked_outputs`, labels left aside."""
     inputs = {k: v.to(model.device) for k, v in batch.items() if k != "labels"}
-    logits: Tensor = model(**inputs).logits
-    return logits
+    return stacked_outputs(model, inputs)
 
 
 @contextmanager
@@ -78,28 +89,56 @@ def label_loss(logits: Tensor, batch: Batch) -> Tensor:
     labels = batch["labels"].to(logits.device)
     if logits.shape[-1] == 1:
         return nn.functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
-    return nn.functional.cross_entropy(logits, labels.long(), reduction="sum")
+    return nn.functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), labels.long().reshape(-1), reduction="sum"
+    )
 
 
-def sampled_fisher_loss(temperature: float = 2.0, seed: int = 0) -> Loss:
+def sampled_fisher_loss(temperature: float = 2.0, seed: int = 0, *, embeds: bool = False) -> Loss:
     """A loss whose squared gradients are an unbiased diagonal Fisher, without any label.
 
     Labels are drawn from the model's own softmax at `temperature`; a regression's Gaussian
     likelihood has the same Fisher as the squared derivative of its output. On a well-fitted
-    teacher the gradients of the given labels vanish, those of drawn ones do not.
+    teacher the gradients of the given labels vanish, those of drawn ones do not. Where every
+    token has an output, padding is left out.
 
     Args:
         temperature: Above 1 it flattens the distribution that labels are drawn from.
         seed: Of the draws.
+        embeds: The output is a representation: its Fisher under a unit Gaussian is that of a
+            random projection, which is drawn.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def loss(logits: Tensor, _: Batch) -> Tensor:
-        if logits.shape[-1] == 1:
-            return logits.sum()
-        probabilities = (logits.detach().float() / temperature).softmax(-1).cpu()
+    def loss(output: Tensor, batch: Batch) -> Tensor:
+        output = _real(output, batch)
+        if embeds:
+            return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
+        if output.shape[-1] == 1:
+            return output.sum()
+        logits = output.reshape(-1, output.shape[-1]) / temperature
+        probabilities = logits.detach().float().softmax(-1).cpu()
         drawn = torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
-        drawn = drawn.to(logits.device)
-        return nn.functional.cross_entropy(logits / temperature, drawn, reduction="sum")
+        return nn.functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum")
 
     return loss
+
+
+def divergence(reference: Tensor, output: Tensor, batch: Batch, *, embeds: bool = False) -> Tensor:
+    """How far an output is from a reference, summed over the batch, padding left out.
+
+    KL(reference ‖ output) in nats over the last axis; the squared difference where there is one
+    value, or a representation.
+    """
+    reference, output = _real(reference, batch), _real(output, batch)
+    if embeds or reference.shape[-1] == 1:
+        return (reference - output).square().sum()
+    return nn.functional.kl_div(
+        output.log_softmax(-1), reference.log_softmax(-1), log_target=True, reduction="sum"
+    )
+
+
+def _real(output: Tensor, batch: Batch) -> Tensor:
+    """The outputs of real tokens, where every token has one."""
+    mask = batch["attention_mask"]
+    return output[mask.bool().to(output.device)] if output.shape[:-1] == mask.shape else output

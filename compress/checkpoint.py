@@ -3,7 +3,8 @@
 | plan | `from_pretrained` | with `trust_remote_code=True` | `compress.load` |
 |---|---|---|---|
 | layers dropped only, or one FFN width | yes | yes | yes |
-| heads pruned, or uneven widths | no | yes | yes |
+| one head count for all layers, in families whose config names the head width | yes | yes | yes |
+| heads pruned otherwise, or uneven widths | no | yes | yes |
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from compress.architectures import architecture_for
 from compress.errors import CheckpointError, PlanError
 from compress.folder import writing
-from compress.layout import Layout, bind
+from compress.heads import head_of
+from compress.layout import bind
 from compress.plan import Plan
 from compress.remote_code import module_table, remote_code
+from compress.stock import described_, stock_attributes
 from compress.surgery import apply_
-from compress.verify import compare_logits, verify_stock
+from compress.verify import compare_models, verify_stock
 
 __all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
 
@@ -32,16 +35,6 @@ BLOCK = "compress_export"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODELING = "modeling_compressed.py"
-
-_AUTO_CLASSES = {
-    "ForSequenceClassification": "AutoModelForSequenceClassification",
-    "ForTokenClassification": "AutoModelForTokenClassification",
-    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
-    "ForMultipleChoice": "AutoModelForMultipleChoice",
-    "ForMaskedLM": "AutoModelForMaskedLM",
-    "Model": "AutoModel",
-}
-
 
 def load(source: str | Path) -> PreTrainedModel:
     """Load a stock or a pruned encoder in float32, in evaluation mode.
@@ -106,7 +99,7 @@ def save(
         tokenizer: Saved beside the weights.
 
     Raises:
-        VerificationError: Loaded again in a way that is promised, it gives other logits; nothing
+        VerificationError: Loaded again in a way that is promised, it gives other outputs; nothing
             is left behind.
     """
     whole = _whole_plan(model.config, plan)
@@ -115,13 +108,13 @@ def save(
     with writing(folder, "checkpoint") as temporary:
         try:
             _describe_(config, model, whole, temporary)
-            model.save_pretrained(temporary)
+            model.save_pretrained(temporary, save_original_format=False)
         finally:
             _restore_(config, previous)
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
-        compare_logits("compress.load", load(temporary), model)
+        compare_models("compress.load", load(temporary), model)
         verify_stock(temporary, model)
 
 
@@ -151,10 +144,9 @@ def _describe_(config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, fol
     config.architectures = [name]
     if hasattr(config, "auto_map"):
         del config.auto_map
-    if not plan.is_stock_shaped:
-        layout: Layout = bind(model)
-        block["modules"] = module_table(layout)
-        config.auto_map = {_auto_class(name): f"{MODELING[:-3]}.CompressedModel"}
+    if stock_attributes(architecture_for(config.model_type), plan) is None:
+        block["modules"] = module_table(bind(model), plan)
+        config.auto_map = {head_of(name).auto_class: f"{MODELING[:-3]}.CompressedModel"}
         (folder / MODELING).write_text(remote_code(name), encoding="utf-8")
     setattr(config, BLOCK, block)
 
@@ -165,13 +157,6 @@ def _restore_(config: PreTrainedConfig, previous: dict[str, Any]) -> None:
             setattr(config, name, value)
         elif hasattr(config, name):
             delattr(config, name)
-
-
-def _auto_class(class_name: str) -> str:
-    for suffix, auto in _AUTO_CLASSES.items():
-        if class_name.endswith(suffix):
-            return auto
-    raise CheckpointError(f"no Auto class is known for {class_name}; add it to checkpoint.py")
 
 
 def _model_class(config: PreTrainedConfig) -> Any:
@@ -212,15 +197,11 @@ def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel
 def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
     """Build the unpruned shape, apply the plan, load the weights into what is left."""
     architecture = architecture_for(config.model_type)
-    pruned = (config.num_hidden_layers, getattr(config, architecture.width_key))
-    config.num_hidden_layers = plan.shape.depth
-    setattr(config, architecture.width_key, max(plan.shape.ffn_widths))
+    described_(config, architecture, Plan.full(plan.shape))
     if hasattr(config, "auto_map"):
         del config.auto_map
     model: PreTrainedModel = _model_class(config)(config)
     apply_(model, plan)
-    config.num_hidden_layers = pruned[0]
-    setattr(config, architecture.width_key, pruned[1])
     try:
         state = load_file(folder / WEIGHTS)
         missing, unexpected = model.load_state_dict(state, strict=False)

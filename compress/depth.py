@@ -5,6 +5,7 @@ The positional ones are arithmetic; `contribution` and `leave-one-out` look at d
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -12,11 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from compress.batches import Batches, Progress, forward, frozen, n_tokens, silent
+from compress.batches import (
+    Batches,
+    Progress,
+    divergence,
+    forward,
+    frozen,
+    n_tokens,
+    silent,
+    token_mask,
+)
 from compress.errors import PlanError
-from compress.layout import Layout
+from compress.heads import head_of
+from compress.layout import LayerLayout, Layout
 from compress.masking import masked
-from compress.plan import Plan
+from compress.plan import EncoderShape, Plan
+from compress.taps import tapped
 
 __all__ = ["DEPTH_STRATEGIES", "DepthStrategy", "contribution", "drop_layers", "leave_one_out"]
 
@@ -51,14 +63,11 @@ def drop_layers(
         raise PlanError(
             f"layers to drop must be 0 to {shape.depth - 1}, found {n_drop}; keep at least one"
         )
-    full = Plan.full(shape)
     if n_drop == 0:
-        return full
+        return Plan.full(shape)
     if shape.groups:
-        return Plan(shape=shape, layers=full.layers, depth=shape.depth - n_drop)
-    dropped = _dropped(layout, n_drop, strategy, batches, progress)
-    layers = tuple(layer for layer in full.layers if layer.source not in dropped)
-    return Plan(shape=shape, layers=layers, depth=len(layers))
+        return Plan(shape=shape, layers=Plan.full(shape).layers, depth=shape.depth - n_drop)
+    return _without(shape, _dropped(layout, n_drop, strategy, batches, progress))
 
 
 def contribution(layout: Layout, batches: Batches, progress: Progress = silent) -> Array:
@@ -69,25 +78,13 @@ def contribution(layout: Layout, batches: Batches, progress: Progress = silent) 
     """
     sums = torch.zeros(len(layout.layers), dtype=torch.float64)
     mask: list[Tensor] = []
-
-    def add(index: int) -> object:
-        def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor | tuple[Tensor]) -> None:
-            after = output[0] if isinstance(output, tuple) else output
-            cosine = nn.functional.cosine_similarity(args[0], after, dim=-1)
-            sums[index] += cosine[mask[0]].sum(dtype=torch.float64).cpu()
-
-        return layout.layers[index].module.register_forward_hook(hook)
-
-    handles = [add(i) for i in range(len(layout.layers))]
-    try:
-        with frozen(layout.model), torch.no_grad():
-            for done, batch in enumerate(batches, start=1):
-                mask[:] = [batch["attention_mask"].bool().to(layout.model.device)]
-                forward(layout.model, batch)
-                progress("layer contribution", done, len(batches))
-    finally:
-        for handle in handles:
-            handle.remove()  # type: ignore[attr-defined]
+    with frozen(layout.model), torch.no_grad(), ExitStack() as stack:
+        for layer in layout.layers:
+            _compare(stack, layer, sums, mask)
+        for done, batch in enumerate(batches, start=1):
+            mask[:] = [token_mask(batch, layout.model.device)]
+            forward(layout.model, batch)
+            progress("layer contribution", done, len(batches))
     means: Array = (sums / max(sum(map(n_tokens, batches)), 1)).numpy()
     return means
 
@@ -98,51 +95,65 @@ def leave_one_out(layout: Layout, batches: Batches, progress: Progress = silent)
     Mean KL divergence (nats) of the model without the layer from the whole model; the mean
     squared difference where the model has one output.
     """
-    full = Plan.full(layout.shape)
     harms = np.zeros(len(layout.layers))
+    embeds = head_of(layout.model).embeds
     with frozen(layout.model), torch.no_grad():
         whole = [forward(layout.model, batch) for batch in batches]
         for index in range(len(layout.layers)):
-            layers = tuple(layer for layer in full.layers if layer.source != index)
-            without = Plan(shape=layout.shape, layers=layers, depth=len(layers))
-            with masked(layout, without):
+            if index not in _droppable(layout.shape):
+                continue
+            with masked(layout, _without(layout.shape, frozenset([index]))):
                 for batch, reference in zip(batches, whole, strict=True):
-                    harms[index] += float(_divergence(reference, forward(layout.model, batch)))
+                    output = forward(layout.model, batch)
+                    harms[index] += float(divergence(reference, output, batch, embeds=embeds))
             progress("leave one layer out", index + 1, len(layout.layers))
     harms /= max(sum(len(batch["input_ids"]) for batch in batches), 1)
     return harms
 
 
+def _compare(stack: ExitStack, layer: LayerLayout, sums: Tensor, mask: list[Tensor]) -> None:
+    """Add the cosine between what enters and what leaves `layer` to its sum, at each pass."""
+    entered: list[Tensor] = []
+
+    def leave(after: Tensor) -> None:
+        cosine = nn.functional.cosine_similarity(entered.pop(), after, dim=-1)
+        sums[layer.index] += cosine[mask[0]].sum(dtype=torch.float64).cpu()
+
+    stack.enter_context(tapped(layer, "input", entered.append))
+    stack.enter_context(tapped(layer, "output", leave))
+
+
+def _droppable(shape: EncoderShape) -> range:
+    return range(1 if shape.first_pinned else 0, shape.n_layers)
+
+
+def _without(shape: EncoderShape, dropped: frozenset[int]) -> Plan:
+    layers = tuple(layer for layer in Plan.full(shape).layers if layer.source not in dropped)
+    return Plan(shape=shape, layers=layers, depth=len(layers))
+
+
 def _dropped(
     layout: Layout, n_drop: int, strategy: DepthStrategy, batches: Batches, progress: Progress
 ) -> frozenset[int]:
-    n = layout.shape.n_layers
+    layers = _droppable(layout.shape)
+    n = len(layers)
     match strategy:
         case "top":
-            return frozenset(range(n - n_drop, n))
+            return frozenset(layers[n - n_drop :])
         case "bottom":
-            return frozenset(range(n_drop))
+            return frozenset(layers[:n_drop])
         case "symmetric":
             first = (n - n_drop + 1) // 2
-            return frozenset(range(first, first + n_drop))
+            return frozenset(layers[first : first + n_drop])
         case "alternate":
             if n_drop > (n + 1) // 2:
                 raise PlanError(
                     f"strategy 'alternate' can drop at most {(n + 1) // 2} of {n} layers, "
                     f"found {n_drop}; use 'top' or 'symmetric'"
                 )
-            return frozenset(range(n - 1, n - 1 - 2 * n_drop, -2))
+            return frozenset(layers[::-2][:n_drop])
         case "contribution":
             order = np.argsort(-contribution(layout, batches, progress), kind="stable")
         case "leave-one-out":
             order = np.argsort(leave_one_out(layout, batches, progress), kind="stable")
-    return frozenset(int(i) for i in order[:n_drop])
-
-
-def _divergence(reference: Tensor, logits: Tensor) -> Tensor:
-    """Sum over the batch of KL(reference ‖ logits), or of squared differences."""
-    if reference.shape[-1] == 1:
-        return (reference - logits).square().sum()
-    return nn.functional.kl_div(
-        logits.log_softmax(-1), reference.log_softmax(-1), log_target=True, reduction="sum"
-    )
+    return frozenset([int(i) for i in order if i in layers][:n_drop])

@@ -9,8 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from compress.layout import Layout
-from compress.removed import ConstantOutput, RemovedAttention
+from compress.layout import BoundSlot, LayerLayout, Layout, child
+from compress.plan import Plan
+from compress.shared_bias import kept_rows
+from compress.stock import stock_attributes
 
 __all__ = ["module_table", "remote_code"]
 
@@ -26,48 +28,86 @@ from transformers import {stock}
 
 
 class ConstantOutput(nn.Module):
-    """An output projection with no inputs left: its bias."""
+    """An output projection with no inputs left: its bias, or zeros."""
 
-    def __init__(self, width):
+    def __init__(self, width, bias):
         super().__init__()
-        self.bias = nn.Parameter(torch.zeros(width))
+        self.width = width
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
-    def forward(self, _):
-        return self.bias
+    def forward(self, hidden_states):
+        return hidden_states.new_zeros(self.width) if self.bias is None else self.bias
 
 
 class RemovedAttention(nn.Module):
     """An attention module with no heads left: the output bias, and the norm if it held one."""
 
-    def __init__(self, width, norm):
+    def __init__(self, width, bias, kind, norm, streams):
         super().__init__()
-        self.output = ConstantOutput(width)
-        self.norm = norm
+        self.output = ConstantOutput(width, bias)
+        self.kind, self.norm, self.streams = kind, norm, streams
 
-    def forward(self, hidden_states, *_, **__):
+    def forward(self, hidden_states, *others, **_):
+        query = others[0] if self.streams > 1 else None
+        return self.stream(hidden_states), None if query is None else self.stream(query)
+
+    def stream(self, hidden_states):
         bias = self.output(hidden_states)
-        return (bias if self.norm is None else self.norm(hidden_states + bias)), None
+        if self.kind == "bare":
+            return bias
+        total = hidden_states + bias
+        return total if self.norm is None else self.norm(total)
+
+
+def pick_rows(rows):
+    """A hook: of the position bias that all layers share, take the rows of the kept heads."""
+
+    def hook(_, args):
+        hidden_states, mask, bias, *rest = args
+        return (hidden_states, mask, bias[:, rows], *rest)
+
+    return hook
 
 
 class CompressedModel({stock}):
     """{stock} in the shapes of `config.compress_export["modules"]`."""
 
     def __init__(self, config):
+        table = config.compress_export["modules"]
+        student = {name: getattr(config, name) for name in table["unpruned"]}
+        for name, value in table["unpruned"].items():
+            setattr(config, name, value)
         super().__init__(config)
-        modules = config.compress_export["modules"]
-        for path, (n_out, n_in, bias) in modules["linear"].items():
-            self.set_submodule(path, nn.Linear(n_in, n_out, bias=bias))
-        for path in modules["identity"]:
-            self.set_submodule(path, nn.Identity())
-        for path, width in modules["constant"].items():
-            self.set_submodule(path, ConstantOutput(width))
-        for path, (width, norm) in modules["removed_attention"].items():
-            kept = self.get_submodule(norm) if norm else None
-            self.set_submodule(path, RemovedAttention(width, kept))
-        for path, value in modules["attributes"].items():
-            parent, _, name = path.rpartition(".")
-            setattr(self.get_submodule(parent), name, value)
+        for name, value in student.items():
+            setattr(config, name, value)
+        self.cut(table)
         self.post_init()
+
+    def cut(self, table):
+        for path, kept in table["layers"].items():
+            layers = self.get_submodule(path)
+            survivors = [layers[i] for i in kept]
+            del layers[:]
+            layers.extend(survivors)
+        for path, (n_out, n_in, bias) in table["linear"].items():
+            self.set_submodule(path, nn.Linear(n_in, n_out, bias=bias))
+        for path, shape in table["parameter"].items():
+            self.put(path, nn.Parameter(torch.zeros(shape)))
+        for path in table["identity"]:
+            self.set_submodule(path, nn.Identity())
+        for path, (width, bias) in table["constant"].items():
+            self.set_submodule(path, ConstantOutput(width, bias))
+        for path, (width, bias, kind, norm, streams) in table["removed_attention"].items():
+            kept = self.get_submodule(norm) if norm else None
+            self.set_submodule(path, RemovedAttention(width, bias, kind, kept, streams))
+        for path, value in table["attributes"].items():
+            self.put(path, value)
+        for path, rows in table["rows"].items():
+            self.get_submodule(path).register_forward_pre_hook(pick_rows(rows))
+
+    def put(self, path, value):
+        parent, _, name = path.rpartition(".")
+        setattr(self.get_submodule(parent), name, value)
 '''
 
 
@@ -82,41 +122,71 @@ def remote_code(stock: str) -> str:
     return _CODE.replace("{stock}", stock)
 
 
-def module_table(layout: Layout) -> dict[str, dict[str, Any] | list[str]]:
-    """What stands where in the encoder's layers, as plain data for the modelling file."""
+def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
+    """What stands where in the student's layers, as plain data for the modelling file.
+
+    Args:
+        layout: Of the student.
+        plan: Of the unpruned model that it came from.
+    """
     names = {id(module): name for name, module in layout.model.named_modules()}
+    architecture = layout.architecture
+    shared = architecture.shared
     table: dict[str, Any] = {
-        "linear": {},
-        "identity": [],
-        "constant": {},
-        "removed_attention": {},
-        "attributes": {},
+        "unpruned": stock_attributes(architecture, Plan.full(plan.shape)),
+        "layers": {}
+        if shared
+        else {names[id(layout.containers[0])]: [layer.source for layer in plan.layers]},
+        **{kind: {} for kind in ("linear", "parameter", "constant", "removed_attention")},
+        **{"identity": [], "attributes": {}, "rows": {}},
     }
     for layer in layout.layers:
-        prefix = names[id(layer.module)]
-        for name, module in layer.module.named_modules():
-            _list_module(table, f"{prefix}.{name}", module, layout)
-        if layer.n_heads:
-            for path in layout.architecture.head_counts:
-                table["attributes"][f"{prefix}.{path}"] = layer.n_heads
-            for path in layout.architecture.head_widths:
-                table["attributes"][f"{prefix}.{path}"] = layer.n_heads * layout.shape.head_width
+        prefix = f"{names[id(layer.module)]}."
+        _list_attention(table, prefix, layer, layout)
+        _list_ffn(table, prefix, layer, layout.shape.hidden_size)
     return table
 
 
-def _list_module(table: dict[str, Any], path: str, module: nn.Module, layout: Layout) -> None:
-    match module:
-        case nn.Linear():
-            shape = [module.out_features, module.in_features, module.bias is not None]
-            table["linear"][path] = shape
-        case nn.Identity():
-            table["identity"].append(path)
-        case RemovedAttention():
-            inside = layout.architecture.attention_norm
-            layer_path = path.removesuffix(layout.architecture.attention)
-            norm = None if module.norm is None else f"{layer_path}{inside}"
-            table["removed_attention"][path] = [module.output.bias.numel(), norm]
-        case ConstantOutput() if not path.endswith(f"{layout.architecture.attention}.output"):
-            table["constant"][path] = module.bias.numel()
-        case _:
-            pass
+def _list_attention(
+    table: dict[str, Any], prefix: str, layer: LayerLayout, layout: Layout
+) -> None:
+    architecture = layout.architecture
+    if not layer.n_heads:
+        norm = prefix + architecture.attention_sum if layer.attention_norm else None
+        biased = layer.projection("attention")[1] is not None
+        table["removed_attention"][prefix + architecture.attention] = [
+            layout.shape.hidden_size,
+            biased,
+            architecture.attention_output,
+            norm,
+            architecture.streams,
+        ]
+        return
+    _list_slots(table, prefix, layer.head_slots)
+    for path in architecture.head_counts:
+        table["attributes"][prefix + path] = layer.n_heads
+    for path in architecture.head_widths:
+        table["attributes"][prefix + path] = layer.n_heads * layout.shape.head_width
+    if architecture.shared_bias:
+        rows = kept_rows(child(layer.module, architecture.shared_bias))
+        if rows is not None:
+            table["rows"][prefix + architecture.shared_bias] = list(rows)
+
+
+def _list_ffn(table: dict[str, Any], prefix: str, layer: LayerLayout, width: int) -> None:
+    if layer.ffn_width:
+        _list_slots(table, prefix, layer.ffn_slots)
+        return
+    architecture = layer.architecture
+    table["identity"] += [prefix + slot.path for slot in architecture.ffn_in]
+    biased = layer.projection("ffn")[1] is not None
+    table["constant"][prefix + architecture.ffn_out.path] = [width, biased]
+
+
+def _list_slots(table: dict[str, Any], prefix: str, slots: tuple[BoundSlot, ...]) -> None:
+    for bound in slots:
+        path, shape = prefix + bound.slot.path, list(bound.weight.shape)
+        if isinstance(bound.owner, nn.Linear):
+            table["linear"][path] = [*shape, bound.bias is not None]
+        else:
+            table["parameter"][path] = shape

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from compress.batches import Batch, Batches, Progress, forward, frozen, silent
-from compress.layout import LayerLayout, Layout
+from compress.batches import Batch, Batches, Progress, forward, frozen, silent, token_mask
+from compress.layout import LayerLayout, Layout, Sublayer
 from compress.plan import Plan
+from compress.taps import Place, first_of, tapped
 
 __all__ = ["repair_", "solve_damped"]
 
@@ -27,19 +28,26 @@ class _Stop(Exception):  # noqa: N818 - a jump out of a forward pass, not an err
     """Raised by a hook once a forward pass has gone far enough."""
 
 
+_Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+"""What a layer is called with beside its hidden states."""
+
+_SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
+
+
 @dataclass(slots=True)
 class _Stream:
     """One batch on its way up: what enters the next layer, and what its sublayers should give.
 
-    `teacher` and `student` are `(batch, sequence, hidden_size)`; `targets` holds the teacher's
-    residual sums of the present layer at real tokens, `(tokens, hidden_size)`.
+    `teacher` and `student` are hidden states as the family's layers take them, `entry` is what
+    entered the first; `calls` has what else each kind of layer takes; `targets` holds the
+    teacher's residual sums of the present layer at real tokens, `(tokens, hidden_size)`.
     """
 
     teacher: Tensor
     student: Tensor
+    entry: Tensor
     mask: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    calls: dict[str, _Call]
     targets: dict[str, Tensor]
 
 
@@ -102,16 +110,17 @@ def _repair_stack(
     damping: float,
     progress: Progress,
 ) -> None:
-    streams = [_enter(teacher, batch) for batch in batches]
+    streams = [_entering(teacher, batch) for batch in batches]
     survivors = {layer.source: student.layers[i] for i, layer in enumerate(plan.layers)}
     for teacher_layer in teacher.layers:
         for stream in streams:
-            _aim(teacher_layer, stream)
+            _aim(teacher, teacher_layer, stream)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
-            _fit_layer(layer, lambda: streams, damping)
+            kind = _kind(teacher, teacher_layer)
+            _fit_layer(layer, kind, lambda: streams, damping)
             for stream in streams:
-                stream.student = _call(layer, stream.student, stream)
+                stream.student = _passed(student, layer, kind, stream, stream.student)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
@@ -123,119 +132,138 @@ def _repair_shared(
         def streams(layer: LayerLayout = teacher_layer) -> Iterator[_Stream]:
             for batch in batches:
                 for stream in _uses(teacher, layer, batch):
-                    _aim(layer, stream)
+                    _aim(teacher, layer, stream)
                     yield stream
 
-        _fit_layer(student.layers[teacher_layer.index], streams, damping)
+        _fit_layer(student.layers[teacher_layer.index], "", streams, damping)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
-def _aim(teacher: LayerLayout, stream: _Stream) -> None:
+def _aim(teacher: Layout, layer: LayerLayout, stream: _Stream) -> None:
     """Pass the teacher's layer, keeping what its sublayers gave as targets for the student."""
     seen: dict[str, Tensor] = {}
-    with (
-        _captured(teacher.attention_norm, seen, "attention"),
-        _captured(teacher.ffn_norm, seen, "ffn"),
-    ):
-        stream.teacher = _call(teacher, stream.teacher, stream)
-    stream.targets = {sublayer: total[stream.mask] for sublayer, total in seen.items()}
+    with _captured(layer, "attention", seen), _captured(layer, "ffn", seen):
+        kind = _kind(teacher, layer)
+        stream.teacher = _passed(teacher, layer, kind, stream, stream.teacher)
+    stream.targets = {sublayer: seen[sublayer][stream.mask] for sublayer in _SUBLAYERS}
 
 
 def _fit_layer(
-    layer: LayerLayout, streams: Callable[[], Iterable[_Stream]], damping: float
+    layer: LayerLayout, kind: str, streams: Callable[[], Iterable[_Stream]], damping: float
 ) -> None:
-    for sublayer in ("attention", "ffn"):
-        gram, moment = _normal_equations(layer, sublayer, streams())
-        projection = layer.heads_out if sublayer == "attention" else layer.ffn_out
-        _add_(projection, solve_damped(gram, moment, damping))
+    for sublayer in _SUBLAYERS:
+        if all(part is None for part in layer.projection(sublayer)):
+            continue
+        gram, moment = _normal_equations(layer, kind, sublayer, streams())
+        _add_(layer, sublayer, solve_damped(gram, moment, damping))
 
 
 def _normal_equations(
-    layer: LayerLayout, sublayer: str, streams: Iterable[_Stream]
+    layer: LayerLayout, kind: str, sublayer: Sublayer, streams: Iterable[_Stream]
 ) -> tuple[Tensor, Tensor]:
     """``FᵀF`` and ``FᵀR`` over all streams, in float64."""
+    _, bias = layer.projection(sublayer)
     total: Tensor | None = None
+    size = 0
     for stream in streams:
-        features, residual_sum = _observe(layer, sublayer, stream)
+        features, residual_sum = _observe(layer, kind, sublayer, stream)
         missing = stream.targets[sublayer] - residual_sum
-        joint = torch.cat([features, features.new_ones(len(features), 1), missing], dim=1)
-        product = (joint[:, : features.shape[1] + 1].T @ joint).double()
+        ones = features.new_ones(len(features), 0 if bias is None else 1)
+        joint = torch.cat([features, ones, missing], dim=1)
+        size = features.shape[1] + ones.shape[1]
+        product = (joint[:, :size].T @ joint).double()
         total = product if total is None else total.add_(product)
     assert total is not None  # `prune` refuses empty calibration data
-    size = total.shape[0]
     return total[:, :size], total[:, size:]
 
 
-def _add_(projection: nn.Module, delta: Tensor) -> None:
-    """Add the solution `(inputs + 1, outputs)` to the projection's weight and bias."""
-    weight, bias = getattr(projection, "weight", None), projection.bias
-    if isinstance(weight, Tensor):
-        weight.copy_((weight.double() + delta[:-1].T).to(weight.dtype))
-    if isinstance(bias, Tensor):
+def _add_(layer: LayerLayout, sublayer: Sublayer, delta: Tensor) -> None:
+    """Add the solution `(inputs, outputs)`, its last row the bias's, to the projection."""
+    weight, bias = layer.projection(sublayer)
+    if bias is not None:
         bias.copy_((bias.double() + delta[-1]).to(bias.dtype))
+        delta = delta[:-1]
+    if weight is not None:
+        weight.copy_((weight.double() + delta.T).to(weight.dtype))
 
 
-def _observe(layer: LayerLayout, sublayer: str, stream: _Stream) -> tuple[Tensor, Tensor]:
+def _observe(
+    layer: LayerLayout, kind: str, sublayer: Sublayer, stream: _Stream
+) -> tuple[Tensor, Tensor]:
     """What enters the student's projection and the residual sum after it, at real tokens.
 
     Returns:
         features: `(tokens, inputs)`, with 0 inputs where the sublayer is gone; and the sum:
         `(tokens, hidden_size)`.
     """
-    projection, norm, units = (
-        (layer.heads_out, layer.attention_norm, layer.n_heads)
-        if sublayer == "attention"
-        else (layer.ffn_out, layer.ffn_norm, layer.ffn_width)
-    )
+    place: Place = "heads" if sublayer == "attention" else "neurons"
     seen: dict[str, Tensor] = {}
     with (
-        _captured(projection, seen, "features"),
-        _captured(norm, seen, "sum", stop=True),
+        _captured(layer, place, seen),
+        _captured(layer, sublayer, seen, stop=True),
         suppress(_Stop),
     ):
-        _call(layer, stream.student, stream)
-    total = seen["sum"][stream.mask]
-    features = seen["features"][stream.mask] if units else total.new_zeros(len(total), 0)
+        args, kwargs = stream.calls[kind]
+        layer.module(stream.student, *args, **kwargs)
+    total = seen[sublayer][stream.mask]
+    features = seen[place][stream.mask] if place in seen else total.new_zeros(len(total), 0)
     return features, total
 
 
 @contextmanager
 def _captured(
-    module: nn.Module, seen: dict[str, Tensor], key: str, *, stop: bool = False
+    layer: LayerLayout, place: Place, seen: dict[str, Tensor], *, stop: bool = False
 ) -> Iterator[None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        seen[key] = args[0]
+    def keep(tensor: Tensor) -> None:
+        seen[place] = tensor
         if stop:
             raise _Stop
 
-    handle = module.register_forward_pre_hook(hook)
-    try:
+    with tapped(layer, place, keep):
         yield
-    finally:
-        handle.remove()
 
 
-def _call(layer: LayerLayout, hidden: Tensor, stream: _Stream) -> Tensor:
-    output = layer.module(hidden, *stream.args, **stream.kwargs)
-    result: Tensor = output[0] if isinstance(output, tuple) else output
-    return result
+def _passed(
+    layout: Layout, layer: LayerLayout, kind: str, stream: _Stream, hidden: Tensor
+) -> Tensor:
+    """The hidden states that leave `layer`, and what is applied after the first."""
+    args, kwargs = stream.calls[kind]
+    output = first_of(layer.module(hidden, *args, **kwargs))
+    if layer.index == 0 and layout.after_first is not None:
+        output = layout.after_first(stream.entry, output, stream.mask.long())
+    return output
 
 
-def _enter(teacher: Layout, batch: Batch) -> _Stream:
-    """Run the teacher up to its first layer."""
-    return _uses(teacher, teacher.layers[0], batch, first=True)[0]
+def _kind(layout: Layout, layer: LayerLayout) -> str:
+    """The kind of a layer of an unpruned model; layers of one kind are called alike."""
+    kinds = layout.shape.kinds
+    return kinds[layer.index] if kinds else ""
+
+
+def _entering(teacher: Layout, batch: Batch) -> _Stream:
+    """Run the teacher up to its first layer, or until every kind of layer has been called."""
+    first, *others = teacher.layers
+    missing = {_kind(teacher, layer): layer for layer in reversed(others)}
+    missing.pop(_kind(teacher, first), None)
+    (stream,) = _uses(teacher, first, batch, stop=True)
+    for kind, layer in missing.items():
+        (use,) = _uses(teacher, layer, batch, stop=True)
+        stream.calls[kind] = use.calls[kind]
+    return stream
 
 
 def _uses(
-    teacher: Layout, layer: LayerLayout, batch: Batch, *, first: bool = False
+    teacher: Layout, layer: LayerLayout, batch: Batch, *, stop: bool = False
 ) -> list[_Stream]:
-    """What enters `layer` at each of its uses; at the first alone if `first`."""
+    """What enters `layer` at each of its uses; at the first alone, and no further, if `stop`."""
     streams: list[_Stream] = []
-    mask = batch["attention_mask"].bool().to(teacher.model.device)
+    mask = token_mask(batch, teacher.model.device)
+    kind = _kind(teacher, layer)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        streams.append(_Stream(args[0], args[0], mask, args[1:], kwargs, {}))
-        if first:
+        hidden, *rest = args
+        streams.append(_Stream(hidden, hidden, hidden, mask, {kind: (tuple(rest), kwargs)}, {}))
+        if stop:
             raise _Stop
 
     handle = layer.module.register_forward_pre_hook(hook, with_kwargs=True)

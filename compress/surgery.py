@@ -17,7 +17,7 @@ from compress.removed import ConstantOutput, RemovedAttention
 from compress.shared_bias import pick_rows_
 from compress.stock import described_
 
-__all__ = ["apply_", "unit_indices"]
+__all__ = ["apply_", "sum_by_unit", "unit_indices"]
 
 
 def apply_(model: PreTrainedModel, plan: Plan) -> None:
@@ -68,6 +68,13 @@ def unit_indices(keep: tuple[int, ...], width: int, count: int, slot: Slot) -> T
     if slot.packing == "interleaved":
         return positions.view(count, slot.parts * width)[units].reshape(-1)
     return positions.view(slot.parts, count, width)[:, units].reshape(-1)
+
+
+def sum_by_unit(values: Tensor, width: int, count: int, slot: Slot) -> Tensor:
+    """Sum `values`, one per position along a slot's axis, over what each unit owns: `(count,)`."""
+    if slot.packing == "interleaved":
+        return values.view(count, -1).sum(1)
+    return values.view(slot.parts, count, width).sum((0, 2))
 
 
 def _prune_layer(layout: Layout, layer: LayerLayout, plan: LayerPlan) -> None:

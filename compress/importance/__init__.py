@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 from compress.batches import Batches, Progress, label_loss, sampled_fisher_loss, silent
+from compress.heads import head_of
 from compress.importance.forward_only import activation_scores, magnitude_scores, random_scores
 from compress.importance.gradient import GradientScore, gradient_scores
 from compress.importance.scores import Scores
@@ -62,5 +63,9 @@ def _gradient(
     layout: Layout, batches: Batches, method: GradientScore, progress: Progress = silent
 ) -> Scores:
     sampled = method.labels == "sampled"
-    loss = sampled_fisher_loss(method.temperature, method.seed) if sampled else label_loss
+    loss = (
+        sampled_fisher_loss(method.temperature, method.seed, embeds=head_of(layout.model).embeds)
+        if sampled
+        else label_loss
+    )
     return gradient_scores(layout, batches, loss, method, progress)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from compress.architectures import Slot
-from compress.batches import Batches, Progress, forward, frozen, n_tokens, silent
+from compress.batches import Batches, Progress, forward, frozen, n_tokens, silent, token_mask
 from compress.importance.scores import Array, Scores
-from compress.layout import LayerLayout, Layout, child
-from compress.surgery import unit_indices
+from compress.layout import BoundSlot, LayerLayout, Layout, Sublayer
+from compress.surgery import sum_by_unit
+from compress.taps import Tap, tapped
 
 __all__ = ["activation_scores", "magnitude_scores", "random_scores"]
 
 
 def magnitude_scores(layout: Layout) -> Scores:
     """Score a unit by the sum of its squared weights, over every projection it owns."""
-    width = layout.shape.head_width
-    heads = tuple(_energy(layer, "heads", layer.n_heads, width) for layer in layout.layers)
-    neurons = tuple(_energy(layer, "ffn", layer.ffn_width, 1) for layer in layout.layers)
+    heads = tuple(_energy(layer.head_slots, layer.n_heads) for layer in layout.layers)
+    neurons = tuple(_energy(layer.ffn_slots, layer.ffn_width) for layer in layout.layers)
     return Scores(kind="magnitude", heads=heads, neurons=neurons)
 
 
@@ -50,76 +47,56 @@ def activation_scores(layout: Layout, batches: Batches, progress: Progress = sil
         batches: Calibration data.
         progress: Told after every batch.
     """
-    sums = {
-        id(module): torch.zeros(columns, dtype=torch.float64)
-        for layer in layout.layers
-        for module, columns in (
-            (layer.heads_out, layer.n_heads * layout.shape.head_width),
-            (layer.ffn_out, layer.ffn_width),
-        )
-    }
+    shape = layout.shape
+    heads = [torch.zeros(n * shape.head_width, dtype=torch.float64) for n in shape.n_heads]
+    neurons = [torch.zeros(n, dtype=torch.float64) for n in shape.ffn_widths]
     mask: list[Tensor] = []
     with frozen(layout.model), torch.no_grad(), ExitStack() as stack:
         for layer in layout.layers:
-            for module in (layer.heads_out, layer.ffn_out):
-                handle = module.register_forward_pre_hook(_add_squares(sums[id(module)], mask))
-                stack.callback(handle.remove)
+            stack.enter_context(tapped(layer, "heads", _add_squares(heads[layer.index], mask)))
+            stack.enter_context(tapped(layer, "neurons", _add_squares(neurons[layer.index], mask)))
         for done, batch in enumerate(batches, start=1):
-            mask[:] = [batch["attention_mask"].to(layout.model.device)]
+            mask[:] = [token_mask(batch, layout.model.device)]
             forward(layout.model, batch)
             progress("scoring (activation)", done, len(batches))
     tokens = max(sum(map(n_tokens, batches)), 1)
+    energies = [
+        (
+            _weighted(heads[layer.index] / tokens, layer, "attention"),
+            _weighted(neurons[layer.index] / tokens, layer, "ffn"),
+        )
+        for layer in layout.layers
+    ]
     return Scores(
         kind="activation",
-        heads=tuple(
-            _per_head(sums[id(layer.heads_out)] / tokens, layer, layout.shape.head_width)
-            for layer in layout.layers
-        ),
-        neurons=tuple(
-            _weighted(sums[id(layer.ffn_out)] / tokens, layer.ffn_out) for layer in layout.layers
-        ),
+        heads=tuple(h.reshape(-1, shape.head_width).sum(1) for h, _ in energies),
+        neurons=tuple(n for _, n in energies),
         examples=sum(len(batch["input_ids"]) for batch in batches),
     )
 
 
-def _energy(layer: LayerLayout, sublayer: str, count: int, width: int) -> Array:
+def _energy(slots: tuple[BoundSlot, ...], count: int) -> Array:
+    """Sum of the squared weights of each of `count` units."""
     energy = np.zeros(count)
-    if not count:
-        return energy
-    architecture = layer.architecture
-    slots: tuple[Slot, ...] = (
-        (*architecture.heads_in, architecture.heads_out)
-        if sublayer == "heads"
-        else (*architecture.ffn_in, architecture.ffn_out)
-    )
-    for slot in slots:
-        weight = child(layer.module, slot.path).weight
-        assert isinstance(weight, Tensor)
-        squares = weight.detach().double().square().movedim(slot.axis, 0).flatten(1).sum(1).cpu()
-        order = [unit_indices((unit,), width, count, slot) for unit in range(count)]
-        energy += np.array([float(squares[index].sum()) for index in order])
+    for bound in slots:
+        weight = bound.weight.detach().double().square()
+        rows = weight.movedim(bound.slot.axis, 0)
+        squares = rows.reshape(len(rows), -1).sum(1).cpu()
+        energy += sum_by_unit(squares, bound.width, count, bound.slot).numpy()
     return energy
 
 
-def _add_squares(sums: Tensor, mask: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
-        if len(sums):
-            real = args[0][mask[0].bool()]
-            sums.add_(real.square().sum(0, dtype=torch.float64).cpu())
+def _add_squares(sums: Tensor, mask: list[Tensor]) -> Tap:
+    def add(activation: Tensor) -> None:
+        sums.add_(activation[mask[0]].square().sum(0, dtype=torch.float64).cpu())
 
-    return hook
+    return add
 
 
-def _weighted(squares: Tensor, module: nn.Module) -> Array:
+def _weighted(squares: Tensor, layer: LayerLayout, sublayer: Sublayer) -> Array:
     """Mean squares per input times the projection's mean squared weight: `(inputs,)`."""
-    if not len(squares):
+    weight, _ = layer.projection(sublayer)
+    if weight is None:
         return np.zeros(0)
-    weight = module.weight
-    assert isinstance(weight, Tensor)
     scores: Array = (squares * weight.detach().double().square().mean(0).cpu()).numpy()
     return scores
-
-
-def _per_head(squares: Tensor, layer: LayerLayout, width: int) -> Array:
-    energies: Array = _weighted(squares, layer.heads_out).reshape(layer.n_heads, width).sum(1)
-    return energies

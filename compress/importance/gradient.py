@@ -6,17 +6,18 @@ through activations gives the derivative for every unit, and no weight gradient 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compress.batches import Batches, Loss, Progress, forward, frozen, n_tokens, silent
 from compress.importance.scores import Array, Scores
 from compress.layout import Layout
+from compress.taps import Tap, tapped
 
 __all__ = ["GradientScore", "gradient_scores"]
 
@@ -103,26 +104,22 @@ class _Sums:
         """Within the block, every backward pass adds to the sums."""
         with ExitStack() as stack:
             for layer in self.layout.layers:
-                width = self.layout.shape.head_width
-                for module, sums, unit_width in (
-                    (layer.heads_out, self.heads[layer.index], width),
-                    (layer.ffn_out, self.neurons[layer.index], 1),
-                ):
-                    if len(sums):
-                        handle = module.register_forward_pre_hook(self._watch(sums, unit_width))
-                        stack.callback(handle.remove)
+                heads = self._watch(self.heads[layer.index], self.layout.shape.head_width)
+                stack.enter_context(tapped(layer, "heads", heads))
+                neurons = self._watch(self.neurons[layer.index], 1)
+                stack.enter_context(tapped(layer, "neurons", neurons))
             yield
 
-    def _watch(
-        self, sums: Tensor, width: int
-    ) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-        def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-            activation = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+    def _watch(self, sums: Tensor, width: int) -> Tap:
+        def watch(activation: Tensor) -> Tensor:
+            activation = (
+                activation if activation.requires_grad else activation.detach().requires_grad_()
+            )
             value = activation.detach()  # the hook must not hold its own tensor: a cycle leaks
             activation.register_hook(lambda gradient: self._add(sums, value * gradient, width))
-            return (activation, *args[1:])
+            return activation
 
-        return hook
+        return watch
 
     def _add(self, sums: Tensor, product: Tensor, width: int) -> None:
         """Add one batch's `product: (batch, sequence, units * width)`, activation × gradient."""

@@ -1,0 +1,126 @@
+"""What a model's head is: which outputs it gives, and which Auto class loads it.
+
+A plan is of the encoder; the head stays as it is. What differs by head is told here once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.errors import CheckpointError
+
+__all__ = ["HEADS", "Head", "head_of", "named_outputs", "stacked_outputs"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Head:
+    """One kind of head.
+
+    Attributes:
+        suffix: How its classes' names end.
+        auto_class: Of transformers.
+        outputs: Names of what it gives, those that may be absent last.
+        required: How many of them are always there.
+        choices: Its inputs are `(batch, choices, sequence)`.
+        embeds: Its output is a representation and no distribution.
+    """
+
+    suffix: str
+    auto_class: str
+    outputs: tuple[str, ...] = ("logits",)
+    required: int = 1
+    choices: bool = False
+    embeds: bool = False
+
+
+_SPAN = ("start_logits", "end_logits")
+
+HEADS: tuple[Head, ...] = (
+    Head(
+        suffix="ForSequenceClassification",
+        auto_class="AutoModelForSequenceClassification",
+    ),
+    Head(suffix="ForTokenClassification", auto_class="AutoModelForTokenClassification"),
+    Head(
+        suffix="ForMultipleChoice",
+        auto_class="AutoModelForMultipleChoice",
+        choices=True,
+    ),
+    Head(
+        suffix="ForQuestionAnswering",
+        auto_class="AutoModelForQuestionAnswering",
+        outputs=_SPAN,
+        required=2,
+    ),
+    Head(
+        suffix="ForQuestionAnsweringSimple",
+        auto_class="AutoModelForQuestionAnswering",
+        outputs=_SPAN,
+        required=2,
+    ),
+    Head(suffix="ForMaskedLM", auto_class="AutoModelForMaskedLM"),
+    Head(suffix="LMHeadModel", auto_class="AutoModelForCausalLM"),
+    Head(
+        suffix="Model",
+        auto_class="AutoModel",
+        outputs=("last_hidden_state", "pooler_output"),
+        embeds=True,
+    ),
+)
+
+
+def head_of(model: PreTrainedModel | str) -> Head:
+    """The head of a model, or of a class of that name.
+
+    Raises:
+        CheckpointError: The class has a head that is not supported.
+
+    Example:
+        >>> head_of("BertForQuestionAnswering").outputs
+        ('start_logits', 'end_logits')
+    """
+    name = model if isinstance(model, str) else _stock_name(type(model))
+    for head in HEADS:
+        if name.endswith(head.suffix) and name != "XLNetForQuestionAnswering":
+            return head
+    raise CheckpointError(
+        f"config.architectures must name a class that ends with one of "
+        f"{', '.join(head.suffix for head in HEADS)}, found {name!r}; load the model into such a "
+        "class and save it again"
+    )
+
+
+def named_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Run the model and keep its head's outputs by name."""
+    head, output = head_of(model), model(**inputs)
+    found = {name: getattr(output, name, None) for name in head.outputs}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def stacked_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor:
+    """Run the model and give its head's output as one tensor, classes (or features) last.
+
+    Returns:
+        `(batch, n_labels)`; `(batch, n_choices)`; `(batch, sequence, n_labels)` for tokens and
+        masked language models; `(batch, 2, sequence)` for question answering, padding at the
+        lowest value; `(batch, sequence, hidden_size)` for plain encoders.
+    """
+    head, outputs = head_of(model), named_outputs(model, inputs)
+    if head.outputs != _SPAN:
+        return outputs[head.outputs[0]]
+    spans = torch.stack([outputs[name] for name in _SPAN], dim=1)
+    padding = inputs["attention_mask"][:, None] == 0
+    return spans.masked_fill(padding, torch.finfo(spans.dtype).min)
+
+
+def _stock_name(kind: type[Any]) -> str:
+    """The name of the class, or of its parent in transformers."""
+    for parent in kind.__mro__:
+        if parent.__module__.startswith("transformers.models."):
+            return parent.__name__
+    return kind.__name__
