@@ -74,8 +74,9 @@ class CompressedModel({stock}):
 
     def __init__(self, config):
         table = config.compress_export["modules"]
-        student = {name: getattr(config, name) for name in table["unpruned"]}
-        for name, value in table["unpruned"].items():
+        unpruned = table["unpruned"]
+        student = {name: getattr(config, name, value) for name, value in unpruned.items()}
+        for name, value in unpruned.items():
             setattr(config, name, value)
         super().__init__(config)
         for name, value in student.items():
