@@ -23,7 +23,7 @@ from compress.prune import check_budget
 from compress_export.loading import calibration_batches, label2id, load_tokenizer
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
-from export.onnx import longest_sequence
+from export.inputs import longest_sequence
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 

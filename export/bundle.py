@@ -11,7 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.layout import bind
 from export.fusion import Fusion, check_heads, inspect_graph
-from export.onnx import export_graph, input_names, quantise_int8
+from export.inputs import input_names
+from export.onnx import export_graph, quantise_int8
 from export.parity import Parity, check_parity
 from export.precision import Variant
 

@@ -68,5 +68,5 @@ def check_heads(fusion: Fusion, shape: EncoderShape, where: str) -> None:
 
 
 def applied_heads(shape: EncoderShape) -> tuple[int, ...]:
-    """Heads of every attention that is applied, in order; layers without heads are left out."""
-    return tuple(shape.n_heads[i] for i in shape.applied if shape.n_heads[i])
+    """Query heads of every attention that is applied, in order; layers without are left out."""
+    return tuple(shape.n_heads[i] * shape.queries for i in shape.applied if shape.n_heads[i])

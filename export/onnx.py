@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import io
 import logging
 import warnings
@@ -19,15 +18,16 @@ from typing import Any
 import onnx
 import onnx_ir
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from export.attention import eager_attention, fused_attention
+from export.inputs import axes, longest_sequence
+from export.nodes import settle_
 from export.precision import Variant
 
-__all__ = ["export_graph", "input_names", "longest_sequence", "quantise_int8"]
+__all__ = ["export_graph", "quantise_int8"]
 
-AXES = ("batch", "sequence")
 SINGLE_FILE_LIMIT = 2_000_000_000
 EXTERNAL_DATA = "model.onnx_data"
 
@@ -37,12 +37,13 @@ def export_graph(
 ) -> None:
     """Write `model` as one ONNX file with the named axes `batch` and `sequence`.
 
-    Attention is exported in its eager form, the one that ONNX Runtime's fusions recognise when
-    head counts differ per layer. Weights go into the file itself below 2 GB, beside it above.
+    Multiple choice has a third, `choices`. Attention is exported in its eager form, the one that
+    ONNX Runtime's fusions recognise when head counts differ per layer, or as a node of its own
+    where they do not (`export.families`). Weights go into the file itself below 2 GB, beside it above.
 
     Args:
         model: In evaluation mode; left as it was found.
-        names: Inputs, see `input_names`.
+        names: Inputs, see `export.inputs.input_names`.
         variant: Fusions and precision. An int8 variant is exported in float32 here; see
             `quantise_int8`.
         path: Where to write.
@@ -50,36 +51,37 @@ def export_graph(
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
 
-    batch = torch.export.Dim(AXES[0], min=1)
-    sequence = torch.export.Dim(AXES[1], min=1, max=longest_sequence(model))
+    named = axes(model)
+    longest = longest_sequence(model)
     config = OnnxConfig(
-        dynamic_shapes={name: {0: batch, 1: sequence} for name in names},
+        dynamic_shapes=dict.fromkeys(names, _dims(named, longest)),
         ort_fusions=variant.fusions,
+        prefer_deferred_runtime_asserts_over_guards=True,
     )
-    sample: dict[str, Any] = _sample(names)
     source = copy.deepcopy(model).half() if variant.half else model
-    with _eager(source), _quiet():
-        program = OnnxExporter().export(source, sample, config=config).program
-        _name_axes(program)
+    form = fused_attention if variant.fusions else eager_attention
+    with form(source), _stateless(source), _quiet():
+        program = OnnxExporter().export(source, _sample(names, len(named)), config=config).program
+        settle_(program)
+        _name_axes(program, named)
         _save(program, path)
 
 
-def input_names(model: PreTrainedModel, tokenizer_names: list[str]) -> tuple[str, ...]:
-    """The inputs of the graph: what the tokenizer gives and the model's forward takes."""
-    accepted = inspect.signature(model.forward).parameters
-    return tuple(name for name in tokenizer_names if name in accepted)
+def _dims(named: tuple[str, ...], longest: int | None) -> dict[int, Any]:
+    *outer, sequence = named
+    dims = [torch.export.Dim(name, min=1) for name in outer]
+    return dict(enumerate([*dims, torch.export.Dim(sequence, min=1, max=longest)]))
 
 
-def longest_sequence(model: PreTrainedModel) -> int:
-    """Tokens of the longest sequence that the position embeddings carry.
+def _sample(names: tuple[str, ...], n_axes: int) -> dict[str, Any]:
+    """Inputs of shape `(2, 16)`, or `(2, 3, 16)`: sizes 0 and 1 would be taken for constants.
 
-    RoBERTa counts positions from its padding index on, so its table holds more rows than that.
+    Each is a tensor of its own: tracing takes one tensor for one input.
     """
-    for name, module in model.base_model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            offset = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - offset
-    return int(model.config.max_position_embeddings)
+    shape = (2, 16) if n_axes == 2 else (2, 3, 16)
+    return {
+        name: torch.full(shape, int(name != "token_type_ids"), dtype=torch.long) for name in names
+    }
 
 
 def quantise_int8(source: Path, target: Path) -> None:
@@ -114,25 +116,17 @@ def _drop_equal_sizes(graph: onnx.ModelProto) -> None:
                 node.attribute.remove(attribute)
 
 
-def _sample(names: tuple[str, ...]) -> dict[str, Tensor]:
-    """Inputs of shape `(2, 16)`: sizes 0 and 1 would be taken for constants."""
-    return {
-        name: torch.ones(2, 16, dtype=torch.long)
-        if name != "token_type_ids"
-        else torch.zeros(2, 16, dtype=torch.long)
-        for name in names
-    }
-
-
 @contextlib.contextmanager
-def _eager(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, attention runs as plain operators."""
-    attention = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+def _stateless(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, XLNet keeps no memory of earlier segments: a graph has none to give."""
+    before = getattr(model.config, "use_mems_eval", None)
+    if before is not None:
+        model.config.use_mems_eval = False
     try:
         yield
     finally:
-        model.set_attn_implementation(attention)
+        if before is not None:
+            model.config.use_mems_eval = before
 
 
 @contextlib.contextmanager
@@ -150,10 +144,10 @@ def _quiet() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def _name_axes(program: Any) -> None:
+def _name_axes(program: Any, named: tuple[str, ...]) -> None:
     """Rename torch's symbols (`s18`, `s41`) to `batch` and `sequence`, wherever they stand."""
     first = program.graph.inputs[0].shape
-    names = {str(first[i]): name for i, name in enumerate(AXES)}
+    names = {str(first[i]): name for i, name in enumerate(named)}
     values = [*program.graph.inputs, *program.graph.outputs]
     values += [output for node in program.graph for output in node.outputs]
     for value in values:

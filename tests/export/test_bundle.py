@@ -18,7 +18,7 @@ from compress.layout import bind
 from compress.surgery import apply_
 from export.bundle import Exported, export_variant
 from export.fusion import applied_heads, check_heads, inspect_graph
-from export.onnx import longest_sequence
+from export.inputs import longest_sequence
 from export.parity import CASES, check_parity
 from export.precision import VARIANTS, variant
 from tests.families import FAMILIES, batch, keeping, logits, tiny, uneven

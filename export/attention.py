@@ -1,0 +1,101 @@
+"""Attention as one node of ONNX Runtime's own domain, where its fusions miss a family's.
+
+ONNX Runtime's patterns find attention in BERT's shape. Elsewhere the model is made to emit
+``com.microsoft::MultiHeadAttention`` while it is traced: through transformers' attention
+interface, or by a method of ours in the place of the family's (`export.rewrites`). Each node
+carries the head count of its own layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+from compress.layout import bind, child
+from export.families import fused_family
+from export.nodes import multi_head_attention
+from export.rewrites import REWRITES
+
+__all__ = ["eager_attention", "fused_attention"]
+
+_INTERFACE = "compress_export_multi_head"
+
+
+@contextmanager
+def eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, attention runs as plain operators."""
+    with _implementation(model, "eager"):
+        yield
+
+
+@contextmanager
+def fused_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block, tracing `model` gives attention in the form that can be fused."""
+    family = fused_family(model.config.model_type)
+    with ExitStack() as stack:
+        if family.how == "interface":
+            stack.enter_context(_implementation(model, _INTERFACE))
+        else:
+            stack.enter_context(eager_attention(model))
+        if family.how == "rewrite":
+            rewrite = REWRITES[model.config.model_type]
+            for layer in bind(model).layers:
+                if layer.n_heads:
+                    owner = child(layer.module, rewrite.path)
+                    stack.enter_context(_in_place(owner, rewrite.method, rewrite.function))
+        yield
+
+
+@contextmanager
+def _implementation(model: PreTrainedModel, name: str) -> Iterator[None]:
+    before = model.config._attn_implementation
+    model.set_attn_implementation(name)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def _in_place(owner: nn.Module, method: str, function: Any) -> Iterator[None]:
+    """Within the block, `owner.method` is `function`."""
+    setattr(owner, method, partial(function, owner))
+    try:
+        yield
+    finally:
+        delattr(owner, method)
+
+
+def _interface(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """An attention function for transformers, traced as one node.
+
+    Args:
+        module: The attention.
+        query: `(batch, heads, sequence, head_width)`.
+        key, value: The same, with fewer heads where queries share keys.
+        attention_mask: Added to the scores, `(batch, 1, sequence, sequence)`.
+        scaling: Of the scores.
+    """
+    shared = query.shape[1] // key.shape[1]
+    key, value = (t.repeat_interleave(shared, dim=1) if shared > 1 else t for t in (key, value))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    context = multi_head_attention(query, key, value, attention_mask, scale)
+    return context, None
+
+
+AttentionInterface.register(_INTERFACE, _interface)
+AttentionMaskInterface.register(_INTERFACE, eager_mask)
