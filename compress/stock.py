@@ -11,9 +11,9 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from compress.architectures import Architecture
-from compress.plan import Plan
+from compress.plan import EncoderShape, Plan
 
-__all__ = ["described_", "stock_attributes"]
+__all__ = ["described_", "stock_attributes", "stock_head_counts"]
 
 
 def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] | None:
@@ -33,12 +33,22 @@ def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] |
     if architecture.first_differs and plan.layers[0].source != 0:
         return None
     attributes = {**_depth(architecture, plan), architecture.width_key: min(widths)}
-    n_heads = min(heads) * student.queries
-    if min(heads) == plan.shape.n_heads[0]:
-        return attributes | _heads(architecture, student.head_width, n_heads, student.queries)
-    if not architecture.head_keys or student.hidden_size % n_heads:
-        return None  # a config whose hidden size is no multiple of the heads is refused
-    return attributes | _heads(architecture, student.head_width, n_heads, student.queries)
+    (n_heads,) = heads
+    if n_heads not in stock_head_counts(architecture, plan.shape):
+        return None
+    return attributes | _heads(architecture, student, n_heads)
+
+
+def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[int, ...]:
+    """Head counts, the same in all layers, that the family's stock config can say.
+
+    All heads that the unpruned `shape` has; fewer only where the config names the head width, and
+    where they divide the hidden size, as transformers asks.
+    """
+    whole = shape.n_heads[0]
+    fewer = range(1, whole if architecture.head_keys else 1)
+    fitting = [n for n in fewer if shape.hidden_size % (n * shape.queries) == 0]
+    return (*fitting, whole)
 
 
 def described_(config: PreTrainedConfig, architecture: Architecture, plan: Plan) -> None:
@@ -55,10 +65,10 @@ def _depth(architecture: Architecture, plan: Plan) -> dict[str, Any]:
     return attributes
 
 
-def _heads(architecture: Architecture, width: int, n_heads: int, queries: int) -> dict[str, int]:
+def _heads(architecture: Architecture, shape: EncoderShape, n_heads: int) -> dict[str, int]:
     if not architecture.head_keys:
         return {}
-    counts = {key: n_heads for key in architecture.head_keys}
+    counts = {key: n_heads * shape.queries for key in architecture.head_keys}
     if architecture.key_heads:
-        counts[architecture.key_heads] = n_heads // queries
-    return counts | {"head_dim": width // queries}
+        counts[architecture.key_heads] = n_heads
+    return counts | {"head_dim": shape.head_width // shape.queries}

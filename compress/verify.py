@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from compress.errors import VerificationError
 from compress.heads import head_of, named_outputs
 
-__all__ = ["compare_models", "verify_stock"]
+__all__ = ["compare_models", "compare_outputs", "verify_stock"]
 
 MODELING = "modeling_compressed"
 TOLERANCE = 1e-5
@@ -58,9 +58,20 @@ def compare_models(loader: str, loaded: PreTrainedModel, model: PreTrainedModel)
                 f"the checkpoint loaded with {loader} must give equal weights, "
                 f"found another {name!r}"
             )
-    for name, wanted in _outputs(model).items():
-        largest = float((_outputs(loaded)[name] - wanted).abs().max())
-        if not largest <= TOLERANCE:
+    compare_outputs(loader, loaded, model)
+
+
+def compare_outputs(loader: str, loaded: PreTrainedModel, model: PreTrainedModel) -> None:
+    """Hold a loaded model's outputs on random tokens with padding against those of `model`.
+
+    Raises:
+        VerificationError: One differs by more than rounding.
+    """
+    found, expected = _outputs(loaded), _outputs(model)
+    for name, wanted in expected.items():
+        largest = float((found[name] - wanted).abs().max())
+        bound = TOLERANCE * max(1.0, float(wanted.abs().max()))
+        if not largest <= bound:
             raise VerificationError(
                 f"the checkpoint loaded with {loader} must give equal {name}, "
                 f"found a difference of {largest:.1e}"
