@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from compress.binding import bind
 from compress.checkpoint import load, save
 from compress.cost import CostModel, encoder_macs, encoder_parameters
 from compress.importance import SCORE_NAMES, GradientScore, Scores
-from compress.layout import Layout, bind
+from compress.layout import Layout
 from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.prune import Pruned, PruneSpec, prune
 from compress.surgery import apply_

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
 
 from compress.cost import CostModel
 from compress.errors import BudgetError
-from compress.importance.scores import Scores
+from compress.importance.scores import Array, Scores
 from compress.plan import EncoderShape, LayerPlan, Plan
 
-__all__ = ["Unit", "allocate", "smallest_cost"]
+__all__ = ["Unit", "allocate", "allocate_uniform", "smallest_cost", "smallest_uniform_cost"]
 
 Unit = Literal["heads", "neurons"]
 
@@ -79,6 +80,97 @@ def allocate(
     return _plan(shape, units, kept)
 
 
+def allocate_uniform(
+    scores: Scores,
+    shape: EncoderShape,
+    cost: CostModel,
+    budget: float,
+    *,
+    head_counts: tuple[int, ...],
+    units: tuple[Unit, ...] = ("heads", "neurons"),
+    multiple: int = 16,
+) -> Plan:
+    """The plan that keeps the most score within a budget, with the same sizes in every layer.
+
+    Every head count is tried with the widest FFN that it leaves room for; each layer keeps its
+    own best units.
+
+    Args:
+        scores: Of the model with that `shape`.
+        shape: The model's; itself uniform.
+        cost: What a unit costs.
+        budget: The most that the plan may cost, in units of `cost`.
+        head_counts: Those to choose from.
+        units: What may be removed; other units all stay.
+        multiple: The FFN width is a multiple of it, or whole.
+
+    Returns:
+        A plan that costs at most `budget`.
+
+    Raises:
+        BudgetError: Even the smallest plan costs more.
+    """
+    best: tuple[float, int, int] | None = None
+    for n_heads, width in _uniform_sizes(shape, head_counts, units, multiple):
+        if _uniform_cost(shape, cost, n_heads, width) <= budget:
+            value = sum(_best(s, n_heads) for s in scores.heads)
+            value += sum(_best(s, width) for s in scores.neurons)
+            best = max(best, (value, n_heads, width)) if best else (value, n_heads, width)
+    if best is None:
+        least = smallest_uniform_cost(shape, cost, head_counts, units, multiple)
+        raise BudgetError(
+            f"the budget must be at least {least / cost.total(shape):.4f} of the encoder's "
+            f"{cost.unit} when every layer keeps the same, found {budget / cost.total(shape):.4f}; "
+            "raise it, or use the free layout"
+        )
+    _, n_heads, width = best
+    layers = tuple(
+        LayerPlan(
+            source=i,
+            heads=_highest(scores.heads[i], n_heads),
+            neurons=_highest(scores.neurons[i], width),
+        )
+        for i in range(shape.n_layers)
+    )
+    return Plan(shape=shape, layers=layers, depth=shape.depth)
+
+
+def smallest_uniform_cost(
+    shape: EncoderShape,
+    cost: CostModel,
+    head_counts: tuple[int, ...],
+    units: tuple[Unit, ...],
+    multiple: int,
+) -> int:
+    """What the smallest uniform plan costs."""
+    sizes = _uniform_sizes(shape, head_counts, units, multiple)
+    return min(_uniform_cost(shape, cost, n_heads, width) for n_heads, width in sizes)
+
+
+def _uniform_sizes(
+    shape: EncoderShape, head_counts: tuple[int, ...], units: tuple[Unit, ...], multiple: int
+) -> Iterator[tuple[int, int]]:
+    most_heads, widest = min(shape.n_heads), min(shape.ffn_widths)
+    counts = [n for n in head_counts if n <= most_heads] if "heads" in units else [most_heads]
+    widths = [*range(multiple, widest, multiple), widest] if "neurons" in units else [widest]
+    return product(counts, widths)
+
+
+def _uniform_cost(shape: EncoderShape, cost: CostModel, n_heads: int, width: int) -> int:
+    return cost.fixed(shape) + sum(
+        n_heads * cost.head(shape, i) + width * cost.neuron(shape, i) for i in range(shape.n_layers)
+    )
+
+
+def _best(values: Array, count: int) -> float:
+    """Sum of the `count` highest scores."""
+    return float(np.sort(values)[::-1][:count].sum())
+
+
+def _highest(values: Array, count: int) -> tuple[int, ...]:
+    return tuple(sorted(int(i) for i in np.argsort(-values, kind="stable")[:count]))
+
+
 def smallest_cost(shape: EncoderShape, cost: CostModel, units: tuple[Unit, ...]) -> int:
     """What the encoder costs with every unit of the kinds `units` removed."""
     total = cost.fixed(shape)
@@ -102,7 +194,7 @@ def _items(
 
 
 def _runs(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]],
+    values: Array,
     each: int,
     layer: int,
     unit: Unit,

@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.architectures import architecture_for
+from compress.binding import bind
 from compress.errors import CheckpointError, PlanError
 from compress.folder import writing
 from compress.heads import head_of
-from compress.layout import bind
 from compress.plan import Plan
 from compress.remote_code import module_table, remote_code
 from compress.stock import described_, stock_attributes
@@ -35,6 +35,7 @@ BLOCK = "compress_export"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MODELING = "modeling_compressed.py"
+
 
 def load(source: str | Path) -> PreTrainedModel:
     """Load a stock or a pruned encoder in float32, in evaluation mode.

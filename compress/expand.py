@@ -12,10 +12,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.architectures import Architecture
+from compress.binding import bind
 from compress.checkpoint import BLOCK, stored_plan
 from compress.errors import PlanError
 from compress.folder import writing
-from compress.layout import BoundSlot, LayerLayout, Layout, Sublayer, bind, child
+from compress.layout import BoundSlot, LayerLayout, Sublayer, child
 from compress.plan import LayerPlan, Plan
 from compress.stock import described_
 from compress.surgery import unit_indices
@@ -59,7 +60,8 @@ def expand(model: PreTrainedModel, plan: Plan | None = None) -> PreTrainedModel:
         stock.load_state_dict({k: v for k, v in outside if id(v) not in inside}, strict=False)
         for layer, layer_plan in zip(target.layers, layers, strict=True):
             _fill_(layer, survivors.get(layer_plan.source), layer_plan)
-    return stock.eval()
+    stock.eval()
+    return stock
 
 
 def save_expanded(
@@ -134,9 +136,7 @@ def _scatter_(
                 parameter.index_copy_(axis, index, values.to(parameter))
 
 
-def _copy_output_bias_(
-    target: LayerLayout, source: LayerLayout | None, sublayer: Sublayer
-) -> None:
+def _copy_output_bias_(target: LayerLayout, source: LayerLayout | None, sublayer: Sublayer) -> None:
     _, bias = target.projection(sublayer)
     if bias is None:
         return

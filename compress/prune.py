@@ -9,22 +9,34 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import PreTrainedModel
 
-from compress.allocate import Unit, allocate, smallest_cost
+from compress.allocate import (
+    Unit,
+    allocate,
+    allocate_uniform,
+    smallest_cost,
+    smallest_uniform_cost,
+)
 from compress.batches import Batches, Progress, forward, frozen, silent
+from compress.binding import bind
 from compress.cost import CostModel
 from compress.depth import DepthStrategy, drop_layers
 from compress.errors import BudgetError, CheckpointError
 from compress.importance import GradientScore, ScoreName, Scores, scorer
-from compress.layout import Layout, bind
+from compress.layout import Layout
 from compress.plan import EncoderShape, Plan
 from compress.repair import repair_
+from compress.stock import stock_head_counts
 from compress.surgery import apply_
 
-__all__ = ["PruneSpec", "Pruned", "check_budget", "predict", "prune", "schedule"]
+__all__ = ["PlanLayout", "PruneSpec", "Pruned", "check_budget", "predict", "prune", "schedule"]
+
+
+PlanLayout = Literal["free", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +51,8 @@ class PruneSpec:
         repair: Refit the output projections after each step.
         damping: Of the repair, relative.
         units: What may be removed.
+        layout: `free`, or `uniform` for the same heads and width in every layer, so that more
+            loaders take the student.
         multiple: FFN widths are multiples of it.
         drop: Layers to drop first, before any head or neuron.
         strategy: Which layers.
@@ -52,6 +66,7 @@ class PruneSpec:
     repair: bool = True
     damping: float = 0.001
     units: tuple[Unit, ...] = ("heads", "neurons")
+    layout: PlanLayout = "free"
     multiple: int = 16
     drop: int = 0
     strategy: DepthStrategy = "top"
@@ -95,9 +110,7 @@ def prune(
     scores: Scores | None = None
     for budget in _budgets(teacher, plan.student_shape, spec):
         scores = scorer(spec.score, spec.seed)(student, batches, progress)
-        step = allocate(
-            scores, student.shape, spec.cost, budget, units=spec.units, multiple=spec.multiple
-        )
+        step = _allocate(scores, student, teacher, spec, budget)
         apply_(student.model, step)
         plan = plan.then(step)
         student = bind(student.model)
@@ -130,7 +143,7 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
         )
     total = spec.cost.total(teacher.shape)
     shape = _after_drop(teacher, spec)
-    least = _smallest(shape, spec)
+    least = _smallest(teacher, shape, spec)
     if least > spec.share * total:
         raise BudgetError(
             f"target.{spec.cost.unit} must be at least {least / total:.4f}, the smallest that "
@@ -149,10 +162,38 @@ def schedule(share: float, steps: int, start: float = 1.0) -> tuple[float, ...]:
     return tuple(start * (share / start) ** (step / steps) for step in range(1, steps + 1))
 
 
-def _smallest(shape: EncoderShape, spec: PruneSpec) -> int:
+def _allocate(
+    scores: Scores, student: Layout, teacher: Layout, spec: PruneSpec, budget: float
+) -> Plan:
+    if spec.layout == "free":
+        return allocate(
+            scores, student.shape, spec.cost, budget, units=spec.units, multiple=spec.multiple
+        )
+    return allocate_uniform(
+        scores,
+        student.shape,
+        spec.cost,
+        budget,
+        head_counts=_head_counts(teacher),
+        units=spec.units,
+        multiple=spec.multiple,
+    )
+
+
+def _head_counts(teacher: Layout) -> tuple[int, ...]:
+    """Uniform head counts to choose from: those that a stock config can say, or all."""
+    if teacher.architecture.head_keys:
+        return stock_head_counts(teacher.architecture, teacher.shape)
+    return tuple(range(1, max(teacher.shape.n_heads) + 1))
+
+
+def _smallest(teacher: Layout, shape: EncoderShape, spec: PruneSpec) -> int:
     """The cost of the smallest encoder that is still one: a single head or run of neurons."""
     if not spec.units:
         return spec.cost.total(shape)
+    if spec.layout == "uniform":
+        counts = _head_counts(teacher)
+        return smallest_uniform_cost(shape, spec.cost, counts, spec.units, spec.multiple)
     run = min(spec.multiple, max(shape.ffn_widths))
     prices = {
         "heads": min(spec.cost.head(shape, i) for i in range(shape.n_layers)),

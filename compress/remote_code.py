@@ -139,7 +139,9 @@ def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
         if shared
         else {names[id(layout.containers[0])]: [layer.source for layer in plan.layers]},
         **{kind: {} for kind in ("linear", "parameter", "constant", "removed_attention")},
-        **{"identity": [], "attributes": {}, "rows": {}},
+        "identity": [],
+        "attributes": {},
+        "rows": {},
     }
     for layer in layout.layers:
         prefix = f"{names[id(layer.module)]}."
@@ -148,9 +150,7 @@ def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
     return table
 
 
-def _list_attention(
-    table: dict[str, Any], prefix: str, layer: LayerLayout, layout: Layout
-) -> None:
+def _list_attention(table: dict[str, Any], prefix: str, layer: LayerLayout, layout: Layout) -> None:
     architecture = layout.architecture
     if not layer.n_heads:
         norm = prefix + architecture.attention_sum if layer.attention_norm else None

@@ -68,7 +68,7 @@ def _depth(architecture: Architecture, plan: Plan) -> dict[str, Any]:
 def _heads(architecture: Architecture, shape: EncoderShape, n_heads: int) -> dict[str, int]:
     if not architecture.head_keys:
         return {}
-    counts = {key: n_heads * shape.queries for key in architecture.head_keys}
+    counts = dict.fromkeys(architecture.head_keys, n_heads * shape.queries)
     if architecture.key_heads:
         counts[architecture.key_heads] = n_heads
     return counts | {"head_dim": shape.head_width // shape.queries}

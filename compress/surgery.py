@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.architectures import Slot
+from compress.binding import bind
 from compress.errors import LayoutError, PlanError
-from compress.layout import BoundSlot, LayerLayout, Layout, bind, child, replace_child
+from compress.layout import BoundSlot, LayerLayout, Layout, child, replace_child
 from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.removed import ConstantOutput, RemovedAttention
 from compress.shared_bias import pick_rows_

@@ -36,6 +36,9 @@ Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", sh
 Task = Annotated[
     str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")
 ]
+TaskOrTexts = Annotated[
+    str | None, typer.Option("--task", help="GLUE task, as for `evaluate`; or give --texts.")
+]
 Data = Annotated[
     Path | None, typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
 ]
@@ -76,8 +79,12 @@ def inspect(model: Model, sequence: Sequence = 128, json: Json = False) -> None:
 @app.command()
 def prune(
     model: Model,
-    task: Task,
     out: Out,
+    task: TaskOrTexts = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
+    ] = None,
     data: Data = None,
     macs: Annotated[float | None, typer.Option(help="Share of encoder MACs to keep.")] = None,
     parameters: Annotated[
@@ -89,6 +96,9 @@ def prune(
     steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 6,
     repair: Annotated[bool, typer.Option(help="Refit output projections.")] = True,
     units: Annotated[str, typer.Option(help="heads, neurons or both.")] = "both",
+    layout: Annotated[
+        str, typer.Option(help="free, or uniform: the same sizes in every layer.")
+    ] = "free",
     drop_layers: Annotated[int, typer.Option(min=0, help="Layers to drop first.")] = 0,
     strategy: Annotated[
         str,
@@ -106,19 +116,22 @@ def prune(
     """Prune a model to a share of its encoder and write a checkpoint."""
     from compress_export.commands.prune import run
 
+    if (task is None) == (texts is None):
+        raise typer.BadParameter("give --task NAME or --texts FILE, one of the two")
     wanted = ["heads", "neurons"] if units == "both" else [units]
     choice = {
         "score": score,
         "steps": steps,
         "repair": repair,
         "units": wanted,
+        "layout": layout,
         "drop_layers": drop_layers,
         "strategy": strategy,
         "calibration_examples": calibration_examples,
     }
     recipe = {
         "model": model,
-        "task": task,
+        "task": {"texts": texts} if texts else task,
         "data": data,
         "target": {"macs": macs, "parameters": parameters, "sequence": sequence},
         "prune": choice,
@@ -126,6 +139,22 @@ def prune(
         "seed": seed,
     }
     run(recipe, out, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+def expand(model: Model, out: Out) -> None:
+    """Write a pruned checkpoint in stock shapes, zeros where units are gone."""
+    from compress_export.commands.expand import run
+
+    run(model, out)
+
+
+@app.command()
+def families(json: Json = False) -> None:
+    """List the supported families and what each of them supports."""
+    from compress_export.commands.families import run
+
+    run(as_json=json)
 
 
 @app.command()

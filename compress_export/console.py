@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -66,11 +66,16 @@ def progress(quiet: bool = False) -> Iterator[Report]:
         yield Report(bars)
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print one table to stdout; all columns but the first are right-aligned."""
+def table(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Collection[int] = (0,),
+) -> None:
+    """Print one table to stdout; columns are right-aligned but for those in `left`."""
     grid = Table(title=title, title_justify="left", title_style="bold")
     for index, name in enumerate(header):
-        grid.add_column(name, justify="left" if index == 0 else "right")
+        grid.add_column(name, justify="left" if index in left else "right")
     for row in rows:
         grid.add_row(*row)
     out.print(grid)

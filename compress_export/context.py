@@ -13,12 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.environment import machine
 from benchmarks.latency import samples_needed
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
-from benchmarks.tasks import Dataset, Split, Task, encode_labels
+from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels
 from compress.batches import Batch
+from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import DataError
 from compress.folder import versions
-from compress.layout import bind
+from compress.heads import head_of
+from compress.importance import GradientScore
 from compress.prune import check_budget
 from compress_export.loading import calibration_batches, label2id, load_tokenizer
 from compress_export.recipe import Recipe
@@ -63,11 +65,25 @@ class Context:
         self._check_devices()
 
     def _check_head(self) -> None:
-        name = type(self.teacher).__name__
-        if not name.endswith("ForSequenceClassification"):
+        head, score = head_of(self.teacher), self.recipe.prune_spec().score
+        if isinstance(self.task, TextTask):
+            given = score.labels == "given" if isinstance(score, GradientScore) else None
+            if given or score == "michel":
+                raise DataError(
+                    f"prune.score {self.recipe.prune.score!r} reads given labels, found "
+                    "task.texts, which has none; use fisher, activation or magnitude"
+                )
+            if head.choices:
+                raise DataError(
+                    "task.texts cannot calibrate a multiple-choice model, found "
+                    f"{type(self.teacher).__name__}; call compress.prune with batches of "
+                    "(batch, choices, sequence)"
+                )
+        elif head.suffix != "ForSequenceClassification":
             raise DataError(
-                f"model must be a sequence classifier or regressor, found {name}; "
-                "other heads are not supported yet"
+                f"model must be a sequence classifier or regressor for task {self.task.name!r}, "
+                f"found {type(self.teacher).__name__}; prune it on texts without labels "
+                "(`prune --texts FILE`)"
             )
 
     def _check_devices(self) -> None:
@@ -94,7 +110,7 @@ class Context:
             "benchmark.max_length": settings.max_length,
         }
         for field, length in lengths.items():
-            if length > longest:
+            if longest is not None and length > longest:
                 raise DataError(
                     f"{field} must be at most {longest}, the model's longest sequence, "
                     f"found {length}; lower it"
@@ -126,7 +142,9 @@ class Context:
         return self._datasets[split]
 
     def labels(self, dataset: Dataset) -> NDArray[np.float64]:
-        """The data's labels as the teacher's ids."""
+        """The data's labels as the teacher's ids; none where the data has none."""
+        if not dataset.labels:
+            return np.zeros(0)
         return encode_labels(dataset, label2id(self.teacher))
 
     def calibration(self) -> list[Batch]:

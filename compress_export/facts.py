@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from compress.cost import encoder_macs, encoder_parameters
-from compress.layout import bind
+from compress.binding import bind
+from compress.cost import encoder_macs
 
 __all__ = ["model_facts"]
 
 
 def model_facts(model: PreTrainedModel, sequence: int) -> dict[str, int]:
     """What a model weighs: parameters, encoder parameters, encoder MACs, bytes in float32."""
-    shape = bind(model).shape
+    layout = bind(model)
+    inside = [p for layer in layout.layers for p in layer.module.parameters()]
     parameters = sum(p.numel() for p in model.parameters())
     return {
         "parameters": parameters,
-        "encoder_parameters": encoder_parameters(shape),
-        "encoder_macs": encoder_macs(shape, sequence),
+        "encoder_parameters": sum(p.numel() for p in inside),
+        "encoder_macs": encoder_macs(layout.shape, sequence),
         "size_bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
     }

@@ -51,13 +51,15 @@ def calibration_batches(
     max_length: int,
     seed: int = 0,
 ) -> list[Batch]:
-    """Batches of examples of like length, in random order, with labels."""
+    """Batches of examples of like length, in random order, with labels where there are any."""
     batches: list[Batch] = []
     for batch in tokenise(
         dataset.texts, tokenizer, batch_size=CALIBRATION_BATCH, max_length=max_length
     ):
         tensors = {name: torch.from_numpy(values) for name, values in batch.inputs.items()}
-        batches.append(tensors | {"labels": torch.from_numpy(labels[batch.rows])})
+        if len(labels):
+            tensors["labels"] = torch.from_numpy(labels[batch.rows])
+        batches.append(tensors)
     order = np.random.default_rng(seed).permutation(len(batches))
     return [batches[i] for i in order]
 

@@ -11,19 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
-from benchmarks.tasks import FileTask, Task, glue_task
+from benchmarks.tasks import FileTask, Task, TextTask, glue_task
 from benchmarks.tasks.glue import GLUE
 from compress.allocate import Unit
 from compress.cost import CostModel
 from compress.depth import DepthStrategy
 from compress.errors import RecipeError
 from compress.importance import GradientScore, ScoreName
-from compress.prune import PruneSpec
+from compress.prune import PlanLayout, PruneSpec
 from export.precision import VARIANTS, Variant, VariantName, variant
 
-__all__ = ["OwnData", "Recipe", "load_recipe", "parse_recipe"]
+__all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
+
+_TAGS = ("OwnData", "BareTexts", "str")
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -45,6 +55,18 @@ class OwnData(_Part):
     )
     label: str = Field(description="Label column.")
     regression: bool = Field(False, description="Labels are numbers to predict, not classes.")
+
+
+class BareTexts(_Part):
+    """Texts without labels: enough to prune a model of any head, not to measure it."""
+
+    texts: Path = Field(description="Text file, one example a line; a tab parts a pair.")
+
+
+def _kind_of_task(value: Any) -> str:
+    if isinstance(value, BareTexts) or (isinstance(value, dict) and "texts" in value):
+        return "BareTexts"
+    return "OwnData" if isinstance(value, dict | OwnData) else "str"
 
 
 class Target(_Part):
@@ -83,6 +105,9 @@ class Prune(_Part):
         0.001, description="Of the repair; larger stays nearer to the old weights."
     )
     units: list[Unit] = Field(["heads", "neurons"], description="What may go.")
+    layout: PlanLayout = Field(
+        "free", description="Sizes that differ by layer, or uniform ones, which more loaders take."
+    )
     multiple: Positive = Field(16, description="FFN widths are multiples of it.")
     drop_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers to drop first.")
     strategy: DepthStrategy = Field("top", description="Which layers.")
@@ -148,7 +173,12 @@ class Recipe(_Part):
     """A run, from a model to a report."""
 
     model: str = Field(description="A checkpoint folder or a Hub id.")
-    task: str | OwnData = Field(description="A GLUE task's name, or files of one's own.")
+    task: Annotated[
+        Annotated[str, Tag("str")]
+        | Annotated[OwnData, Tag("OwnData")]
+        | Annotated[BareTexts, Tag("BareTexts")],
+        Discriminator(_kind_of_task),
+    ] = Field(description="A GLUE task's name, files of one's own, or texts without labels.")
     data: Path | None = Field(
         None, description="Folder of GLUE's TSV folders; left out, the Hub is used."
     )
@@ -183,6 +213,8 @@ class Recipe(_Part):
 
     def resolve_task(self, base: Path) -> Task:
         """The task, with the paths of own files taken from `base`, the recipe's folder."""
+        if isinstance(self.task, BareTexts):
+            return TextTask(texts=base / self.task.texts)
         if isinstance(self.task, OwnData):
             return FileTask(
                 train=base / self.task.train,
@@ -206,6 +238,7 @@ class Recipe(_Part):
             repair=self.prune.repair,
             damping=self.prune.damping,
             units=tuple(self.prune.units),
+            layout=self.prune.layout,
             multiple=self.prune.multiple,
             drop=self.prune.drop_layers,
             strategy=self.prune.strategy,
@@ -276,13 +309,11 @@ def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
 def _sentence(error: ValidationError) -> str:
     """One line for the first thing that is wrong."""
     errors = error.errors()
-    own = [e for e in errors if "OwnData" in e["loc"] and e["type"] != "model_type"]
-    found = own or [e for e in errors if "OwnData" not in e["loc"]] or errors
-    first = min(found, key=lambda e: e["type"] != "extra_forbidden")
-    path = [str(p) for p in first["loc"] if p not in ("OwnData", "str")]
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    path = [str(p) for p in first["loc"] if p not in _TAGS]
     field = ".".join(path)
     if first["type"] == "extra_forbidden":
-        known = list(_fields_at(path[:-1]))
+        known = list(_fields_at(path[:-1], "BareTexts" in first["loc"]))
         return (
             f"recipe field {field!r} is unknown{_nearest(path[-1], known)}; "
             f"known here: {', '.join(known)}"
@@ -296,10 +327,11 @@ def _sentence(error: ValidationError) -> str:
     return f"recipe field {field!r}: {wanted}, found {first['input']!r}; correct it"
 
 
-def _fields_at(path: list[str]) -> dict[str, Any]:
+def _fields_at(path: list[str], bare_texts: bool) -> dict[str, Any]:
     fields: dict[str, Any] = dict(Recipe.model_fields)
     for name in path:
-        kind = OwnData if name == "task" else fields[name].annotation
+        own = BareTexts if bare_texts else OwnData
+        kind = own if name == "task" else fields[name].annotation
         fields = dict(kind.model_fields)
     return fields
 

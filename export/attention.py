@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
-from compress.layout import bind, child
+from compress.binding import bind
+from compress.layout import child
 from export.families import fused_family
 from export.nodes import multi_head_attention
 from export.rewrites import REWRITES
@@ -86,7 +87,8 @@ def _interface(
     Args:
         module: The attention.
         query: `(batch, heads, sequence, head_width)`.
-        key, value: The same, with fewer heads where queries share keys.
+        key: The same, with fewer heads where queries share keys.
+        value: Like `key`.
         attention_mask: Added to the scores, `(batch, 1, sequence, sequence)`.
         scaling: Of the scores.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.layout import bind
+from compress.binding import bind
 from export.fusion import Fusion, check_heads, inspect_graph
 from export.inputs import input_names
 from export.onnx import export_graph, quantise_int8

@@ -1,4 +1,4 @@
-"""How each family's attention becomes one node of a fused graph, as a table that a test keeps true."""
+"""How each family's attention becomes one node of a fused graph: a table that a test keeps true."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ class FusedFamily:
     others: tuple[str, ...] = ("BiasGelu", "SkipLayerNormalization")
 
 
-def _emitted(
-    model_type: str, how: Literal["interface", "rewrite"], *others: str
-) -> FusedFamily:
+def _emitted(model_type: str, how: Literal["interface", "rewrite"], *others: str) -> FusedFamily:
     return FusedFamily(
         model_type=model_type, how=how, attention="MultiHeadAttention", others=others
     )
@@ -40,7 +38,9 @@ _EXCEPTIONS: tuple[FusedFamily, ...] = (
     FusedFamily(model_type="albert", others=("SkipLayerNormalization",)),
     _emitted("modernbert", "interface", "RotaryEmbedding"),
     _emitted("nomic_bert", "interface", "RotaryEmbedding", "SkipLayerNormalization"),
-    _emitted("jina_embeddings_v3", "interface", "BiasGelu", "RotaryEmbedding", "SkipLayerNormalization"),
+    _emitted(
+        "jina_embeddings_v3", "interface", "BiasGelu", "RotaryEmbedding", "SkipLayerNormalization"
+    ),
     _emitted("eurobert", "interface", "RotaryEmbedding", "SkipSimplifiedLayerNormalization"),
     _emitted("mpnet", "rewrite", "BiasGelu", "SkipLayerNormalization"),
     _emitted("deberta", "rewrite", "BiasGelu"),

@@ -26,7 +26,9 @@ def multi_head_attention(
     Only to be traced: run eagerly it gives zeros.
 
     Args:
-        query, key, value: `(batch, heads, sequence, head_width)`.
+        query: `(batch, heads, sequence, head_width)`.
+        key: The same.
+        value: The same.
         bias: Added to the scores, `(batch or 1, heads or 1, sequence, sequence)`.
         scale: Of the scores.
 
@@ -43,11 +45,12 @@ def multi_head_attention(
         shape=merged[0].shape,
         version=_VERSION,
     )
-    return context.unflatten(-1, (heads, width))
+    split: Tensor = context.unflatten(-1, (heads, width))
+    return split
 
 
 def settle_(program: Any) -> None:
-    """Give every node of ours, in an `onnx_ir` model, the name under which ONNX Runtime knows it."""
+    """Give every node of ours, in an `onnx_ir` model, the name that ONNX Runtime knows."""
     ours = [node for node in program.graph if node.domain == _OURS]
     for node in ours:
         node.domain, node.op_type = _DOMAIN, _OP.removeprefix("Kept")

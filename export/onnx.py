@@ -39,7 +39,8 @@ def export_graph(
 
     Multiple choice has a third, `choices`. Attention is exported in its eager form, the one that
     ONNX Runtime's fusions recognise when head counts differ per layer, or as a node of its own
-    where they do not (`export.families`). Weights go into the file itself below 2 GB, beside it above.
+    where they do not (`export.families`). Weights go into the file itself below 2 GB, and beside
+    it above.
 
     Args:
         model: In evaluation mode; left as it was found.

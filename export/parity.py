@@ -97,9 +97,7 @@ def _compare(
     where = f"{variant.name}, {case}"
     largest = max(float(np.abs(values).max()) for values in expected.values())
     tolerance = variant.tolerance * max(1.0, largest)
-    max_abs = max(
-        _difference(found[name], expected[name], f"{where}, {name}") for name in expected
-    )
+    max_abs = max(_difference(found[name], expected[name], f"{where}, {name}") for name in expected)
     if max_abs > tolerance:
         raise ParityError(
             f"{where}: the graph must be within {tolerance:.1e} of torch, found {max_abs:.1e}; "

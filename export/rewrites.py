@@ -85,7 +85,7 @@ def _deberta_v2(
     relative_pos: Tensor | None = None,
     rel_embeddings: Tensor | None = None,
 ) -> tuple[Tensor, None]:
-    """``DisentangledSelfAttention.forward`` of DeBERTa-v2, whose heads are folded into the batch."""
+    """``DisentangledSelfAttention.forward`` of DeBERTa-v2; it folds heads into the batch."""
     heads = module.num_attention_heads
     query, key, value = (
         _split(project(hidden_states), heads)
@@ -123,13 +123,17 @@ def _xlnet(
     if attn_mask is not None:
         lowest = 65500 if attn_mask.dtype == torch.float16 else 1e30
         bias = bias - lowest * attn_mask.permute(2, 3, 0, 1)
-    query, key, value = (t.permute(1, 2, 0, 3) for t in (q_head + module.r_w_bias, k_head_h, v_head_h))
-    return multi_head_attention(query, key, value, bias, module.scale).transpose(0, 1)
+    query, key, value = (
+        t.permute(1, 2, 0, 3) for t in (q_head + module.r_w_bias, k_head_h, v_head_h)
+    )
+    context: Tensor = multi_head_attention(query, key, value, bias, module.scale).transpose(0, 1)
+    return context
 
 
 def _split(projected: Tensor, heads: int) -> Tensor:
     """`(batch, sequence, heads * width)` as `(batch, heads, sequence, width)`."""
-    return projected.unflatten(-1, (heads, -1)).transpose(1, 2)
+    split: Tensor = projected.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def _masking(mask: Tensor, relative: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
+from compress.heads import head_of, named_outputs
 from compress.plan import EncoderShape, LayerPlan, Plan
 
 _BASE: dict[str, Any] = {
@@ -143,3 +144,37 @@ def keeping(shape: EncoderShape, layer: int, heads: int | None, neurons: int | N
         neurons=old.neurons if neurons is None else old.neurons[len(old.neurons) - neurons :],
     )
     return Plan(shape=shape, layers=tuple(layers), depth=shape.depth)
+
+
+def choices(data: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same batch as two choices a row, for multiple choice: `(batch / 2, 2, sequence)`."""
+    return {
+        name: values.reshape(-1, 2, values.shape[-1]) if values.ndim == 2 else values[::2] % 2
+        for name, values in data.items()
+    }
+
+
+def outputs(model: PreTrainedModel, data: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Everything that the model's head gives on a batch."""
+    data = data or (choices(batch()) if head_of(model).choices else batch())
+    with torch.no_grad():
+        return named_outputs(model, {k: v for k, v in data.items() if k != "labels"})
+
+
+def hidden(model: PreTrainedModel) -> Tensor:
+    """The encoder's last hidden states, `(batch, sequence, hidden_size)`."""
+    data = {k: v for k, v in batch().items() if k != "labels"}
+    with torch.no_grad():
+        out: Tensor = model.base_model(**data).last_hidden_state
+    return out
+
+
+def plan_of(shape: EncoderShape, *keep: int, depth: int | None = None) -> Plan:
+    """A plan that keeps the layers `keep` whole; `depth` uses of them where they are shared."""
+    layers = tuple(Plan.full(shape).layers[i] for i in keep)
+    return Plan(shape=shape, layers=layers, depth=len(keep) if depth is None else depth)
+
+
+def every_head() -> list[tuple[str, str]]:
+    """Each family with each model head that it has."""
+    return [(family, head) for family in FAMILIES for head in HEADS if class_name(family, head)]

@@ -29,17 +29,25 @@ class OrtModel:
         self.graph = path / "model.onnx" if path.is_dir() else path
         self.provider = provider
         self._session = open_session(self.graph, provider, threads)
-        self.names = tuple(i.name for i in self._session.get_inputs())
+        graph_inputs = self._session.get_inputs()
+        self.names = tuple(i.name for i in graph_inputs)
+        self.output = self._session.get_outputs()[0].name
+        self._choices = len(graph_inputs[0].shape) == 3
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, n_labels)`; inputs that the graph does not take are left aside.
+        """The graph's first output, logits of most heads: `(batch, n_labels)`.
+
+        Inputs that the graph does not take are left aside; a multiple-choice graph is given each
+        sequence as the one choice of a row.
 
         Raises:
             BundleError: The graph refuses the inputs (a sequence longer than its positions).
         """
         feed = {name: inputs[name] for name in self.names}
+        if self._choices:
+            feed = {name: values[:, None] for name, values in feed.items()}
         try:
-            logits: NDArray[np.float32] = self._session.run(["logits"], feed)[0]
+            logits: NDArray[np.float32] = self._session.run([self.output], feed)[0]
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             shape = "×".join(map(str, feed[self.names[0]].shape))
             raise BundleError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from benchmarks.tasks.dataset import Dataset, Split, Texts, encode_labels
-from benchmarks.tasks.files import FileTask
+from benchmarks.tasks.files import FileTask, TextTask
 from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
 from benchmarks.tasks.metrics import METRICS, predictions
 from benchmarks.tasks.tokens import TokenBatch, tokenise
@@ -18,6 +18,7 @@ __all__ = [
     "GlueTask",
     "Split",
     "Task",
+    "TextTask",
     "Texts",
     "TokenBatch",
     "encode_labels",
@@ -26,4 +27,4 @@ __all__ = [
     "tokenise",
 ]
 
-Task: TypeAlias = GlueTask | FileTask
+Task: TypeAlias = GlueTask | FileTask | TextTask

@@ -27,7 +27,7 @@ class Dataset:
         name: The task's.
         split: `train` or `validation`.
         texts: One entry an example.
-        labels: As written in the file.
+        labels: As written in the file; empty where there are none.
         label_names: The task's own names in order of their ids; empty where they are unknown.
         regression: Labels are numbers to predict, not classes.
     """
@@ -51,7 +51,7 @@ class Dataset:
             name=self.name,
             split=self.split,
             texts=tuple(self.texts[i] for i in chosen),
-            labels=tuple(self.labels[i] for i in chosen),
+            labels=tuple(self.labels[i] for i in chosen) if self.labels else (),
             label_names=self.label_names,
             regression=self.regression,
         )

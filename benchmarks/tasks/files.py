@@ -1,4 +1,4 @@
-"""The user's own data: CSV, TSV, JSONL or Parquet files by column names."""
+"""The user's own data: CSV, TSV, JSONL or Parquet files by column names, or bare text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.tasks.dataset import Dataset, Split
 from benchmarks.tasks.glue import read_tsv
 from compress.errors import DataError
 
-__all__ = ["FileTask"]
+__all__ = ["FileTask", "TextTask"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,49 @@ class FileTask:
             labels=tuple(row[-1] for row in rows),
             regression=self.regression,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextTask:
+    """Texts without labels, to calibrate a model of any head on.
+
+    Attributes:
+        texts: A text file, one example a line; a tab parts the two texts of a pair.
+        name: For messages.
+    """
+
+    texts: Path
+    name: str = "texts"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """None: nothing can be measured without labels."""
+        return ()
+
+    def load(self, split: Split, _: Path | None = None) -> Dataset:
+        """Read the texts, empty lines left out.
+
+        Raises:
+            DataError: The file is missing, empty or no text, lines differ in the number of texts,
+                or something other than `train` is asked for.
+        """
+        if split != "train":
+            raise DataError(
+                "task.texts holds no labels to measure accuracy on; name a task, or use "
+                "`compress-export prune --texts` and `export` alone"
+            )
+        try:
+            lines = self.texts.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"task.texts must be a readable text file, found: {error}") from error
+        texts = tuple(tuple(line.split("\t")) for line in lines if line.strip())
+        counts = {len(text) for text in texts}
+        if len(counts) != 1 or max(counts) > 2:
+            raise DataError(
+                f"task.texts must hold one text a line, or two with a tab between them, found "
+                f"{sorted(counts) or 'no line'} in {self.texts}; correct it"
+            )
+        return Dataset(name=self.name, split=split, texts=texts, labels=())
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:

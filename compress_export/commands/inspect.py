@@ -1,44 +1,108 @@
-"""`inspect`: a model's layers, heads, neurons, parameters and MACs."""
+"""`inspect`: a picture of a model's layers, and who will load a student of it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 
-from compress.checkpoint import load
-from compress.layout import bind
+from compress.binding import bind
+from compress.checkpoint import load, stored_plan
+from compress.cost import CostModel
+from compress.layout import Layout
 from compress.plan import EncoderShape
 from compress_export.console import out, table
 from compress_export.facts import model_facts
+from compress_export.support import Loader, loaders
+
+_BAR = 12
 
 
 def run(model: str, sequence: int, as_json: bool) -> None:
     """Print what `model` is made of."""
     loaded = load(model)
-    shape = bind(loaded).shape
-    facts = model_facts(loaded, sequence)
+    layout = bind(loaded)
+    shape, facts = layout.shape, model_facts(loaded, sequence)
+    plan = stored_plan(loaded.config)
+    takers = loaders(shape.model_type)
     if as_json:
-        out.print_json(json.dumps({"shape": asdict(shape), "sequence": sequence, **facts}))
+        told = {
+            "shape": asdict(shape),
+            "sequence": sequence,
+            "loaders": [asdict(t) for t in takers],
+        }
+        out.print_json(json.dumps({**told, **facts}))
         return
-    rows = [
-        [str(i), str(heads), str(width), str(uses)]
-        for i, (heads, width, uses) in enumerate(
-            zip(shape.n_heads, shape.ffn_widths, shape.uses, strict=True)
-        )
-    ]
-    table(f"{model}: {type(loaded).__name__}", ["layer", "heads", "FFN neurons", "uses"], rows)
+    whole = plan.shape if plan else shape
+    sources = [layer.source for layer in plan.layers] if plan else range(shape.n_layers)
+    header = ["layer", "heads", "", "FFN neurons", "", "parameters", f"MACs, {sequence} tokens"]
+    header.insert(1, "uses" if shape.groups else "kind") if shape.groups or shape.kinds else None
+    title = f"{model}: {type(loaded).__name__}" + (", pruned" if plan else "")
+    rows = [_row(layout, whole, i, source, sequence) for i, source in enumerate(sources)]
+    table(title, header, rows)
+    _print_dropped(whole, shape)
     out.print(_sentence(shape))
     out.print(
         f"{facts['parameters']:,} parameters, {facts['encoder_parameters']:,} of them in the "
         f"encoder's layers; {facts['encoder_macs']:,} encoder MACs for {sequence} tokens"
     )
+    _print_loaders(takers)
+
+
+def _row(layout: Layout, whole: EncoderShape, index: int, source: int, sequence: int) -> list[str]:
+    shape, cost = layout.shape, CostModel(unit="macs", sequence=sequence)
+    heads, width = shape.n_heads[index], shape.ffn_widths[index]
+    macs = heads * cost.head(shape, index) + width * cost.neuron(shape, index)
+    parameters = sum(p.numel() for p in layout.layers[index].module.parameters())
+    extra = [str(shape.uses[index])] if shape.groups else []
+    extra += [shape.kinds[index].removesuffix("_attention")] if shape.kinds else []
+    return [
+        str(source),
+        *extra,
+        _bar(heads, whole.n_heads[source]),
+        f"{heads}/{whole.n_heads[source]}",
+        _bar(width, whole.ffn_widths[source]),
+        f"{width}/{whole.ffn_widths[source]}",
+        f"{parameters:,}",
+        f"{macs:,}",
+    ]
+
+
+def _bar(kept: int, of: int) -> str:
+    full = max(round(_BAR * kept / of), 1 if kept else 0) if of else 0
+    return "█" * full + "░" * (_BAR - full)
+
+
+def _print_dropped(whole: EncoderShape, shape: EncoderShape) -> None:
+    dropped = whole.depth - shape.depth
+    if dropped:
+        what = "uses of the shared layers" if shape.groups else "layers"
+        out.print(f"{dropped} of {whole.depth} {what} dropped")
 
 
 def _sentence(shape: EncoderShape) -> str:
     size = f"hidden size {shape.hidden_size}, head width {shape.head_width}"
+    if shape.queries > 1:
+        size += f"; a head is a key with its {shape.queries} queries"
     if not shape.groups:
-        return f"{size}; heads, neurons and layers can be pruned one by one"
+        pinned = ", but for layer 0, which has to stay" if shape.first_pinned else ""
+        return f"{size}; heads, neurons and layers can be pruned one by one{pinned}"
     return (
         f"{size}; {shape.groups} group(s) of shared layers used {shape.depth} times: a head or "
-        "neuron goes from every use at once, and dropping layers means fewer uses"
+        "neuron goes from every use at once, scores are summed over the uses, and dropping layers "
+        "means fewer uses"
     )
+
+
+def _print_loaders(takers: tuple[Loader, ...]) -> None:
+    header = ["which students a loader takes", "one FFN width", "one head count too", "any"]
+    rows = [
+        [
+            taker.name,
+            *(
+                "yes" if x else "no"
+                for x in (taker.one_width, taker.one_head_count, taker.any_plan)
+            ),
+        ]
+        for taker in takers
+    ]
+    table("", header, rows)

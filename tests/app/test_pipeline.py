@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from compress.binding import bind
 from compress.checkpoint import load
 from compress.folder import read_manifest, verify_folder
-from compress.layout import bind
 from compress_export import pipeline
 from compress_export.cli import _run as cli
 from compress_export.demo.sentences import generate

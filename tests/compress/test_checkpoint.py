@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from compress.binding import bind
 from compress.checkpoint import load, save
 from compress.errors import BundleError, CheckpointError
-from compress.layout import bind
 from compress.plan import EncoderShape, Plan
 from compress.surgery import apply_
 from tests.families import CLASSES, FAMILIES, batch, keeping, logits, tiny, uneven

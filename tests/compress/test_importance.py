@@ -12,13 +12,14 @@ from torch import Tensor
 
 from compress.allocate import allocate, smallest_cost
 from compress.batches import forward, label_loss, sampled_fisher_loss
+from compress.binding import bind
 from compress.cost import CostModel
 from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, leave_one_out
 from compress.errors import BudgetError, PlanError
 from compress.importance import SCORE_NAMES, GradientScore, Scores, scorer
 from compress.importance.forward_only import activation_scores
 from compress.importance.gradient import gradient_scores
-from compress.layout import Layout, bind
+from compress.layout import Layout
 from compress.masking import masked
 from tests.families import FAMILIES, batch, keeping, tiny
 

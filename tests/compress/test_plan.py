@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compress.binding import bind
 from compress.cost import CostModel, encoder_macs, encoder_parameters
 from compress.errors import PlanError
-from compress.layout import bind
 from compress.plan import EncoderShape, LayerPlan, Plan
 from tests.families import FAMILIES, tiny, uneven
 
@@ -19,7 +19,8 @@ def shape_of(n_layers: int = 2, **overrides: int) -> EncoderShape:
     fields = {
         "model_type": "bert", "hidden_size": 8, "head_width": 4, "n_heads": (2,) * n_layers,
         "ffn_widths": (6,) * n_layers, "head_weights": 128, "head_biases": 12,
-        "neuron_weights": 16, "neuron_biases": 1, "layer_parameters": (48,) * n_layers, "depth": n_layers,
+        "neuron_weights": 16, "neuron_biases": 1, "layer_parameters": (48,) * n_layers,
+        "depth": n_layers,
     }  # fmt: skip
     return EncoderShape(**(fields | overrides))  # type: ignore[arg-type]
 

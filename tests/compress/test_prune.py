@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from compress.batches import forward
+from compress.binding import bind
 from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError
 from compress.importance import SCORE_NAMES
-from compress.layout import bind
 from compress.plan import Plan
 from compress.prune import PruneSpec, prune, schedule
 from compress.repair import repair_, solve_damped

@@ -13,8 +13,8 @@ import onnxruntime
 import pytest
 import torch
 
+from compress.binding import bind
 from compress.errors import FusionError, ParityError, RecipeError
-from compress.layout import bind
 from compress.surgery import apply_
 from export.bundle import Exported, export_variant
 from export.fusion import applied_heads, check_heads, inspect_graph
