@@ -19,7 +19,7 @@ class FusedFamily:
         how: `pattern` (ONNX Runtime's fusions find it), `interface` (emitted through transformers'
             attention interface) or `rewrite` (emitted by a method of `export.rewrites`).
         attention: The node that each layer's attention becomes.
-        others: Other fused nodes that appear.
+        others: Other fused nodes that appear in a sequence classifier.
     """
 
     model_type: str
@@ -41,10 +41,12 @@ _EXCEPTIONS: tuple[FusedFamily, ...] = (
     _emitted(
         "jina_embeddings_v3", "interface", "BiasGelu", "RotaryEmbedding", "SkipLayerNormalization"
     ),
-    _emitted("eurobert", "interface", "RotaryEmbedding", "SkipSimplifiedLayerNormalization"),
+    _emitted(
+        "eurobert", "interface", "BiasGelu", "RotaryEmbedding", "SkipSimplifiedLayerNormalization"
+    ),
     _emitted("mpnet", "rewrite", "BiasGelu", "SkipLayerNormalization"),
     _emitted("deberta", "rewrite", "BiasGelu"),
-    _emitted("deberta-v2", "rewrite", "BiasGelu", "SkipLayerNormalization"),
+    _emitted("deberta-v2", "rewrite", "BiasGelu", "FusedMatMul", "SkipLayerNormalization"),
     _emitted("xlnet", "rewrite", "BiasGelu", "SkipLayerNormalization"),
 )
 

@@ -28,8 +28,9 @@ def run(*, as_json: bool) -> None:
     header = ["family", "layers", "FFN", "fused attention", "stock heads", *MODEL_HEADS]
     table(f"{len(families)} families", header, rows, left=(0, 1, 2, 3))
     out.print(
-        "Heads, FFN neurons, sublayers and layers can be pruned in every one, with every model head "
-        "marked ✓; the student is saved, loaded and exported.\nfused attention: the node, found by "
-        "ONNX Runtime's patterns, or emitted through transformers' attention interface or a rewrite."
-        "\nstock heads: plain from_pretrained takes fewer heads, the same number in each layer."
+        "Heads, FFN neurons, sublayers and layers can be pruned in every one, with every model "
+        "head marked ✓; the student is saved, loaded and exported.\n"
+        "fused attention: the node, found by ONNX Runtime's patterns, or emitted through "
+        "transformers' attention interface or by a rewrite.\n"
+        "stock heads: plain from_pretrained takes fewer heads, the same number in each layer."
     )

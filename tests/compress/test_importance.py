@@ -21,6 +21,7 @@ from compress.importance.forward_only import activation_scores
 from compress.importance.gradient import gradient_scores
 from compress.layout import Layout
 from compress.masking import masked
+from compress.taps import tapped
 from tests.families import FAMILIES, batch, keeping, tiny
 
 
@@ -30,17 +31,13 @@ def gated_loss(
     """Per-example loss with one head's output multiplied by `gate`."""
     width = layout.shape.head_width
 
-    def hook(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        scale = torch.ones_like(args[0])
+    def scaled(heads: Tensor) -> Tensor:
+        scale = torch.ones_like(heads)
         scale[..., unit * width : (unit + 1) * width] = gate
-        return (args[0] * scale,)
+        return heads * scale
 
-    handle = layout.layers[layer].heads_out.register_forward_pre_hook(hook)
-    try:
-        with torch.no_grad():
-            logits = forward(layout.model, data)
-    finally:
-        handle.remove()
+    with torch.no_grad(), tapped(layout.layers[layer], "heads", scaled):
+        logits = forward(layout.model, data)
     return torch.nn.functional.cross_entropy(logits, data["labels"], reduction="none")
 
 
@@ -74,16 +71,16 @@ def test_shared_layers_sum_over_uses() -> None:
     layout = bind(model)
     seen: list[Tensor] = []
 
-    def hook(_: object, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        leaf = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
+    def keep(heads: Tensor) -> Tensor:
+        leaf = heads if heads.requires_grad else heads.detach().requires_grad_()
         leaf.retain_grad()
         seen.append(leaf)
-        return (leaf,)
+        return leaf
 
     method = GradientScore(reduction="sequence", power=1, labels="given")
     scores = gradient_scores(layout, [batch()], label_loss, method)
-    layout.layers[0].heads_out.register_forward_pre_hook(hook)
-    label_loss(forward(model, batch()), batch()).backward()
+    with tapped(layout.layers[0], "heads", keep):
+        label_loss(forward(model, batch()), batch()).backward()
     assert len(seen) == 3
     gates = [(t * t.grad).unflatten(-1, (4, 8)).sum((1, 3)) for t in seen]  # type: ignore[operator]
     expected = sum(g.abs().mean(0) for g in gates)
@@ -103,7 +100,7 @@ def test_sampled_fisher_needs_no_labels_and_matches_its_expectation() -> None:
     loss = sampled_fisher_loss(temperature=2.0, seed=1)
     draws = 3000
     for _ in range(draws):
-        (gradient,) = torch.autograd.grad(loss(logits, {}), logits)
+        (gradient,) = torch.autograd.grad(loss(logits, batch(rows=4)), logits)
         total += gradient[0].square()
     p = (logits.detach() / 2).softmax(-1)[0]
     assert torch.allclose(total / draws, p * (1 - p) / 4, rtol=0.1)
@@ -111,7 +108,7 @@ def test_sampled_fisher_needs_no_labels_and_matches_its_expectation() -> None:
 
 def test_regression_fisher_is_the_squared_derivative() -> None:
     logits = torch.tensor([[2.0], [-1.0]], requires_grad=True)
-    (gradient,) = torch.autograd.grad(sampled_fisher_loss()(logits, {}), logits)
+    (gradient,) = torch.autograd.grad(sampled_fisher_loss()(logits, batch()), logits)
     assert torch.equal(gradient, torch.ones(2, 1))
 
 
@@ -253,10 +250,11 @@ def test_contribution_drops_the_layer_that_changes_least() -> None:
     model = tiny("bert", num_hidden_layers=4)
     layout = bind(model)
     with torch.no_grad():  # layer 2 now passes its input on, but for its norms
-        for module in (layout.layers[2].heads_out, layout.layers[2].ffn_out):
-            module.weight.mul_(1e-3)
-            module.bias.zero_()
-        for norm in (layout.layers[2].attention_norm, layout.layers[2].ffn_norm):
+        for sublayer in ("attention", "ffn"):
+            weight, bias = layout.layers[2].projection(sublayer)
+            weight.mul_(1e-3)
+            bias.zero_()
+            norm = layout.layers[2].summing(sublayer)
             norm.weight.fill_(1.0)
             norm.bias.zero_()
     cosines = contribution(layout, [batch()])

@@ -1,0 +1,19 @@
+"""The portable graph of every family equals torch and keeps to the standard opset."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from export.inputs import CASES
+from tests.contract.conftest import Export
+from tests.families import FAMILIES
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_portable_graph_equals_torch_on_every_case(family: str, exported: Export) -> None:
+    result, folder = exported(family, "portable")
+    assert tuple(p.case for p in result.parity) == CASES
+    assert all(p.max_abs <= 1e-4 for p in result.parity)
+    nodes = onnx.load(folder / "model.onnx").graph.node
+    assert {node.domain for node in nodes} <= {"", "ai.onnx"}
