@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check clean
+.PHONY: demo test check latest clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,5 +23,13 @@ check: $(READY)
 	$(BIN)/codespell
 	$(BIN)/mypy
 
+# The contract of every family against the newest transformers and ONNX Runtime there are.
+latest:
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --upgrade pip
+	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'
+	.venv-latest/bin/python -m pip list | grep -E '^(onnx|torch|transformers)'
+	.venv-latest/bin/python -m pytest tests/contract
+
 clean:
-	rm -rf .venv demo-out build dist *.egg-info
+	rm -rf .venv .venv-latest demo-out build dist *.egg-info

@@ -78,8 +78,9 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        where = "" if folder.is_dir() else ", no folder here and so taken for a Hub id,"
         raise CheckpointError(
-            f"config.json of {str(source)!r} must be readable by transformers, found: "
+            f"config.json of {str(source)!r}{where} must be readable by transformers, found: "
             f"{_one_line(error)}"
         ) from error
     return config

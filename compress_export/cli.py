@@ -1,12 +1,10 @@
-"""The command line: arguments in, one call, an exit status out.
+"""The command line: arguments in, one call, an exit status out (see `compress_export.exits`).
 
-0 it worked and the gates hold · 1 a gate or a verification failed · 2 the input was wrong ·
-3 inconclusive · 70 our bug · 130 interrupted. Heavy imports happen inside commands.
+Heavy imports happen inside commands.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -14,15 +12,9 @@ from typing import Annotated
 
 import typer
 
+from compress_export.exits import run_app
+
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
-
-# typer raises click's errors, its own copy of them or click's by version; this is their base.
-_USAGE_ERROR: type[Exception] = next(
-    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
-)
-_INTERRUPTED = "interrupted; `run` and `demo` go on from the last whole stage when called again"
 
 app = typer.Typer(
     name="compress-export",
@@ -298,52 +290,4 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    sys.exit(_run(arguments))
-
-
-def _run(arguments: list[str]) -> int:
-    try:
-        status = int(app(args=arguments or ["--help"], standalone_mode=False) or 0)
-        return _fail(_INTERRUPTED, status) if status == INTERRUPTED else status
-    except _USAGE_ERROR as error:
-        return _fail(_usage_message(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail(_INTERRUPTED, INTERRUPTED)
-    except Exception as error:  # the outermost edge: every failure becomes one line and a status
-        if "--debug" in arguments:
-            raise
-        return _status_of(error)
-
-
-def _usage_message(error: Exception) -> str:
-    format_message = getattr(error, "format_message", None)
-    return str(format_message()) if format_message else str(error)
-
-
-def _status_of(error: Exception) -> int:
-    from compress.errors import ToolchainError
-
-    if isinstance(error, ToolchainError):
-        return _fail(str(error), error.exit_status)
-    if _is_full_disk(error):
-        return _fail(f"the disk is full ({error}); free some space and run the command again", 2)
-    if isinstance(error, OSError):
-        return _fail(f"a file could not be read or written: {error}; check path and rights", 2)
-    return _fail(
-        f"this is a bug of compress-export: {type(error).__name__}: {error}; "
-        "run again with `compress-export --debug …` and report the traceback",
-        70,
-    )
-
-
-def _is_full_disk(error: Exception) -> bool:
-    """Whether nothing more can be written; safetensors tells it by text only."""
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if isinstance(error, OSError):
-        return error.errno in full
-    return any(f"os error {number}" in str(error) for number in full)
-
-
-def _fail(message: str, status: int) -> int:
-    typer.echo(f"error: {' '.join(message.split())}", err=True)
-    return status
+    sys.exit(run_app(app, arguments))

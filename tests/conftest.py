@@ -7,6 +7,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ.setdefault("TQDM_DISABLE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

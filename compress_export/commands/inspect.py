@@ -10,6 +10,7 @@ from compress.checkpoint import load, stored_plan
 from compress.cost import CostModel
 from compress.layout import Layout
 from compress.plan import EncoderShape
+from compress.stock import stock_attributes
 from compress_export.console import out, table
 from compress_export.facts import model_facts
 from compress_export.support import Loader, loaders
@@ -46,6 +47,14 @@ def run(model: str, sequence: int, as_json: bool) -> None:
         f"encoder's layers; {facts['encoder_macs']:,} encoder MACs for {sequence} tokens"
     )
     _print_loaders(takers)
+    if plan:
+        plain = stock_attributes(layout.architecture, plan) is not None
+        out.print(
+            "this student loads with plain from_pretrained"
+            if plain
+            else "this student needs trust_remote_code, compress.load or ONNX; "
+            "`compress-export expand` writes it in stock shapes"
+        )
 
 
 def _row(layout: Layout, whole: EncoderShape, index: int, source: int, sequence: int) -> list[str]:
