@@ -18,14 +18,17 @@ class FusedFamily:
         model_type: The family.
         how: `pattern` (ONNX Runtime's fusions find it), `interface` (emitted through transformers'
             attention interface) or `rewrite` (emitted by a method of `export.rewrites`).
-        attention: The node that each layer's attention becomes.
+        attention: The node that each layer's attention becomes; `None` where it stays plain
+            operators, and then `why` says the reason.
         others: Other fused nodes that appear in a sequence classifier.
+        why: The reason why attention stays plain; empty, for every family fuses so far.
     """
 
     model_type: str
     how: Literal["pattern", "interface", "rewrite"] = "pattern"
-    attention: Literal["Attention", "MultiHeadAttention"] = "Attention"
+    attention: Literal["Attention", "MultiHeadAttention"] | None = "Attention"
     others: tuple[str, ...] = ("BiasGelu", "SkipLayerNormalization")
+    why: str = ""
 
 
 def _emitted(model_type: str, how: Literal["interface", "rewrite"], *others: str) -> FusedFamily:

@@ -10,6 +10,7 @@ import onnx
 
 from compress.errors import FusionError
 from compress.plan import EncoderShape
+from export.families import fused_family
 
 __all__ = ["Fusion", "applied_heads", "check_heads", "inspect_graph"]
 
@@ -59,7 +60,7 @@ def check_heads(fusion: Fusion, shape: EncoderShape, where: str) -> None:
     Raises:
         FusionError: The head counts of the fused attentions are not the student's.
     """
-    expected = applied_heads(shape)
+    expected = applied_heads(shape) if fused_family(shape.model_type).attention else ()
     if fusion.num_heads != expected:
         raise FusionError(
             f"{where}: fused attention must have num_heads {list(expected)}, the plan's, found "
