@@ -14,7 +14,7 @@ from compress.errors import PlanError
 
 __all__ = ["EncoderShape", "LayerPlan", "Plan"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +182,8 @@ class Plan:
         try:
             if data["schema"] != SCHEMA:
                 raise PlanError(
-                    f"plan schema must be {SCHEMA}, found {data['schema']!r}; write the plan again"
+                    f"plan schema must be {SCHEMA}, found {data['schema']!r}, written by another "
+                    "version; prune again with this one"
                 )
             layers = tuple(
                 LayerPlan(

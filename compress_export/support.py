@@ -33,9 +33,10 @@ class Support:
         model_type: As transformers spells it.
         heads: Model heads that transformers has for it, all of which can be pruned and exported.
         ffn: `gated` or `plain`.
-        attention: The node of a fused graph, one a layer with that layer's own head count.
+        attention: The node of a fused graph, one a layer with that layer's own head count, or
+            `plain operators`.
         fused: How it comes to be: see `export.families`.
-        layers: `own`, `shared` (ALBERT) or `local and global` (ModernBERT).
+        layers: `own`, `shared` (ALBERT) or `mixed` local and global attention (ModernBERT).
         stock_heads: A stock config can say fewer heads, the same in all layers.
     """
 
@@ -71,9 +72,9 @@ def support_of(architecture: Architecture) -> Support:
         model_type=architecture.model_type,
         heads=tuple(name for name, table in _HEADS.items() if architecture.model_type in table),
         ffn="gated" if parts > 1 else "plain",
-        attention=fused.attention,
+        attention=fused.attention or "plain operators",
         fused=fused.how,
-        layers="local and global" if architecture.kinds_key else layers,
+        layers="mixed" if architecture.kinds_key else layers,
         stock_heads=bool(architecture.head_keys),
     )
 
@@ -91,9 +92,9 @@ def loaders(model_type: str) -> tuple[Loader, ...]:
     """
     heads = bool(architecture_for(model_type).head_keys)
     return (
-        Loader("from_pretrained, and stacks that read its weights", True, heads, False),
-        Loader("from_pretrained with trust_remote_code", True, True, True),
+        Loader("plain from_pretrained", True, heads, False),
+        Loader("… with trust_remote_code", True, True, True),
         Loader("compress.load", True, True, True),
-        Loader("ONNX: ONNX Runtime, Triton, Optimum's ORTModel", True, True, True),
-        Loader("from_pretrained after `expand` (no faster)", True, True, True),
+        Loader("ONNX Runtime, Triton, Optimum", True, True, True),
+        Loader("after `expand` (no faster): any", True, True, True),
     )

@@ -69,6 +69,7 @@ def run(
 
 
 def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    _check_head(graph.parent)
     labels = encode_labels(dataset, _label2id(graph.parent))
     with progress() as report:
         logits = predict(
@@ -80,6 +81,15 @@ def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any
             progress=report,
         )
     return logits, labels
+
+
+def _check_head(folder: Path) -> None:
+    name = (read_config(folder).get("architectures") or ["none"])[0]
+    if not name.endswith("ForSequenceClassification"):
+        raise DataError(
+            f"evaluate measures sequence classifiers and regressors, found {name} in {folder}; "
+            "run the graph on your own data, see the README's `Load the result`"
+        )
 
 
 def _label2id(folder: Path) -> dict[str, int]:

@@ -19,18 +19,18 @@ def run(*, as_json: bool) -> None:
             family.model_type,
             family.layers,
             family.ffn,
-            f"{family.attention} ({family.fused})",
+            family.attention,
             "yes" if family.stock_heads else "no",
-            *("✓" if head in family.heads else "–" for head in MODEL_HEADS),
+            "".join(head[0] if head in family.heads else "·" for head in MODEL_HEADS),
         ]
         for family in families
     ]
-    header = ["family", "layers", "FFN", "fused attention", "stock heads", *MODEL_HEADS]
-    table(f"{len(families)} families", header, rows, left=(0, 1, 2, 3))
+    header = ["family", "layers", "FFN", "fused attention", "stock", "heads"]
+    table(f"{len(families)} families", header, rows, left=(0, 1, 2, 3, 4, 5))
     out.print(
-        "Heads, FFN neurons, sublayers and layers can be pruned in every one, with every model "
-        "head marked ✓; the student is saved, loaded and exported.\n"
-        "fused attention: the node, found by ONNX Runtime's patterns, or emitted through "
-        "transformers' attention interface or by a rewrite.\n"
-        "stock heads: plain from_pretrained takes fewer heads, the same number in each layer."
+        "In every one, heads, FFN neurons, sublayers and layers can be pruned.\n"
+        "layers: shared by several positions (ALBERT), or mixed local and global attention.\n"
+        "fused attention: the node, one a layer, each with its own head count.\n"
+        "stock: plain from_pretrained takes fewer heads, the same number in each layer.\n"
+        f"heads: {', '.join(f'{head[0]} {head}' for head in MODEL_HEADS)}."
     )

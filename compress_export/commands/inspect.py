@@ -15,7 +15,7 @@ from compress_export.console import out, table
 from compress_export.facts import model_facts
 from compress_export.support import Loader, loaders
 
-_BAR = 12
+_BAR = 8
 
 
 def run(model: str, sequence: int, as_json: bool) -> None:
@@ -35,11 +35,11 @@ def run(model: str, sequence: int, as_json: bool) -> None:
         return
     whole = plan.shape if plan else shape
     sources = [layer.source for layer in plan.layers] if plan else range(shape.n_layers)
-    header = ["layer", "heads", "", "FFN neurons", "", "parameters", f"MACs, {sequence} tokens"]
-    header.insert(1, "uses" if shape.groups else "kind") if shape.groups or shape.kinds else None
+    extra = ["uses"] if shape.groups else ["kind"] if shape.kinds else []
+    header = ["layer", *extra, "heads", "FFN neurons", "params", "MACs"]
     title = f"{model}: {type(loaded).__name__}" + (", pruned" if plan else "")
     rows = [_row(layout, whole, i, source, sequence) for i, source in enumerate(sources)]
-    table(title, header, rows)
+    table(title, header, rows, left=range(len(header) - 2))
     _print_dropped(whole, shape)
     out.print(_sentence(shape))
     out.print(
@@ -68,17 +68,23 @@ def _row(layout: Layout, whole: EncoderShape, index: int, source: int, sequence:
         str(source),
         *extra,
         _bar(heads, whole.n_heads[source]),
-        f"{heads}/{whole.n_heads[source]}",
         _bar(width, whole.ffn_widths[source]),
-        f"{width}/{whole.ffn_widths[source]}",
-        f"{parameters:,}",
-        f"{macs:,}",
+        _short(parameters),
+        _short(macs),
     ]
 
 
 def _bar(kept: int, of: int) -> str:
     full = max(round(_BAR * kept / of), 1 if kept else 0) if of else 0
-    return "█" * full + "░" * (_BAR - full)
+    return f"{'█' * full}{'░' * (_BAR - full)} {kept}/{of}"
+
+
+def _short(count: int) -> str:
+    """A count with three digits: 1.77 M."""
+    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return str(count)
 
 
 def _print_dropped(whole: EncoderShape, shape: EncoderShape) -> None:
@@ -103,7 +109,7 @@ def _sentence(shape: EncoderShape) -> str:
 
 
 def _print_loaders(takers: tuple[Loader, ...]) -> None:
-    header = ["which students a loader takes", "one FFN width", "one head count too", "any"]
+    header = ["loader, students that it takes", "one FFN width", "one head count", "any"]
     rows = [
         [
             taker.name,

@@ -12,16 +12,21 @@ import torch
 from safetensors import SafetensorError
 from transformers import BertForTokenClassification
 
-from compress_export.cli import _run as cli
+from compress_export.cli import app
 from compress_export.commands import inspect as inspect_command
 from compress_export.demo.teacher import prepare_demo
+from compress_export.exits import run_app
 from compress_export.loading import find_graph
 from tests.app.test_pipeline import RECIPE, write_project
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 
-VERBS = ("inspect", "prune", "scores", "export", "evaluate", "bench", "run", "demo", "doctor",
-         "schema")  # fmt: skip
+VERBS = ("inspect", "prune", "expand", "families", "scores", "export", "evaluate", "bench", "run",
+         "demo", "doctor", "schema")  # fmt: skip
+
+
+def cli(arguments: list[str]) -> int:
+    return run_app(app, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 def test_help_lists_every_verb_without_heavy_imports() -> None:
     code = (
-        "import sys; from compress_export.cli import _run; _run(['--help']);"
+        "import sys; from compress_export.cli import app;"
+        "from compress_export.exits import run_app;"
+        "run_app(app, ['--help']);"
         "heavy = {'torch', 'transformers', 'numpy', 'onnx', 'pydantic'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

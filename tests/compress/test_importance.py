@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.allocate import allocate, smallest_cost
+from compress.allocate import allocate, allocate_uniform, smallest_cost
 from compress.batches import forward, label_loss, sampled_fisher_loss
 from compress.binding import bind
 from compress.cost import CostModel
@@ -21,6 +22,7 @@ from compress.importance.forward_only import activation_scores
 from compress.importance.gradient import gradient_scores
 from compress.layout import Layout
 from compress.masking import masked
+from compress.plan import Plan
 from compress.taps import tapped
 from tests.families import FAMILIES, batch, keeping, tiny
 
@@ -223,6 +225,31 @@ def test_unreachable_budget_names_the_smallest() -> None:
     total, least = cost.total(layout.shape), smallest_cost(layout.shape, cost, ("heads",))
     with pytest.raises(BudgetError, match=f"at least {least / total:.4f}"):
         allocate(scores, layout.shape, cost, 0.1 * total, units=("heads",))
+
+
+def test_uniform_plan_is_the_best_of_its_kind() -> None:
+    """Against brute force over every head count and width."""
+    layout = bind(tiny("bert"))
+    shape, cost = layout.shape, CostModel(unit="macs", sequence=12)
+    scores = scorer("activation")(layout, [batch()], lambda *_: None)
+    budget = 0.55 * cost.total(shape)
+    plan = allocate_uniform(scores, shape, cost, budget, head_counts=(1, 2, 3, 4), multiple=4)
+    heads, widths = {len(k.heads) for k in plan.layers}, {len(k.neurons) for k in plan.layers}
+    assert len(heads) == len(widths) == 1
+    assert cost.total(plan.student_shape) <= budget
+
+    def value(n_heads: int, width: int) -> float:
+        parts = [(s, n_heads) for s in scores.heads] + [(s, width) for s in scores.neurons]
+        return sum(float(np.sort(s)[-n:].sum()) for s, n in parts)
+
+    found = value(heads.pop(), widths.pop())
+    for n_heads in (1, 2, 3, 4):
+        for width in range(4, 41, 4):
+            layers = [replace(k, heads=k.heads[:n_heads], neurons=k.neurons[:width])
+                      for k in Plan.full(shape).layers]  # fmt: skip
+            other = Plan(shape=shape, layers=tuple(layers), depth=3)
+            if cost.total(other.student_shape) <= budget:
+                assert found >= value(n_heads, width) - 1e-9
 
 
 # Depth.
