@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.architectures import Architecture, Slot, architecture_for
 from compress.errors import LayoutError
+from compress.heads import stock_class
 from compress.layout import BoundSlot, LayerLayout, Layout, child
 from compress.plan import EncoderShape
 from compress.removed import ConstantOutput, RemovedAttention
@@ -37,6 +38,17 @@ def bind(model: PreTrainedModel) -> Layout:
         raise LayoutError(
             "config.is_decoder must be false, found True: a decoder is no encoder; "
             "load the model as an encoder"
+        )
+    if getattr(model.config, "chunk_size_feed_forward", 0):
+        raise LayoutError(
+            "config.chunk_size_feed_forward must be 0, found "
+            f"{model.config.chunk_size_feed_forward}: chunks hide what passes an FFN; set it to 0, "
+            "which changes memory and no output"
+        )
+    if stock_class(model) is not type(model):
+        raise LayoutError(
+            f"model must be of a class of transformers, found {type(model).__name__}, which its "
+            "checkpoint's own code defines; load it with compress.load"
         )
     containers = _containers(model.base_model, architecture.layers)
     modules = [layer for container in containers for layer in container]

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +18,25 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.architectures import architecture_for
 from compress.binding import bind
 from compress.errors import CheckpointError, PlanError
 from compress.folder import writing
-from compress.heads import head_of
+from compress.heads import head_of, init_arguments, stock_class
 from compress.plan import Plan
 from compress.remote_code import module_table, remote_code
 from compress.stock import described_, stock_attributes
 from compress.surgery import apply_
-from compress.verify import compare_models, verify_stock
+from compress.verify import MODELING, compare_models, verify_stock
 
 __all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
 
 BLOCK = "compress_export"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-MODELING = "modeling_compressed.py"
 
 
 def load(source: str | Path) -> PreTrainedModel:
@@ -116,8 +118,9 @@ def save(
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
-        compare_models("compress.load", load(temporary), model)
-        verify_stock(temporary, model)
+        saved = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
+        compare_models("compress.load", load(temporary), saved)
+        verify_stock(temporary, saved)
 
 
 def stored_plan(config: PreTrainedConfig) -> Plan | None:
@@ -141,15 +144,16 @@ def _whole_plan(config: PreTrainedConfig, plan: Plan) -> Plan:
 
 def _describe_(config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, folder: Path) -> None:
     """Put the plan into the config, and write remote code where stock classes cannot load."""
-    name = type(model).__name__
-    block: dict[str, Any] = {"plan": plan.to_dict()}
+    name = stock_class(model).__name__
+    arguments = init_arguments(model)
+    block: dict[str, Any] = {"plan": plan.to_dict(), "class": name, "arguments": arguments}
     config.architectures = [name]
     if hasattr(config, "auto_map"):
         del config.auto_map
     if stock_attributes(architecture_for(config.model_type), plan) is None:
         block["modules"] = module_table(bind(model), plan)
-        config.auto_map = {head_of(name).auto_class: f"{MODELING[:-3]}.CompressedModel"}
-        (folder / MODELING).write_text(remote_code(name), encoding="utf-8")
+        config.auto_map = {head_of(name).auto_class: f"{MODELING}.CompressedModel"}
+        (folder / f"{MODELING}.py").write_text(remote_code(name), encoding="utf-8")
     setattr(config, BLOCK, block)
 
 
@@ -162,7 +166,9 @@ def _restore_(config: PreTrainedConfig, previous: dict[str, Any]) -> None:
 
 
 def _model_class(config: PreTrainedConfig) -> Any:
-    names = config.architectures or []
+    """The class that the config names; of a student, the one that its plan was made on."""
+    block = getattr(config, BLOCK, None) or {}
+    names = [block["class"]] if "class" in block else config.architectures or []
     found = getattr(transformers, names[0], None) if names else None
     if found is None:
         raise CheckpointError(
@@ -174,26 +180,35 @@ def _model_class(config: PreTrainedConfig) -> Any:
 
 def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel:
     try:
-        model, report = _model_class(config).from_pretrained(
-            str(source),
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        model, missing = _read_stock(source, config)
+        if missing and all(name.startswith("pooler.") for name in missing):
+            model, missing = _read_stock(source, config, add_pooling_layer=False)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"the weights of {str(source)!r} must load into {(config.architectures or ['?'])[0]}, "
             f"found: {_one_line(error)}"
         ) from error
-    missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(
             f"{str(source)!r} must hold every weight of {type(model).__name__}, found none for "
             f"{missing[0]!r} and {len(missing) - 1} more; fine-tune the model first"
         )
-    loaded: PreTrainedModel = model
-    return loaded
+    return model
+
+
+def _read_stock(
+    source: str | Path, config: PreTrainedConfig, **arguments: Any
+) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of weights that the checkpoint does not hold."""
+    model, report = _model_class(config).from_pretrained(
+        str(source),
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+        **arguments,
+    )
+    return model, sorted(report["missing_keys"])
 
 
 def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
@@ -202,10 +217,11 @@ def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedMod
     described_(config, architecture, Plan.full(plan.shape))
     if hasattr(config, "auto_map"):
         del config.auto_map
-    model: PreTrainedModel = _model_class(config)(config)
+    arguments = getattr(config, BLOCK).get("arguments", {})
+    model: PreTrainedModel = _model_class(config)(config, **arguments)
     apply_(model, plan)
     try:
-        state = load_file(folder / WEIGHTS)
+        state = _weights(folder)
         missing, unexpected = model.load_state_dict(state, strict=False)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
@@ -219,6 +235,15 @@ def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedMod
             f"{sorted(set(missing) - tied)[:2]} missing and {unexpected[:2]} unexpected"
         )
     return model
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    """All weights of a checkpoint, of one file or of several."""
+    if (folder / WEIGHTS).is_file():
+        return load_file(folder / WEIGHTS)
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    files = sorted(set(index["weight_map"].values()))
+    return {name: value for file in files for name, value in load_file(folder / file).items()}
 
 
 def _check_folder(folder: Path) -> None:

@@ -59,9 +59,11 @@ def drop_layers(
         PlanError: There are not that many layers to drop.
     """
     shape = layout.shape
-    if not 0 <= n_drop < shape.depth:
+    least = shape.groups or 1
+    if not 0 <= n_drop <= shape.depth - least:
         raise PlanError(
-            f"layers to drop must be 0 to {shape.depth - 1}, found {n_drop}; keep at least one"
+            f"layers to drop must be 0 to {shape.depth - least}, found {n_drop}; keep at least "
+            f"{'one' if least == 1 else f'{least}, one use of each group'}"
         )
     if n_drop == 0:
         return Plan.full(shape)

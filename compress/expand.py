@@ -16,6 +16,7 @@ from compress.binding import bind
 from compress.checkpoint import BLOCK, stored_plan
 from compress.errors import PlanError
 from compress.folder import writing
+from compress.heads import init_arguments, stock_class
 from compress.layout import BoundSlot, LayerLayout, Sublayer, child
 from compress.plan import LayerPlan, Plan
 from compress.stock import described_
@@ -41,7 +42,7 @@ def expand(model: PreTrainedModel, plan: Plan | None = None) -> PreTrainedModel:
         A stock model with equal outputs, in evaluation mode.
 
     Raises:
-        PlanError: The model carries no plan.
+        PlanError: The model carries no plan, or one that is not its own.
     """
     plan = plan or stored_plan(model.config)
     if plan is None:
@@ -50,6 +51,11 @@ def expand(model: PreTrainedModel, plan: Plan | None = None) -> PreTrainedModel:
             "it is in stock shapes already"
         )
     source = bind(model)
+    if not source.shape.fits(plan.student_shape):
+        raise PlanError(
+            f"the plan must be the model's own, with heads {plan.student_shape.n_heads}, found a "
+            f"model with {source.shape.n_heads}; save the model first, or give the whole plan"
+        )
     layers = _stock_layers(source.architecture, plan)
     stock = _stock(model, source.architecture, plan, layers)
     target = bind(stock)
@@ -83,7 +89,8 @@ def save_expanded(
         stock.save_pretrained(temporary)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
-        loaded = type(stock).from_pretrained(str(temporary), dtype=torch.float32)
+        arguments = init_arguments(stock)
+        loaded = type(stock).from_pretrained(str(temporary), dtype=torch.float32, **arguments)
         compare_outputs("from_pretrained", loaded, model)
 
 
@@ -105,9 +112,7 @@ def _stock(
         if hasattr(config, name):
             delattr(config, name)
     described_(config, architecture, Plan(shape=plan.shape, layers=whole, depth=depth))
-    kind = next(k for k in type(model).__mro__ if k.__module__.startswith("transformers.models."))
-    stock: PreTrainedModel = kind(config)
-    return stock
+    return stock_class(model)(config, **init_arguments(model))
 
 
 def _fill_(target: LayerLayout, source: LayerLayout | None, plan: LayerPlan) -> None:

@@ -5,6 +5,7 @@ A plan is of the encoder; the head stays as it is. What differs by head is told 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,15 @@ from transformers import PreTrainedModel
 
 from compress.errors import CheckpointError
 
-__all__ = ["HEADS", "Head", "head_of", "named_outputs", "stacked_outputs"]
+__all__ = [
+    "HEADS",
+    "Head",
+    "head_of",
+    "init_arguments",
+    "named_outputs",
+    "stacked_outputs",
+    "stock_class",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +93,7 @@ def head_of(model: PreTrainedModel | str) -> Head:
         >>> head_of("BertForQuestionAnswering").outputs
         ('start_logits', 'end_logits')
     """
-    name = model if isinstance(model, str) else _stock_name(type(model))
+    name = model if isinstance(model, str) else stock_class(model).__name__
     for head in HEADS:
         if name.endswith(head.suffix) and name != "XLNetForQuestionAnswering":
             return head
@@ -118,9 +127,17 @@ def stacked_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor
     return spans.masked_fill(padding, torch.finfo(spans.dtype).min)
 
 
-def _stock_name(kind: type[Any]) -> str:
-    """The name of the class, or of its parent in transformers."""
-    for parent in kind.__mro__:
+def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:
+    """The model's class in transformers, also where a checkpoint's own code derived from it."""
+    for parent in type(model).__mro__:
         if parent.__module__.startswith("transformers.models."):
-            return parent.__name__
-    return kind.__name__
+            return parent
+    return type(model)
+
+
+def init_arguments(model: PreTrainedModel) -> dict[str, Any]:
+    """What `model`'s stock class is to be called with beside the config, to be built alike."""
+    name = "add_pooling_layer"
+    if name not in inspect.signature(stock_class(model).__init__).parameters:
+        return {}
+    return {name: getattr(model, "pooler", None) is not None}

@@ -51,8 +51,9 @@ class PruneSpec:
         repair: Refit the output projections after each step.
         damping: Of the repair, relative.
         units: What may be removed.
-        layout: `free`, or `uniform` for the same heads and width in every layer, so that more
-            loaders take the student.
+        layout: `free`, or `uniform` for the same heads and width in every layer. Plain
+            `from_pretrained` takes a uniform student where the family's config names the head
+            width (`Architecture.head_keys`), and elsewhere if no heads may go.
         multiple: FFN widths are multiples of it.
         drop: Layers to drop first, before any head or neuron.
         strategy: Which layers.
@@ -134,7 +135,8 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
     """Refuse a share that no plan can reach.
 
     Raises:
-        BudgetError: The share is outside 0 to 1, or below the smallest reachable.
+        BudgetError: The share is outside 0 to 1, or below the smallest reachable, or a uniform
+            student is asked for of a model whose layers differ.
     """
     if not 0 < spec.share <= 1:
         raise BudgetError(
@@ -143,6 +145,11 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
         )
     total = spec.cost.total(teacher.shape)
     shape = _after_drop(teacher, spec)
+    if spec.layout == "uniform" and not _is_uniform(shape):
+        raise BudgetError(
+            "prune.layout 'uniform' needs a model whose layers are alike, found heads "
+            f"{shape.n_heads} and FFN widths {shape.ffn_widths}; use 'free', or the unpruned model"
+        )
     least = _smallest(teacher, shape, spec)
     if least > spec.share * total:
         raise BudgetError(
@@ -185,6 +192,10 @@ def _head_counts(teacher: Layout) -> tuple[int, ...]:
     if teacher.architecture.head_keys:
         return stock_head_counts(teacher.architecture, teacher.shape)
     return tuple(range(1, max(teacher.shape.n_heads) + 1))
+
+
+def _is_uniform(shape: EncoderShape) -> bool:
+    return len(set(shape.n_heads)) == len(set(shape.ffn_widths)) == 1 and shape.n_heads[0] > 0
 
 
 def _smallest(teacher: Layout, shape: EncoderShape, spec: PruneSpec) -> int:

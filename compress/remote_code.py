@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from compress.heads import init_arguments
 from compress.layout import BoundSlot, LayerLayout, Layout, child
 from compress.plan import Plan
 from compress.shared_bias import kept_rows
@@ -36,7 +37,8 @@ class ConstantOutput(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, hidden_states):
-        return hidden_states.new_zeros(self.width) if self.bias is None else self.bias
+        bias = hidden_states.new_zeros(self.width) if self.bias is None else self.bias
+        return bias.expand(*hidden_states.shape[:-1], -1) if self.training else bias
 
 
 class RemovedAttention(nn.Module):
@@ -59,14 +61,10 @@ class RemovedAttention(nn.Module):
         return total if self.norm is None else self.norm(total)
 
 
-def pick_rows(rows):
-    """A hook: of the position bias that all layers share, take the rows of the kept heads."""
-
-    def hook(_, args):
-        hidden_states, mask, bias, *rest = args
-        return (hidden_states, mask, bias[:, rows], *rest)
-
-    return hook
+def pick_rows(attention, args):
+    """Of the position bias that all layers share, take the rows of the kept heads."""
+    hidden_states, mask, bias, *rest = args
+    return (hidden_states, mask, bias[:, attention.kept_heads], *rest)
 
 
 class CompressedModel({stock}):
@@ -78,7 +76,7 @@ class CompressedModel({stock}):
         student = {name: getattr(config, name, value) for name, value in unpruned.items()}
         for name, value in unpruned.items():
             setattr(config, name, value)
-        super().__init__(config)
+        super().__init__(config, **table["arguments"])
         for name, value in student.items():
             setattr(config, name, value)
         self.cut(table)
@@ -104,7 +102,9 @@ class CompressedModel({stock}):
         for path, value in table["attributes"].items():
             self.put(path, value)
         for path, rows in table["rows"].items():
-            self.get_submodule(path).register_forward_pre_hook(pick_rows(rows))
+            attention = self.get_submodule(path)
+            attention.kept_heads = rows
+            attention.register_forward_pre_hook(pick_rows)
 
     def put(self, path, value):
         parent, _, name = path.rpartition(".")
@@ -134,6 +134,7 @@ def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
     architecture = layout.architecture
     shared = architecture.shared
     table: dict[str, Any] = {
+        "arguments": init_arguments(layout.model),
         "unpruned": stock_attributes(architecture, Plan.full(plan.shape)),
         "layers": {}
         if shared

@@ -17,7 +17,8 @@ class ConstantOutput(nn.Module):
     """An output projection with no inputs left: its bias, or zeros, whatever comes in.
 
     Shape:
-        any input to ``(hidden_size,)``, which broadcasts over ``(batch, sequence, hidden_size)``.
+        any input to ``(hidden_size,)``, which broadcasts over ``(batch, sequence, hidden_size)``;
+        in training to that shape itself, so that dropout after it is drawn for each token.
     """
 
     def __init__(self, width: int, bias: Tensor | None = None) -> None:
@@ -31,7 +32,8 @@ class ConstantOutput(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Return the bias."""
-        return hidden_states.new_zeros(self.width) if self.bias is None else self.bias
+        bias = hidden_states.new_zeros(self.width) if self.bias is None else self.bias
+        return bias.expand(*hidden_states.shape[:-1], -1) if self.training else bias
 
 
 class RemovedAttention(nn.Module):

@@ -65,7 +65,8 @@ def repair_(
     Solves ``min_Δ ‖F Δ − (Y − F W)‖² + λ‖Δ‖²`` per sublayer: ``F: (tokens, inputs + 1)`` are the
     student's inputs to the projection and a column of ones for the bias, ``Y`` the teacher's
     residual sum less the student's own residual, and λ is `damping` times the mean diagonal of
-    ``FᵀF``. Grams are accumulated and solved in float64. Padding is left out.
+    ``FᵀF``. A batch's Gram is computed in float32; their sum is kept and solved in float64. Padding
+    is left out.
 
     Shared layers (ALBERT) are fitted once over all their uses, on the teacher's inputs.
 
@@ -169,7 +170,7 @@ def _normal_equations(
         features, residual_sum = _observe(layer, kind, sublayer, stream)
         missing = stream.targets[sublayer] - residual_sum
         ones = features.new_ones(len(features), 0 if bias is None else 1)
-        joint = torch.cat([features, ones, missing], dim=1)
+        joint = torch.cat([features, ones, missing], dim=1).float()
         size = features.shape[1] + ones.shape[1]
         product = (joint[:, :size].T @ joint).double()
         total = product if total is None else total.add_(product)

@@ -27,16 +27,13 @@ def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] |
         Attribute names and values; `None` if no stock config has that shape.
     """
     student = plan.student_shape
-    heads, widths = set(student.n_heads), set(student.ffn_widths)
-    if len(heads) > 1 or len(widths) > 1 or 0 in heads | widths:
+    if _one_of(student.ffn_widths) is None:
+        return None
+    if _one_of(student.n_heads) not in stock_head_counts(architecture, plan.shape):
         return None
     if architecture.first_differs and plan.layers[0].source != 0:
         return None
-    attributes = {**_depth(architecture, plan), architecture.width_key: min(widths)}
-    (n_heads,) = heads
-    if n_heads not in stock_head_counts(architecture, plan.shape):
-        return None
-    return attributes | _heads(architecture, student, n_heads)
+    return _sayable(architecture, student)
 
 
 def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[int, ...]:
@@ -46,29 +43,37 @@ def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[
     where they divide the hidden size, as transformers asks.
     """
     whole = shape.n_heads[0]
-    fewer = range(1, whole if architecture.head_keys else 1)
-    fitting = [n for n in fewer if shape.hidden_size % (n * shape.queries) == 0]
-    return (*fitting, whole)
+    if not architecture.head_keys:
+        return (whole,)
+    return tuple(n for n in range(1, whole + 1) if _divides(n, shape) or n == whole)
 
 
 def described_(config: PreTrainedConfig, architecture: Architecture, plan: Plan) -> None:
-    """Bring `config` in line with the plan, as far as stock attributes can say it."""
-    attributes = stock_attributes(architecture, plan) or _depth(architecture, plan)
-    for name, value in attributes.items():
+    """Bring `config` in line with the student, as far as stock attributes can say what it is."""
+    for name, value in _sayable(architecture, plan.student_shape).items():
         setattr(config, name, value)
 
 
-def _depth(architecture: Architecture, plan: Plan) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"num_hidden_layers": plan.depth}
+def _sayable(architecture: Architecture, student: EncoderShape) -> dict[str, Any]:
+    """Depth and kinds of layers, and each size that all layers share."""
+    attributes: dict[str, Any] = {"num_hidden_layers": student.depth}
     if architecture.kinds_key:
-        attributes[architecture.kinds_key] = list(plan.student_shape.kinds)
+        attributes[architecture.kinds_key] = list(student.kinds)
+    width, n_heads = _one_of(student.ffn_widths), _one_of(student.n_heads)
+    if width is not None:
+        attributes[architecture.width_key] = width
+    if architecture.head_keys and n_heads is not None and _divides(n_heads, student):
+        attributes |= dict.fromkeys(architecture.head_keys, n_heads * student.queries)
+        attributes["head_dim"] = student.head_width // student.queries
+        if architecture.key_heads:
+            attributes[architecture.key_heads] = n_heads
     return attributes
 
 
-def _heads(architecture: Architecture, shape: EncoderShape, n_heads: int) -> dict[str, int]:
-    if not architecture.head_keys:
-        return {}
-    counts = dict.fromkeys(architecture.head_keys, n_heads * shape.queries)
-    if architecture.key_heads:
-        counts[architecture.key_heads] = n_heads
-    return counts | {"head_dim": shape.head_width // shape.queries}
+def _one_of(sizes: tuple[int, ...]) -> int | None:
+    """The size that all layers share; `None` if they differ, or nothing is left."""
+    return sizes[0] if len(set(sizes)) == 1 and sizes[0] else None
+
+
+def _divides(n_heads: int, shape: EncoderShape) -> bool:
+    return shape.hidden_size % (n_heads * shape.queries) == 0

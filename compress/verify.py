@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.errors import VerificationError
-from compress.heads import head_of, named_outputs
+from compress.heads import head_of, init_arguments, named_outputs
 
-__all__ = ["compare_models", "compare_outputs", "verify_stock"]
+__all__ = ["MODELING", "compare_models", "compare_outputs", "verify_stock"]
 
 MODELING = "modeling_compressed"
 TOLERANCE = 1e-5
@@ -30,9 +30,11 @@ def verify_stock(folder: Path, model: PreTrainedModel) -> None:
     Raises:
         VerificationError: It does not load, or gives other outputs.
     """
-    loader = _remote_class(folder) if (folder / f"{MODELING}.py").is_file() else type(model)
+    own = (folder / f"{MODELING}.py").is_file()
+    loader = _remote_class(folder) if own else type(model)
+    arguments = {} if own else init_arguments(model)
     try:
-        loaded = loader.from_pretrained(str(folder), dtype=torch.float32)
+        loaded = loader.from_pretrained(str(folder), dtype=torch.float32, **arguments)
     except (OSError, ValueError, RuntimeError) as error:
         raise VerificationError(
             f"the checkpoint must load with {loader.__name__}.from_pretrained, found: "
@@ -91,7 +93,7 @@ def _outputs(model: PreTrainedModel) -> dict[str, Tensor]:
     with torch.no_grad():
         outputs = named_outputs(model, inputs)
     model.train(training)
-    return outputs
+    return {name: value.float().cpu() for name, value in outputs.items()}
 
 
 def _remote_class(folder: Path) -> Any:

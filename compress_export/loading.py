@@ -14,9 +14,17 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
-from compress.errors import BundleError, CheckpointError
+from compress.errors import BundleError, CheckpointError, RecipeError
+from compress.folder import check_target
 
-__all__ = ["calibration_batches", "find_graph", "label2id", "load_tokenizer", "read_config"]
+__all__ = [
+    "calibration_batches",
+    "check_checkpoint_target",
+    "find_graph",
+    "label2id",
+    "load_tokenizer",
+    "read_config",
+]
 
 CALIBRATION_BATCH = 32
 
@@ -42,6 +50,18 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             "save it there with save_pretrained"
         )
     return tokenizer
+
+
+def check_checkpoint_target(out: Path, model: str | Path) -> None:
+    """Refuse an output folder that is the model's own, or somebody else's.
+
+    Raises:
+        RecipeError: It is the model's folder.
+        BundleError: It holds something that is no checkpoint of ours.
+    """
+    if Path(model).resolve() == out.resolve():
+        raise RecipeError(f"--out must not be the model itself, found {out}; name another folder")
+    check_target(out, "checkpoint")
 
 
 def calibration_batches(

@@ -106,7 +106,7 @@ class Prune(_Part):
     )
     units: list[Unit] = Field(["heads", "neurons"], description="What may go.")
     layout: PlanLayout = Field(
-        "free", description="Sizes that differ by layer, or uniform ones, which more loaders take."
+        "free", description="Sizes that differ by layer, or uniform ones; see the reload table."
     )
     multiple: Positive = Field(16, description="FFN widths are multiples of it.")
     drop_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers to drop first.")

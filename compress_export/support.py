@@ -11,9 +11,17 @@ from transformers.models.auto import modeling_auto
 from compress.architectures import ARCHITECTURES, Architecture, architecture_for
 from export.families import fused_family
 
-__all__ = ["MODEL_HEADS", "Loader", "Support", "all_support", "loaders", "support_of"]
+__all__ = [
+    "HEAD_CLASSES",
+    "MODEL_HEADS",
+    "Loader",
+    "Support",
+    "all_support",
+    "loaders",
+    "support_of",
+]
 
-_HEADS: dict[str, Mapping[str, object]] = {
+HEAD_CLASSES: dict[str, Mapping[str, Any]] = {
     "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     "token": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     "question": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
@@ -22,7 +30,7 @@ _HEADS: dict[str, Mapping[str, object]] = {
     "plain": modeling_auto.MODEL_MAPPING_NAMES,
 }
 
-MODEL_HEADS = tuple(_HEADS)
+MODEL_HEADS = tuple(HEAD_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +46,7 @@ class Support:
         fused: How it comes to be: see `export.families`.
         layers: `own`, `shared` (ALBERT) or `mixed` local and global attention (ModernBERT).
         stock_heads: A stock config can say fewer heads, the same in all layers.
+        why: The reason where attention stays plain operators.
     """
 
     model_type: str
@@ -47,6 +56,7 @@ class Support:
     fused: str
     layers: str
     stock_heads: bool
+    why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -70,12 +80,15 @@ def support_of(architecture: Architecture) -> Support:
     layers = "shared" if architecture.shared else "own"
     return Support(
         model_type=architecture.model_type,
-        heads=tuple(name for name, table in _HEADS.items() if architecture.model_type in table),
+        heads=tuple(
+            name for name, table in HEAD_CLASSES.items() if architecture.model_type in table
+        ),
         ffn="gated" if parts > 1 else "plain",
         attention=fused.attention or "plain operators",
         fused=fused.how,
         layers="mixed" if architecture.kinds_key else layers,
         stock_heads=bool(architecture.head_keys),
+        why=fused.why,
     )
 
 

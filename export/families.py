@@ -30,6 +30,10 @@ class FusedFamily:
     others: tuple[str, ...] = ("BiasGelu", "SkipLayerNormalization")
     why: str = ""
 
+    def __post_init__(self) -> None:
+        if (self.attention is None) != bool(self.why):
+            raise ValueError(f"{self.model_type}: plain attention, and it alone, needs a reason")
+
 
 def _emitted(model_type: str, how: Literal["interface", "rewrite"], *others: str) -> FusedFamily:
     return FusedFamily(

@@ -8,10 +8,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
-from transformers.models.auto import modeling_auto
 
 from compress.heads import head_of, named_outputs
 from compress.plan import EncoderShape, LayerPlan, Plan
+from compress_export.support import HEAD_CLASSES
 
 _BASE: dict[str, Any] = {
     "hidden_size": 32,
@@ -70,19 +70,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What a family's config can also be: name, family, and what differs."""
 
-HEADS = {
-    "sequence": modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    "multiple choice": modeling_auto.MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES,
-    "token": modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-    "question": modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-    "masked": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES | {"xlnet": "XLNetLMHeadModel"},
-    "plain": modeling_auto.MODEL_MAPPING_NAMES,
-}
-
 
 def class_name(family: str, head: str = "sequence") -> str | None:
     """The transformers class of a family with that head; `None` if there is none."""
-    name = HEADS[head].get(family)
+    name = HEAD_CLASSES[head].get(family)
     return name if name is None or isinstance(name, str) else name[0]
 
 
@@ -177,4 +168,6 @@ def plan_of(shape: EncoderShape, *keep: int, depth: int | None = None) -> Plan:
 
 def every_head() -> list[tuple[str, str]]:
     """Each family with each model head that it has."""
-    return [(family, head) for family in FAMILIES for head in HEADS if class_name(family, head)]
+    return [
+        (family, head) for family in FAMILIES for head in HEAD_CLASSES if class_name(family, head)
+    ]

@@ -7,14 +7,13 @@ from pathlib import Path
 from compress.checkpoint import load, load_config, stored_plan
 from compress.errors import RecipeError
 from compress.expand import save_expanded
-from compress.folder import check_target
 from compress_export.console import out as console
-from compress_export.loading import load_tokenizer
+from compress_export.loading import check_checkpoint_target, load_tokenizer
 
 
 def run(model: str, out: Path) -> None:
     """Write `model` in its family's stock shapes to `out`."""
-    check_target(out, "checkpoint")
+    check_checkpoint_target(out, model)
     if stored_plan(load_config(model)) is None:
         raise RecipeError(
             f"model must be a pruned checkpoint, found {model!r} with no plan in its config.json; "

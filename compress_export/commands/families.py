@@ -27,6 +27,9 @@ def run(*, as_json: bool) -> None:
     ]
     header = ["family", "layers", "FFN", "fused attention", "stock", "heads"]
     table(f"{len(families)} families", header, rows, left=(0, 1, 2, 3, 4, 5))
+    for family in families:
+        if family.why:
+            out.print(f"{family.model_type}: {family.why}")
     out.print(
         "In every one, heads, FFN neurons, sublayers and layers can be pruned.\n"
         "layers: shared by several positions (ALBERT), or mixed local and global attention.\n"

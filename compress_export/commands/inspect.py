@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from compress.binding import bind
 from compress.checkpoint import load, stored_plan
 from compress.cost import CostModel
 from compress.layout import Layout
-from compress.plan import EncoderShape
+from compress.plan import EncoderShape, Plan
 from compress.stock import stock_attributes
 from compress_export.console import out, table
 from compress_export.facts import model_facts
@@ -21,57 +22,70 @@ _BAR = 8
 def run(model: str, sequence: int, as_json: bool) -> None:
     """Print what `model` is made of."""
     loaded = load(model)
-    layout = bind(loaded)
-    shape, facts = layout.shape, model_facts(loaded, sequence)
-    plan = stored_plan(loaded.config)
-    takers = loaders(shape.model_type)
+    layout, plan = bind(loaded), stored_plan(loaded.config)
+    facts, takers = model_facts(loaded, sequence), loaders(layout.shape.model_type)
+    layers = _layers(layout, plan or Plan.full(layout.shape), sequence)
+    plain = plan is None or stock_attributes(layout.architecture, plan) is not None
     if as_json:
         told = {
-            "shape": asdict(shape),
+            "shape": asdict(layout.shape),
             "sequence": sequence,
-            "loaders": [asdict(t) for t in takers],
+            "layers": layers,
+            "pruned": plan is not None,
+            "stock_shaped": plain,
+            "loaders": [asdict(taker) for taker in takers],
         }
         out.print_json(json.dumps({**told, **facts}))
         return
-    whole = plan.shape if plan else shape
-    sources = [layer.source for layer in plan.layers] if plan else range(shape.n_layers)
-    extra = ["uses"] if shape.groups else ["kind"] if shape.kinds else []
-    header = ["layer", *extra, "heads", "FFN neurons", "params", "MACs"]
-    title = f"{model}: {type(loaded).__name__}" + (", pruned" if plan else "")
-    rows = [_row(layout, whole, i, source, sequence) for i, source in enumerate(sources)]
-    table(title, header, rows, left=range(len(header) - 2))
-    _print_dropped(whole, shape)
-    out.print(_sentence(shape))
+    _print_layers(f"{model}: {type(loaded).__name__}{', pruned' if plan else ''}", layers)
+    _print_dropped(plan, layout.shape)
+    out.print(_sentence(layout.shape))
     out.print(
         f"{facts['parameters']:,} parameters, {facts['encoder_parameters']:,} of them in the "
         f"encoder's layers; {facts['encoder_macs']:,} encoder MACs for {sequence} tokens"
     )
     _print_loaders(takers)
     if plan:
-        plain = stock_attributes(layout.architecture, plan) is not None
-        out.print(
-            "this student loads with plain from_pretrained"
-            if plain
-            else "this student needs trust_remote_code, compress.load or ONNX; "
-            "`compress-export expand` writes it in stock shapes"
-        )
+        out.print(_who_loads(plain))
 
 
-def _row(layout: Layout, whole: EncoderShape, index: int, source: int, sequence: int) -> list[str]:
+def _layers(layout: Layout, plan: Plan, sequence: int) -> list[dict[str, Any]]:
+    """What each layer is made of, in the order of the model."""
     shape, cost = layout.shape, CostModel(unit="macs", sequence=sequence)
-    heads, width = shape.n_heads[index], shape.ffn_widths[index]
-    macs = heads * cost.head(shape, index) + width * cost.neuron(shape, index)
-    parameters = sum(p.numel() for p in layout.layers[index].module.parameters())
-    extra = [str(shape.uses[index])] if shape.groups else []
-    extra += [shape.kinds[index].removesuffix("_attention")] if shape.kinds else []
-    return [
-        str(source),
-        *extra,
-        _bar(heads, whole.n_heads[source]),
-        _bar(width, whole.ffn_widths[source]),
-        _short(parameters),
-        _short(macs),
+    layers = []
+    for i, kept in enumerate(plan.layers):
+        heads, width = shape.n_heads[i], shape.ffn_widths[i]
+        layers.append(
+            {
+                "layer": kept.source,
+                "uses": shape.uses[i] if shape.groups else None,
+                "kind": shape.kinds[i].removesuffix("_attention") if shape.kinds else None,
+                "heads": heads,
+                "n_heads": plan.shape.n_heads[kept.source],
+                "neurons": width,
+                "ffn_width": plan.shape.ffn_widths[kept.source],
+                "parameters": sum(p.numel() for p in layout.layers[i].module.parameters()),
+                "macs": heads * cost.head(shape, i) + width * cost.neuron(shape, i),
+            }
+        )
+    return layers
+
+
+def _print_layers(title: str, layers: list[dict[str, Any]]) -> None:
+    extra = [name for name in ("uses", "kind") if layers[0][name] is not None]
+    header = ["layer", *extra, "heads", "FFN neurons", "params", "MACs"]
+    rows = [
+        [
+            str(layer["layer"]),
+            *(str(layer[name]) for name in extra),
+            _bar(layer["heads"], layer["n_heads"]),
+            _bar(layer["neurons"], layer["ffn_width"]),
+            _short(layer["parameters"]),
+            _short(layer["macs"]),
+        ]
+        for layer in layers
     ]
+    table(title, header, rows, left=range(len(header) - 2))
 
 
 def _bar(kept: int, of: int) -> str:
@@ -87,11 +101,11 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _print_dropped(whole: EncoderShape, shape: EncoderShape) -> None:
-    dropped = whole.depth - shape.depth
-    if dropped:
-        what = "uses of the shared layers" if shape.groups else "layers"
-        out.print(f"{dropped} of {whole.depth} {what} dropped")
+def _print_dropped(plan: Plan | None, shape: EncoderShape) -> None:
+    if plan is None or plan.shape.depth == shape.depth:
+        return
+    what = "uses of the shared layers" if shape.groups else "layers"
+    out.print(f"{plan.shape.depth - shape.depth} of {plan.shape.depth} {what} dropped")
 
 
 def _sentence(shape: EncoderShape) -> str:
@@ -121,3 +135,12 @@ def _print_loaders(takers: tuple[Loader, ...]) -> None:
         for taker in takers
     ]
     table("", header, rows)
+
+
+def _who_loads(plain: bool) -> str:
+    if plain:
+        return "this student loads with plain from_pretrained"
+    return (
+        "this student needs trust_remote_code, compress.load or ONNX; `compress-export expand` "
+        "writes it in stock shapes"
+    )

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint import save
-from compress.errors import RecipeError
-from compress.folder import check_target
 from compress.prune import prune
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.facts import model_facts
+from compress_export.loading import check_checkpoint_target
 from compress_export.recipe import make_recipe
 
 
@@ -22,9 +21,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
     """Prune by the recipe `data` and write the checkpoint to `out`."""
     context = Context(make_recipe(data), Path())
     recipe, spec = context.recipe, context.recipe.prune_spec()
-    check_target(out, "checkpoint")
-    if Path(context.model_source).resolve() == out.resolve():
-        raise RecipeError(f"--out must not be the model itself, found {out}; name another folder")
+    check_checkpoint_target(out, context.model_source)
     context.check(["train"])
     if dry_run:
         print_prediction(recipe, context.teacher, as_json)

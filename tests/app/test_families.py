@@ -10,11 +10,12 @@ from transformers import AutoModel, NomicBertForSequenceClassification
 
 from compress.architectures import ARCHITECTURES
 from compress.binding import bind
-from compress.checkpoint import load, stored_plan
+from compress.checkpoint import load, save, stored_plan
+from compress.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app
-from compress_export.support import MODEL_HEADS, all_support, loaders
-from tests.families import HEADS, class_name, hidden, tiny
+from compress_export.support import loaders
+from tests.families import class_name, hidden, keeping, tiny
 from tests.tokenizer import tiny_tokenizer
 
 SHORT = ("--sequence", "12", "--max-length", "20", "--steps", "1")
@@ -43,13 +44,6 @@ def test_families_lists_every_record(capsys: pytest.CaptureFixture[str]) -> None
     assert [row["model_type"] for row in listed] == [a.model_type for a in ARCHITECTURES]
     assert cli("families") == 0
     assert "deberta-v2" in capsys.readouterr().out
-
-
-def test_listed_heads_are_those_that_the_contract_runs() -> None:
-    for family, row in zip(ARCHITECTURES, all_support(), strict=True):
-        tested = [bool(class_name(family.model_type, head)) for head in HEADS]
-        assert len(row.heads) == sum(tested)
-    assert len(MODEL_HEADS) == len(HEADS)
 
 
 def test_only_families_that_name_the_head_width_take_fewer_heads_in_stock() -> None:
@@ -143,6 +137,43 @@ def test_texts_cannot_be_measured(
     )
     assert cli("run", recipe, "--out", tmp_path / "out") == 2
     assert "no labels to measure accuracy on" in capsys.readouterr().err
+
+
+def test_expanding_a_student_into_itself_is_refused(
+    tmp_path: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = saved(tmp_path / "model", "bert")
+    out = tmp_path / "student"
+    assert cli("prune", model, "--texts", texts, "--out", out, *SHORT) == 0
+    capsys.readouterr()
+    assert cli("expand", out, "--out", out) == 2
+    assert "--out must not be the model itself" in capsys.readouterr().err
+    assert stored_plan(load(out).config) is not None
+
+
+def test_uniform_students_of_uneven_models_are_refused(
+    tmp_path: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pruned = tiny("bert")
+    plan = keeping(bind(pruned).shape, 1, 0, None)
+    apply_(pruned, plan)
+    save(pruned, plan, tmp_path / "uneven", tiny_tokenizer("bert"))
+    options = ("--layout", "uniform", "--units", "neurons", *SHORT)
+    model = tmp_path / "uneven"
+    assert cli("prune", model, "--texts", texts, "--out", tmp_path / "s", *options) == 2
+    assert "needs a model whose layers are alike" in capsys.readouterr().err
+
+
+def test_inspect_tells_machines_what_it_draws(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("inspect", saved(tmp_path / "model", "modernbert"), "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [layer["kind"] for layer in told["layers"]] == ["full", "sliding", "sliding"]
+    assert sum(layer["macs"] for layer in told["layers"]) == told["encoder_macs"]
+    assert sum(layer["parameters"] for layer in told["layers"]) == told["encoder_parameters"]
+    assert told["stock_shaped"]
+    assert not told["pruned"]
 
 
 def test_expanding_a_stock_model_is_refused(

@@ -50,11 +50,12 @@ def test_sequence_scores_equal_finite_differences(family: str, power: int) -> No
     data = batch()
     method = GradientScore(reduction="sequence", power=power, labels="given")  # type: ignore[arg-type]
     scores = gradient_scores(layout, [data], label_loss, method)
-    step = 1e-4
+    single = family in ("deberta", "modernbert", "eurobert")  # compute norms in float32
+    step, tolerance = (1e-3, 5e-3) if single else (1e-4, 1e-4)
     for layer, unit in ((0, 0), (1, 3), (2, 1)):
         up, down = (gated_loss(layout, layer, unit, 1 + s, data) for s in (step, -step))
         expected = (((up - down) / (2 * step)).abs() ** power).mean()
-        assert scores.heads[layer][unit] == pytest.approx(float(expected), rel=1e-4)
+        assert scores.heads[layer][unit] == pytest.approx(float(expected), rel=tolerance)
 
 
 def test_scores_do_not_depend_on_batching_unless_they_say_so() -> None:
@@ -305,6 +306,18 @@ def test_leave_one_out_measures_the_divergence_of_the_masked_model() -> None:
 def test_shared_layers_are_used_fewer_times(strategy: str) -> None:
     plan = drop_layers(bind(tiny("albert")), 1, strategy, [batch()])
     assert (len(plan.layers), plan.depth) == (2, 2)
+
+
+def test_each_group_of_shared_layers_keeps_a_use() -> None:
+    with pytest.raises(PlanError, match="0 to 2, found 3; keep at least 2, one use of each group"):
+        drop_layers(bind(tiny("albert, two groups")), 3)
+
+
+def test_a_pinned_first_layer_is_never_dropped() -> None:
+    layout = bind(tiny("deberta-v2, convolution"))
+    for strategy in DEPTH_STRATEGIES:
+        plan = drop_layers(layout, 1, strategy, [batch()])
+        assert plan.layers[0].source == 0
 
 
 def test_dropping_every_layer_is_refused() -> None:

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedModel
 
 from compress.architectures import architecture_for
 from compress.binding import bind
 from compress.checkpoint import load, save
-from compress.errors import PlanError
+from compress.errors import LayoutError, PlanError
 from compress.expand import expand, save_expanded
 from compress.heads import head_of
 from compress.plan import EncoderShape, Plan
@@ -207,6 +207,68 @@ def test_expanded_students_have_stock_shapes_and_equal_outputs(family: str, kind
     assert float((hidden(stock) - hidden(model)).abs().max()) <= 1e-5
     for name, value in outputs(model).items():
         assert float((outputs(stock)[name] - value).abs().max()) <= 1e-5
+
+
+def test_plans_in_turn_save_as_one(tmp_path: Path) -> None:
+    """The second drops the layer that no stock config could say: the whole can be said again."""
+    model = tiny("bert")
+    shape = bind(model).shape
+    layers = [replace(layer, neurons=layer.neurons[:17]) for layer in Plan.full(shape).layers]
+    layers[0] = replace(layers[0], heads=(0, 1))
+    first = Plan(shape=shape, layers=tuple(layers), depth=3)
+    apply_(model, first)
+    second = plan_of(bind(model).shape, 1, 2)
+    apply_(model, second)
+    save(model, first.then(second), tmp_path / "student")
+    assert not (tmp_path / "student" / "modeling_compressed.py").exists()
+    assert torch.equal(hidden(load(tmp_path / "student")), hidden(model))
+
+
+@pytest.mark.parametrize("kind", ["uneven", "narrow", "removed"])
+def test_an_encoder_without_a_pooler_keeps_none(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bare = BertModel(tiny("bert").config, add_pooling_layer=False).eval()
+    bare.save_pretrained(tmp_path / "bare")
+    model = load(tmp_path / "bare")
+    assert model.pooler is None
+    plan = PLANS[kind](bind(model).shape)
+    apply_(model, plan)
+    save(model, plan, tmp_path / "student")
+    again = load(tmp_path / "student")
+    assert again.pooler is None
+    assert torch.equal(hidden(again), hidden(model))
+    assert expand(again).pooler is None
+
+
+def test_a_student_saved_by_transformers_stays_ours(tmp_path: Path) -> None:
+    """Whoever fine-tunes a student loaded by its own code saves it with save_pretrained."""
+    model, plan = pruned("mpnet", "uneven")
+    save(model, plan, tmp_path / "student")
+    remote = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "student", trust_remote_code=True
+    )
+    remote.save_pretrained(tmp_path / "tuned", max_shard_size="20KB")
+    assert (tmp_path / "tuned" / "model.safetensors.index.json").exists()
+    assert torch.equal(hidden(load(tmp_path / "tuned")), hidden(model))
+    with pytest.raises(LayoutError, match=r"load it with compress\.load"):
+        bind(remote)
+
+
+def test_a_half_precision_student_saves(tmp_path: Path) -> None:
+    model, plan = pruned("bert", "uneven")
+    save(model.half(), plan, tmp_path / "student")
+    assert torch.equal(
+        load(tmp_path / "student").classifier.weight, model.classifier.weight.float()
+    )
+
+
+def test_expanding_with_a_stale_plan_is_refused(tmp_path: Path) -> None:
+    model, plan = pruned("bert", "uneven")
+    save(model, plan, tmp_path / "student")
+    again = load(tmp_path / "student")
+    apply_(again, keeping(bind(again).shape, 0, 1, 3))
+    with pytest.raises(PlanError, match="the plan must be the model's own"):
+        expand(again)
 
 
 def test_expanding_a_loaded_student_reads_its_plan(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ import pytest
 
 from compress.binding import bind
 from compress.heads import head_of
+from compress_export.support import MODEL_HEADS
 from export.fusion import applied_heads
 from tests.contract.conftest import Export
-from tests.families import HEADS, class_name, tiny, uneven
+from tests.families import class_name, tiny, uneven
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head != "sequence"])
+@pytest.mark.parametrize("head", [head for head in MODEL_HEADS if head != "sequence"])
 def test_every_model_head_exports(head: str, exported: Export) -> None:
     result, folder = exported("bert", "cpu-fp32", head)
     assert all(p.max_abs <= 1e-4 for p in result.parity)

@@ -252,6 +252,18 @@ def test_parameters_that_no_record_knows_fail_at_the_door() -> None:
         bind(tiny("deberta", talking_head=True))
 
 
+def test_chunked_ffns_are_refused() -> None:
+    with pytest.raises(LayoutError, match="chunk_size_feed_forward must be 0, found 4"):
+        bind(tiny("bert", chunk_size_feed_forward=4))
+
+
+def test_removed_ffn_draws_dropout_for_each_token() -> None:
+    model = tiny("bert", hidden_dropout_prob=0.5)
+    apply_(model, keeping(bind(model).shape, 0, None, 0))
+    projection = model.bert.encoder.layer[0].output.dense.train()
+    assert projection(torch.zeros(2, 5, 40)).shape == (2, 5, 32)
+
+
 def test_decoder_is_refused() -> None:
     with pytest.raises(LayoutError, match="is_decoder"):
         bind(tiny("bert", is_decoder=True, add_cross_attention=True))
