@@ -43,6 +43,7 @@ DryRun = Annotated[
 Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
 Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
 MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
+Examples = Annotated[int, typer.Option(min=1, help="Training examples to look at.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
 
@@ -96,9 +97,7 @@ def prune(
         str,
         typer.Option(help="top, bottom, symmetric, alternate, contribution or leave-one-out."),
     ] = "top",
-    calibration_examples: Annotated[
-        int, typer.Option(min=1, help="Training examples to look at.")
-    ] = 2048,
+    calibration_examples: Examples = 2048,
     sequence: Sequence = 64,
     max_length: MaxLength = 128,
     seed: Seed = 0,
@@ -110,12 +109,11 @@ def prune(
 
     if (task is None) == (texts is None):
         raise typer.BadParameter("give --task NAME or --texts FILE, one of the two")
-    wanted = ["heads", "neurons"] if units == "both" else [units]
     choice = {
         "score": score,
         "steps": steps,
         "repair": repair,
-        "units": wanted,
+        "units": ["heads", "neurons"] if units == "both" else [units],
         "layout": layout,
         "drop_layers": drop_layers,
         "strategy": strategy,
@@ -156,9 +154,7 @@ def scores(
     data: Data = None,
     macs: Annotated[float, typer.Option(help="Share of encoder MACs to keep.")] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 1,
-    calibration_examples: Annotated[
-        int, typer.Option(min=1, help="Training examples to look at.")
-    ] = 2048,
+    calibration_examples: Examples = 2048,
     sequence: Sequence = 64,
     max_length: MaxLength = 128,
     seed: Seed = 0,

@@ -17,10 +17,16 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.folder import read_manifest, verify_folder
 from compress_export import pipeline
-from compress_export.cli import _run as cli
+from compress_export.cli import app
 from compress_export.demo.sentences import generate
+from compress_export.exits import run_app
 from tests.families import logits, tiny
 from tests.tokenizer import tiny_tokenizer
+
+
+def cli(arguments: list[str]) -> int:
+    return run_app(app, arguments)
+
 
 RECIPE = """\
 # kept to the letter, this comment too
