@@ -85,8 +85,8 @@ class LayerLayout:
         architecture = self.architecture
         if architecture.attention_output != "normed":
             return None
-        inside = "norm" if self.n_heads == 0 else _below(architecture, architecture.attention_sum)
-        return child(self.module, f"{architecture.attention}.{inside}")
+        removed = f"{architecture.attention}.norm"
+        return child(self.module, architecture.attention_sum if self.n_heads else removed)
 
     def summing(self, sublayer: Sublayer) -> nn.Module | None:
         """The module whose input is the residual sum after `sublayer`.
@@ -156,8 +156,3 @@ def replace_child(module: nn.Module, path: str, new: nn.Module) -> None:
     """Put `new` in the place of the submodule at `path`."""
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, new)
-
-
-def _below(architecture: Architecture, path: str) -> str:
-    """`path` as seen from the attention module."""
-    return path.removeprefix(f"{architecture.attention}.")
