@@ -25,6 +25,7 @@ check: $(READY)
 
 # The contract of every family against the newest transformers and ONNX Runtime there are.
 latest:
+	rm -rf .venv-latest
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade pip
 	.venv-latest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager --editable '.[dev]'

@@ -100,14 +100,15 @@ def all_support() -> tuple[Support, ...]:
 def loaders(model_type: str) -> tuple[Loader, ...]:
     """Which loaders and serving stacks take which students of a family.
 
-    The stacks that read weights by the stock config (Text Embeddings Inference on CUDA, a torch
+    What stacks take is told by their documentation; transformers and ONNX Runtime are tested.
+    Stacks that read weights by the stock config (Text Embeddings Inference on a GPU, a torch
     server) take what plain `from_pretrained` takes; `expand` makes any student one of those.
     """
     heads = bool(architecture_for(model_type).head_keys)
     return (
-        Loader("plain from_pretrained", True, heads, False),
+        Loader("plain from_pretrained, TEI on GPU", True, heads, False),
         Loader("… with trust_remote_code", True, True, True),
         Loader("compress.load", True, True, True),
-        Loader("ONNX Runtime, Triton, Optimum", True, True, True),
+        Loader("ONNX: ORT, Triton, Optimum, TEI on CPU", True, True, True),
         Loader("after `expand` (no faster): any", True, True, True),
     )

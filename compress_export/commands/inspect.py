@@ -123,7 +123,7 @@ def _sentence(shape: EncoderShape) -> str:
 
 
 def _print_loaders(takers: tuple[Loader, ...]) -> None:
-    header = ["loader, students that it takes", "one FFN width", "one head count", "any"]
+    header = ["loader", "one FFN width", "one head count", "any"]
     rows = [
         [
             taker.name,
