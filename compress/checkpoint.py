@@ -28,7 +28,7 @@ from compress.folder import writing
 from compress.heads import head_of, init_arguments, stock_class
 from compress.plan import Plan
 from compress.remote_code import module_table, remote_code
-from compress.stock import described_, stock_attributes
+from compress.stock import described_, sayable_attributes, stock_attributes
 from compress.surgery import apply_
 from compress.verify import MODELING, compare_models, verify_stock
 
@@ -175,19 +175,27 @@ def _model_class(config: PreTrainedConfig) -> Any:
             f"config.architectures must name a class of transformers, found {names}; "
             "save the model with save_pretrained"
         )
+    if found.config_class is not type(config):
+        raise CheckpointError(
+            f"config.model_type and config.architectures must be of one family, found "
+            f"{config.model_type!r} and {names}; correct config.json"
+        )
     return found
 
 
 def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel:
     try:
-        model, missing = _read_stock(source, config)
+        model, report = _read_stock(source, config)
+        missing = sorted(report["missing_keys"])
         if missing and all(name.startswith("pooler.") for name in missing):
-            model, missing = _read_stock(source, config, add_pooling_layer=False)
+            model, report = _read_stock(source, config, add_pooling_layer=False)
+            missing = sorted(report["missing_keys"])
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"the weights of {str(source)!r} must load into {(config.architectures or ['?'])[0]}, "
             f"found: {_one_line(error)}"
         ) from error
+    _check_report(source, config, report)
     if missing:
         raise CheckpointError(
             f"{str(source)!r} must hold every weight of {type(model).__name__}, found none for "
@@ -198,22 +206,46 @@ def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel
 
 def _read_stock(
     source: str | Path, config: PreTrainedConfig, **arguments: Any
-) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of weights that the checkpoint does not hold."""
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and transformers' report of what did not fit."""
     model, report = _model_class(config).from_pretrained(
         str(source),
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused by name below
         **arguments,
     )
-    return model, sorted(report["missing_keys"])
+    return model, report
+
+
+def _check_report(source: str | Path, config: PreTrainedConfig, report: dict[str, Any]) -> None:
+    """Refuse weights of another shape than the config's, and layers that it does not count."""
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        raise CheckpointError(
+            f"tensor {name!r} of {str(source)!r} must have the shape {tuple(expected)}, which "
+            f"config.json asks for, found {tuple(found)}; correct config.json"
+        )
+    layers, _, _ = architecture_for(config.model_type).layers.partition(".*.")
+    for name in sorted(report["unexpected_keys"]):
+        if f".{layers}." in f".{name}":
+            raise CheckpointError(
+                f"{str(source)!r} must hold the layers that config.json counts, "
+                f"{config.num_hidden_layers}, found the weight {name!r} of none of them; correct "
+                "config.json"
+            )
 
 
 def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
     """Build the unpruned shape, apply the plan, load the weights into what is left."""
     architecture = architecture_for(config.model_type)
+    for name, value in sayable_attributes(architecture, plan.student_shape).items():
+        if getattr(config, name, value) != value:
+            raise CheckpointError(
+                f"config.{name} of {str(folder)!r} must be {value}, as its plan says, found "
+                f"{getattr(config, name)}; restore config.json"
+            )
     described_(config, architecture, Plan.full(plan.shape))
     if hasattr(config, "auto_map"):
         del config.auto_map

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from compress.architectures import Architecture
 from compress.plan import EncoderShape, Plan
 
-__all__ = ["described_", "stock_attributes", "stock_head_counts"]
+__all__ = ["described_", "sayable_attributes", "stock_attributes", "stock_head_counts"]
 
 
 def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] |
         return None
     if architecture.first_differs and plan.layers[0].source != 0:
         return None
-    return _sayable(architecture, student)
+    return sayable_attributes(architecture, student)
 
 
 def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[int, ...]:
@@ -50,12 +50,12 @@ def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[
 
 def described_(config: PreTrainedConfig, architecture: Architecture, plan: Plan) -> None:
     """Bring `config` in line with the student, as far as stock attributes can say what it is."""
-    for name, value in _sayable(architecture, plan.student_shape).items():
+    for name, value in sayable_attributes(architecture, plan.student_shape).items():
         setattr(config, name, value)
 
 
-def _sayable(architecture: Architecture, student: EncoderShape) -> dict[str, Any]:
-    """Depth and kinds of layers, and each size that all layers share."""
+def sayable_attributes(architecture: Architecture, student: EncoderShape) -> dict[str, Any]:
+    """What a stock config can say of a shape: depth, kinds, and each size that all layers share."""
     attributes: dict[str, Any] = {"num_hidden_layers": student.depth}
     if architecture.kinds_key:
         attributes[architecture.kinds_key] = list(student.kinds)

@@ -43,6 +43,8 @@ DryRun = Annotated[
 Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
 Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
 MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
+Macs = Annotated[float | None, typer.Option(help="Share of encoder MACs to keep; 0.5 if left out.")]
+Parameters = Annotated[float | None, typer.Option(help="Share of encoder parameters to keep.")]
 Examples = Annotated[int, typer.Option(min=1, help="Training examples to look at.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
@@ -79,10 +81,8 @@ def prune(
         typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
     ] = None,
     data: Data = None,
-    macs: Annotated[float | None, typer.Option(help="Share of encoder MACs to keep.")] = None,
-    parameters: Annotated[
-        float | None, typer.Option(help="Share of encoder parameters to keep.")
-    ] = None,
+    macs: Macs = None,
+    parameters: Parameters = None,
     score: Annotated[
         str, typer.Option(help="fisher, michel, magnitude, activation or random.")
     ] = "fisher",
@@ -181,7 +181,10 @@ def export(
     out: Out,
     variant: Annotated[
         list[str] | None,
-        typer.Option(help="portable, cpu-fp32, cpu-int8, cuda-fp32 or cuda-fp16; repeat it."),
+        typer.Option(
+            help="portable, cpu-fp32, cpu-int8, cuda-fp32 or cuda-fp16; repeat it. "
+            "Left out: portable, cpu-fp32 and cpu-int8."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -287,3 +290,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     sys.exit(run_app(app, arguments))
+
+
+if __name__ == "__main__":
+    main()

@@ -18,7 +18,10 @@ INTERRUPTED = 130
 _USAGE_ERROR: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
-_INTERRUPTED = "interrupted; `run` and `demo` go on from the last whole stage when called again"
+_INTERRUPTED = (
+    "interrupted; nothing is left half-written; `run` and `demo` go on from the last whole stage "
+    "when called again, other commands start anew"
+)
 
 
 def run_app(app: typer.Typer, arguments: list[str]) -> int:

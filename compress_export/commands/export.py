@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from compress.binding import bind
 from compress.checkpoint import load
 from compress.folder import writing
 from compress_export.console import out as console
@@ -26,12 +27,14 @@ def run(model: str, out: Path, names: list[str], *, as_json: bool) -> None:
     if as_json:
         console.print_json(json.dumps(facts))
         return
+    shape = bind(loaded).shape
+    heads = ", ".join(str(shape.n_heads[i] * shape.queries or "–") for i in shape.applied)
     rows = [
         [
             e.variant,
             f"{e.size_bytes / 2**20:.1f} MiB",
             ", ".join(f"{n} {op}" for op, n in e.fusion.fused.items()) or "none",
-            ", ".join(map(str, e.fusion.num_heads)) or "–",
+            heads if e.fusion.num_heads else "–",
             f"{max(p.max_abs for p in e.parity):.1e}",
         ]
         for e in exported

@@ -43,5 +43,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
             ("all parameters", "parameters"),
         )
     ]
-    table("pruned", ["", "teacher", "student", "kept"], rows)
-    console.print(f"checkpoint: {out}", soft_wrap=True)
+    title = f"pruned; MACs for {recipe.target.sequence} tokens"
+    table(title, ["", "teacher", "student", "kept"], rows)
+    looked_at = sum(len(batch["input_ids"]) for batch in batches)
+    console.print(f"calibrated on {looked_at} examples; checkpoint: {out}", soft_wrap=True)

@@ -53,8 +53,8 @@ def print_prediction(recipe: Recipe, teacher: PreTrainedModel, as_json: bool) ->
         return
     rows = [[f"step {i}", f"{b:,}", f"{b / total:.1%}"] for i, b in enumerate(budgets, start=1)]
     table(
-        f"{recipe.model}: at most, of {total:,} encoder {spec.cost.unit}",
-        ["", spec.cost.unit, "share"],
+        f"{recipe.model}: {total:,} encoder {spec.cost.unit} now",
+        ["", f"at most, {spec.cost.unit}", "share"],
         rows,
     )
     if spec.drop:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,39 @@ def test_encoder_without_a_task_head_is_told_apart(tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="fine-tune the model first"):
         load(tmp_path / "m")
+
+
+def edited(folder: Path, **changes: object) -> Path:
+    """The checkpoint with other values in its config."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"intermediate_size": 30}, r"intermediate\.dense.*must have the shape \(30.*found \(40"),
+        ({"num_hidden_layers": 2}, r"counts, 2, found the weight 'bert\.encoder\.layer\.2\."),
+        ({"num_hidden_layers": 4}, r"every weight.*layer\.3\."),
+        ({"model_type": "roberta"}, r"must be of one family, found 'roberta'"),
+    ],
+)
+def test_a_config_that_disagrees_with_its_weights_is_refused(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load(edited(stock(tmp_path / "m"), **changes))
+
+
+def test_a_students_edited_config_is_refused(tmp_path: Path) -> None:
+    model = tiny("bert")
+    layers = [replace(k, neurons=k.neurons[:16]) for k in Plan.full(bind(model).shape).layers]
+    plan = Plan(shape=bind(model).shape, layers=tuple(layers), depth=3)
+    apply_(model, plan)
+    save(model, plan, tmp_path / "student")
+    with pytest.raises(CheckpointError, match=r"config\.intermediate_size .* must be 16, as its"):
+        load(edited(tmp_path / "student", intermediate_size=20))
 
 
 def test_foreign_output_folder_is_left_alone(tmp_path: Path) -> None:
