@@ -95,7 +95,8 @@ def leave_one_out(layout: Layout, batches: Batches, progress: Progress = silent)
     """Harm done by skipping each layer alone: `(n_layers,)`.
 
     Mean KL divergence (nats) of the model without the layer from the whole model; the mean
-    squared difference where the model has one output.
+    squared difference where the model has one output or gives a representation; infinite for a
+    layer that cannot be skipped.
     """
     harms = np.zeros(len(layout.layers))
     embeds = head_of(layout.model).embeds
@@ -103,6 +104,7 @@ def leave_one_out(layout: Layout, batches: Batches, progress: Progress = silent)
         whole = [forward(layout.model, batch) for batch in batches]
         for index in range(len(layout.layers)):
             if index not in _droppable(layout.shape):
+                harms[index] = np.inf
                 continue
             with masked(layout, _without(layout.shape, frozenset([index]))):
                 for batch, reference in zip(batches, whole, strict=True):

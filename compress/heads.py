@@ -33,8 +33,7 @@ class Head:
     Attributes:
         suffix: How its classes' names end.
         auto_class: Of transformers.
-        outputs: Names of what it gives, those that may be absent last.
-        required: How many of them are always there.
+        outputs: Names of what it gives; a plain encoder may have no `pooler_output`.
         choices: Its inputs are `(batch, choices, sequence)`.
         embeds: Its output is a representation and no distribution.
     """
@@ -42,7 +41,6 @@ class Head:
     suffix: str
     auto_class: str
     outputs: tuple[str, ...] = ("logits",)
-    required: int = 1
     choices: bool = False
     embeds: bool = False
 
@@ -64,13 +62,11 @@ HEADS: tuple[Head, ...] = (
         suffix="ForQuestionAnswering",
         auto_class="AutoModelForQuestionAnswering",
         outputs=_SPAN,
-        required=2,
     ),
     Head(
         suffix="ForQuestionAnsweringSimple",
         auto_class="AutoModelForQuestionAnswering",
         outputs=_SPAN,
-        required=2,
     ),
     Head(suffix="ForMaskedLM", auto_class="AutoModelForMaskedLM"),
     Head(suffix="LMHeadModel", auto_class="AutoModelForCausalLM"),

@@ -55,10 +55,10 @@ def _deberta(
     module: Any,
     hidden_states: Tensor,
     attention_mask: Tensor,
-    output_attentions: bool = False,
-    query_states: Tensor | None = None,
-    relative_pos: Tensor | None = None,
-    rel_embeddings: Tensor | None = None,
+    *_: Any,
+    relative_pos: Tensor | None,
+    rel_embeddings: Tensor | None,
+    **__: Any,
 ) -> tuple[Tensor, None]:
     """``DisentangledSelfAttention.forward`` of DeBERTa: He et al. 2021, eq. 4."""
     joined = _split(module.in_proj(hidden_states), module.num_attention_heads)
@@ -80,10 +80,10 @@ def _deberta_v2(
     module: Any,
     hidden_states: Tensor,
     attention_mask: Tensor,
-    output_attentions: bool = False,
-    query_states: Tensor | None = None,
-    relative_pos: Tensor | None = None,
-    rel_embeddings: Tensor | None = None,
+    *_: Any,
+    relative_pos: Tensor | None,
+    rel_embeddings: Tensor | None,
+    **__: Any,
 ) -> tuple[Tensor, None]:
     """``DisentangledSelfAttention.forward`` of DeBERTa-v2; it folds heads into the batch."""
     heads = module.num_attention_heads
