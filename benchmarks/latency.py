@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from compress.workload import Workload
+
 __all__ = [
     "Contender",
     "Latency",
@@ -32,14 +34,6 @@ Inputs: TypeAlias = dict[str, NDArray[np.int64]]
 Runner: TypeAlias = Callable[[Inputs], object]
 
 RESAMPLES = 1000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, order=True)
-class Workload:
-    """One shape of work: sequences at a time, tokens each, none of them padding."""
-
-    batch: int
-    sequence: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

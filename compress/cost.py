@@ -8,9 +8,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from compress.plan import EncoderShape
 
-__all__ = ["CostModel", "encoder_macs", "encoder_parameters"]
+__all__ = ["CostModel", "CostUnit", "Prices", "encoder_macs", "encoder_parameters"]
+
+Array = NDArray[np.float64]
+CostUnit = Literal["macs", "parameters", "ms"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """What layers cost by their sizes: all that the search for a plan knows of a machine.
+
+    Attributes:
+        unit: Of the cost.
+        fixed: What stays when every layer is gone.
+        attention: Of one use of a layer with 0, 1, … heads: `(n_heads + 1,)`.
+        ffn: Of one use of a layer with 0, 1, … neurons: `(ffn_width + 1,)`.
+    """
+
+    unit: CostUnit
+    fixed: float
+    attention: Array
+    ffn: Array
+
+    def total(self, shape: EncoderShape) -> float:
+        """What an encoder of that shape costs."""
+        layers = sum(
+            self.attention[shape.n_heads[i]] + self.ffn[shape.ffn_widths[i]] for i in shape.applied
+        )
+        return self.fixed + float(layers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +72,18 @@ class CostModel:
     def fixed(self, shape: EncoderShape) -> int:
         """Cost that no choice of heads and neurons removes while the layers stay."""
         return sum(shape.layer_parameters) if self.unit == "parameters" else 0
+
+    def prices(self, shape: EncoderShape) -> Prices:
+        """The same as prices by size, those of layer 0: layers of an encoder have equal units.
+
+        What a layer holds beside its units (norms, output biases) is a part of its FFN's price. A
+        shared layer's parameters are spread over its uses.
+        """
+        uses = shape.uses[0] if self.unit == "macs" else shape.depth / shape.n_layers
+        own = shape.layer_parameters[0] if self.unit == "parameters" else 0
+        heads = np.arange(max(shape.n_heads) + 1) * (self.head(shape, 0) / uses)
+        neurons = np.arange(max(shape.ffn_widths) + 1) * (self.neuron(shape, 0) / uses)
+        return Prices(unit=self.unit, fixed=0.0, attention=heads, ffn=neurons + own / uses)
 
     def total(self, shape: EncoderShape) -> int:
         """Cost of the whole encoder."""

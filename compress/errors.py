@@ -17,6 +17,7 @@ __all__ = [
     "PlanError",
     "ProviderError",
     "RecipeError",
+    "TableError",
     "ToolchainError",
     "UnsupportedArchitectureError",
     "VerificationError",
@@ -51,6 +52,10 @@ class PlanError(ToolchainError):
 
 class BudgetError(ToolchainError):
     """No plan meets the budget; the message names the smallest share that can be reached."""
+
+
+class TableError(ToolchainError):
+    """A latency table is missing, unreadable, or of another model, machine or runtime."""
 
 
 class CheckpointError(ToolchainError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,9 +16,18 @@ from compress.architectures import Architecture, Slot
 from compress.errors import LayoutError
 from compress.plan import EncoderShape
 
-__all__ = ["BoundSlot", "LayerLayout", "Layout", "Sublayer", "child", "replace_child"]
+__all__ = [
+    "SUBLAYERS",
+    "BoundSlot",
+    "LayerLayout",
+    "Layout",
+    "Sublayer",
+    "child",
+    "replace_child",
+]
 
 Sublayer = Literal["attention", "ffn"]
+SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

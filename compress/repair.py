@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.batches import Batch, Batches, Progress, forward, frozen, silent, token_mask
-from compress.layout import LayerLayout, Layout, Sublayer
+from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
@@ -30,8 +30,6 @@ class _Stop(Exception):  # noqa: N818 - a jump out of a forward pass, not an err
 
 _Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """What a layer is called with beside its hidden states."""
-
-_SUBLAYERS: tuple[Sublayer, ...] = ("attention", "ffn")
 
 
 @dataclass(slots=True)
@@ -146,13 +144,13 @@ def _aim(teacher: Layout, layer: LayerLayout, stream: _Stream) -> None:
     with _captured(layer, "attention", seen), _captured(layer, "ffn", seen):
         kind = _kind(teacher, layer)
         stream.teacher = _passed(teacher, layer, kind, stream, stream.teacher)
-    stream.targets = {sublayer: seen[sublayer][stream.mask] for sublayer in _SUBLAYERS}
+    stream.targets = {sublayer: seen[sublayer][stream.mask] for sublayer in SUBLAYERS}
 
 
 def _fit_layer(
     layer: LayerLayout, kind: str, streams: Callable[[], Iterable[_Stream]], damping: float
 ) -> None:
-    for sublayer in _SUBLAYERS:
+    for sublayer in SUBLAYERS:
         if all(part is None for part in layer.projection(sublayer)):
             continue
         gram, moment = _normal_equations(layer, kind, sublayer, streams())

@@ -132,6 +132,30 @@ def prune(
 
 
 @app.command()
+def profile(
+    model: Model,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
+    sequence: Annotated[list[int] | None, typer.Option(min=2, help="Tokens each; repeat.")] = None,
+    variant: Annotated[str, typer.Option(help="Variant to measure.")] = "cpu-fp32",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the table, JSON.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the curves, SVG.")] = None,
+    precision: Annotated[
+        float, typer.Option(help="Relative half-width of the intervals at which to stop.")
+    ] = 0.01,
+    seconds: Annotated[float, typer.Option(help="Seconds per workload, at most.")] = 30.0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again, cached or not.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure what heads and neurons cost on this machine; say where latency is flat."""
+    from benchmarks.profile import Effort
+    from compress_export.commands.profile import run
+
+    workloads = [(b, s) for b in batch or [8] for s in sequence or [64]]
+    effort = Effort(precision=precision, seconds=seconds)
+    run(model, workloads, variant, out, picture, effort, fresh=fresh, as_json=json)
+
+
+@app.command()
 def expand(model: Model, out: Out) -> None:
     """Write a pruned checkpoint in stock shapes, zeros where units are gone."""
     from compress_export.commands.expand import run

@@ -22,10 +22,9 @@ from compress.folder import versions
 from compress.heads import head_of
 from compress.importance import GradientScore
 from compress.prune import check_budget
-from compress_export.loading import calibration_batches, label2id, load_tokenizer
+from compress_export.loading import calibration_batches, check_length, label2id, load_tokenizer
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
-from export.inputs import longest_sequence
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 
@@ -102,7 +101,6 @@ class Context:
             )
 
     def _check_lengths(self) -> None:
-        longest = longest_sequence(self.teacher)
         settings = self.recipe.benchmark
         lengths = {
             "target.sequence": self.recipe.target.sequence,
@@ -110,11 +108,7 @@ class Context:
             "benchmark.max_length": settings.max_length,
         }
         for field, length in lengths.items():
-            if longest is not None and length > longest:
-                raise DataError(
-                    f"{field} must be at most {longest}, the model's longest sequence, "
-                    f"found {length}; lower it"
-                )
+            check_length(self.teacher, field, length)
 
     @cached_property
     def model_source(self) -> str:

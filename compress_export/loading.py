@@ -14,12 +14,14 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
-from compress.errors import BundleError, CheckpointError, RecipeError
+from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.folder import check_target
+from export.inputs import longest_sequence
 
 __all__ = [
     "calibration_batches",
     "check_checkpoint_target",
+    "check_length",
     "find_graph",
     "label2id",
     "load_tokenizer",
@@ -62,6 +64,20 @@ def check_checkpoint_target(out: Path, model: str | Path) -> None:
     if Path(model).resolve() == out.resolve():
         raise RecipeError(f"--out must not be the model itself, found {out}; name another folder")
     check_target(out, "checkpoint")
+
+
+def check_length(model: PreTrainedModel, field: str, length: int) -> None:
+    """Refuse sequences that are longer than the model's positions.
+
+    Raises:
+        DataError: Names the field and the longest sequence.
+    """
+    longest = longest_sequence(model)
+    if longest is not None and length > longest:
+        raise DataError(
+            f"{field} must be at most {longest}, the model's longest sequence, "
+            f"found {length}; lower it"
+        )
 
 
 def calibration_batches(

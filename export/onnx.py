@@ -11,7 +11,7 @@ import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from export.inputs import axes, longest_sequence
 from export.nodes import settle_
 from export.precision import Variant
 
-__all__ = ["export_graph", "quantise_int8"]
+__all__ = ["export_graph", "export_graphs", "quantise_int8"]
 
 SINGLE_FILE_LIMIT = 2_000_000_000
 EXTERNAL_DATA = "model.onnx_data"
@@ -66,6 +66,34 @@ def export_graph(
         settle_(program)
         _name_axes(program, named)
         _save(program, path)
+
+
+def export_graphs(
+    model: PreTrainedModel,
+    names: tuple[str, ...],
+    variants: Sequence[Variant],
+    paths: Sequence[Path],
+) -> None:
+    """Write `model` in several variants, unchecked; folders are made as needed.
+
+    Args:
+        model: In evaluation mode.
+        names: Inputs.
+        variants: An int8 one is made from the float32 graph of the same fusions, where there is
+            one among them.
+        paths: Where to write, one a variant.
+    """
+    floats: dict[str | None, Path] = {}
+    for variant, path in sorted(zip(variants, paths, strict=True), key=lambda pair: pair[0].int8):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if variant.int8 and variant.fusions in floats:
+            quantise_int8(floats[variant.fusions], path)
+            continue
+        export_graph(model, names, variant, path)
+        if variant.int8:
+            quantise_int8(path, path)
+        elif not variant.half:
+            floats[variant.fusions] = path
 
 
 def _dims(named: tuple[str, ...], longest: int | None) -> dict[int, Any]:

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["accuracy_figure", "kept_figure", "latency_figure"]
+from benchmarks.report.drawing import GONE, INK, KEPT, STYLE, TEACHER, VARIANT_COLOURS, svg
 
-KEPT, GONE, TEACHER, INK = "#2a6f97", "#e4e9ed", "#8a97a3", "#22303c"
-VARIANT_COLOURS = ("#2a6f97", "#e07a5f", "#3d9970", "#9467bd", "#b8860b")
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "compress-export",
-    "font.family": "sans-serif",
-    "font.size": 10.5,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#c3ccd4",
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+__all__ = ["accuracy_figure", "kept_figure", "latency_figure"]
 
 
 def kept_figure(report: Mapping[str, Any]) -> str:
@@ -33,7 +18,7 @@ def kept_figure(report: Mapping[str, Any]) -> str:
     kept = report["kept"]
     most_heads = max(row["n_heads"] for row in kept)
     height = 0.9 + 0.36 * len(kept)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, height))
         heads, neurons = figure.subplots(1, 2, width_ratios=(3, 2))
         for row in kept:
@@ -50,14 +35,14 @@ def kept_figure(report: Mapping[str, Any]) -> str:
             axes.set_yticks(range(len(kept)), [f"layer {row['layer']}" for row in kept])
             axes.tick_params(length=0)
         neurons.set_yticks([])
-        return _svg(figure)
+        return svg(figure)
 
 
 def accuracy_figure(report: Mapping[str, Any]) -> str:
     """Share of the teacher's metric that each variant keeps, with its 95 % interval."""
     rows = report["accuracy"]
     gate = next((g["threshold"] for g in report["gates"] if g["name"] == "retention"), None)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.0 + 0.34 * len(rows)))
         axes = figure.subplots()
         for y, row in enumerate(rows):
@@ -75,7 +60,7 @@ def accuracy_figure(report: Mapping[str, Any]) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.8)
         axes.set_xlabel("% of the teacher's value kept (dot: estimate, line: 95 % interval)")
         axes.tick_params(axis="y", length=0)
-        return _svg(figure)
+        return svg(figure)
 
 
 def latency_figure(report: Mapping[str, Any]) -> str:
@@ -85,7 +70,7 @@ def latency_figure(report: Mapping[str, Any]) -> str:
     contenders = list(dict.fromkeys((row["contender"], row["variant"]) for row in rows))
     width = 0.8 / len(contenders)
     found = {(r["contender"], r["variant"], r["batch"], r["sequence"]): r for r in rows}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 3.4))
         axes = figure.subplots()
         for index, (contender, variant) in enumerate(contenders):
@@ -109,7 +94,7 @@ def latency_figure(report: Mapping[str, Any]) -> str:
         axes.set_xlabel("batch × sequence")
         axes.legend(frameon=False, ncols=min(len(contenders), 4), loc="upper left", fontsize=9)
         axes.margins(y=0.22)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _colour(contender: str, index: int) -> str:
@@ -131,11 +116,3 @@ def _draw_neurons(axes: Any, row: Mapping[str, Any]) -> None:
     axes.barh(row["layer"], share, 0.62, color=KEPT)
     label = "layer dropped" if row["dropped"] else f"{row['neurons']} / {row['ffn_width']}"
     axes.text(1.03, row["layer"], label, va="center", fontsize=9)
-
-
-def _svg(figure: Figure) -> str:
-    figure.set_layout_engine("tight")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

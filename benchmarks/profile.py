@@ -1,0 +1,223 @@
+"""From graphs of stacks to a latency table: interleaved, repeated until tight, fitted.
+
+Opens graphs and times them; must not know how a stack was made.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.latency import Runner, workload_inputs
+from benchmarks.runtimes.onnxruntime import OrtModel
+from compress.latency_table import Curve, Point
+from compress.workload import Workload
+from export.stacks import Stack
+
+__all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks"]
+
+Array = NDArray[np.float64]
+
+LEAST_ROUNDS = 8
+_MEDIAN_ERROR = 1.57
+"""Half-width of a median's 95 % interval, in quartile ranges over √n (McGill et al. 1978)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """When to stop: at that `precision` (relative half-width, median over graphs), or `seconds`."""
+
+    precision: float = 0.01
+    seconds: float = 20.0
+    rounds: int = 400
+    most_bytes: int = 1_500_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Medians of several graphs under one workload.
+
+    Attributes:
+        milliseconds: One a graph.
+        spread: Median relative half-width of the 95 % intervals.
+        rounds: How many samples each.
+    """
+
+    milliseconds: Array
+    spread: float
+    rounds: int
+
+
+def measure_graphs(
+    graphs: Sequence[Path],
+    workload: Workload,
+    provider: str,
+    vocab_size: int,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
+) -> Measured:
+    """Median latency of every graph, interleaved in one process.
+
+    A round runs each graph once, in random order. What slows a whole round (a neighbour on a
+    shared machine) is taken out: samples are compared within their round, and the typical round
+    sets the scale. Graphs too large to be open together are measured in groups, each with the
+    first graph, which ties them.
+
+    Args:
+        graphs: What to measure.
+        workload: On what.
+        provider: Where.
+        vocab_size: Of the token ids to draw.
+        effort: When to stop.
+    """
+    groups = _groups(graphs, effort.most_bytes)
+    inputs = workload_inputs(workload, vocab_size)
+    milliseconds = np.zeros(len(graphs))
+    spreads, rounds = [], 0
+    for group in groups:
+        runs: list[Runner] = [OrtModel(graphs[i], provider) for i in group]
+        budget = effort.seconds * len(group) / max(sum(map(len, groups)), 1)
+        samples = _rounds(runs, inputs, effort, budget)
+        logs = np.log(samples)
+        centred = logs - logs.mean(axis=1, keepdims=True)
+        values = np.exp(np.median(centred, axis=0) + np.median(logs.mean(axis=1))) * 1e3
+        if group is not groups[0]:
+            values *= milliseconds[0] / values[0]
+        milliseconds[group] = values
+        spreads += list(_half_widths(centred))
+        rounds = max(rounds, len(samples))
+    return Measured(
+        milliseconds=milliseconds, spread=float(np.median(spreads)), rounds=rounds
+    )
+
+
+def measure_stacks(
+    graphs: Mapping[Stack, Path],
+    depth: int,
+    workloads: Sequence[Workload],
+    provider: str,
+    vocab_size: int,
+    effort: Effort = Effort(),  # noqa: B008 - frozen
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> tuple[Point, ...]:
+    """Measure all stacks under every workload and fit one point each.
+
+    Args:
+        graphs: By stack.
+        depth: Layers of the unpruned model.
+        workloads: What to measure.
+        provider: Where.
+        vocab_size: Of the token ids to draw.
+        effort: For each workload.
+        progress: Told after every workload.
+    """
+    stacks = sorted(graphs)
+    points = []
+    progress("latency table", 0, len(workloads))
+    for done, workload in enumerate(workloads, start=1):
+        paths = [graphs[stack] for stack in stacks]
+        measured = measure_graphs(paths, workload, provider, vocab_size, effort)
+        points.append(fit_point(stacks, measured.milliseconds, depth, workload, measured.spread))
+        progress("latency table", done, len(workloads))
+    return tuple(points)
+
+
+def fit_point(
+    stacks: Sequence[Stack],
+    milliseconds: Array,
+    depth: int,
+    workload: Workload,
+    spread: float = 0.0,
+) -> Point:
+    """Split stacks' latencies into a base and the shares of attention and FFN by size.
+
+    ``T(n, h, w) = base + n (a_h + f_w)``, solved by least squares on relative errors. What bare
+    layers cost (their norms) is halved between the sublayers, for only the sum shows.
+
+    Args:
+        stacks: What was measured.
+        milliseconds: Of each, `(stacks,)`.
+        depth: Layers of the unpruned model, for `dense_ms`.
+        workload: Under which.
+        spread: Of the measurement.
+    """
+    heads = sorted({s.heads for s in stacks})
+    widths = sorted({s.neurons for s in stacks})
+    rows = np.zeros((len(stacks) + 1, 1 + len(heads) + len(widths)))
+    for row, stack in zip(rows, stacks, strict=False):
+        row[0] = 1.0
+        row[1 + heads.index(stack.heads)] = stack.layers
+        row[1 + len(heads) + widths.index(stack.neurons)] = stack.layers
+    scale = 1.0 / milliseconds
+    rows[:-1] *= scale[:, None]
+    rows[-1, 1], rows[-1, 1 + len(heads)] = 1.0, -1.0  # a_0 = f_0
+    wanted = np.append(np.ones(len(stacks)), 0.0)
+    solved = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    base = max(float(solved[0]), 0.0)
+    attention = _curve(heads, solved[1 : 1 + len(heads)])
+    ffn = _curve(widths, solved[1 + len(heads) :])
+    return Point(
+        workload=workload,
+        base_ms=base,
+        attention=attention,
+        ffn=ffn,
+        dense_ms=base + depth * (attention.milliseconds[-1] + ffn.milliseconds[-1]),
+        spread=spread,
+    )
+
+
+def _curve(sizes: Sequence[int], milliseconds: Array) -> Curve:
+    return Curve(
+        sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds)
+    )
+
+
+def _rounds(
+    runs: Sequence[Runner], inputs: dict[str, NDArray[np.int64]], effort: Effort, seconds: float
+) -> Array:
+    """Seconds of every run in every round: `(rounds, runs)`."""
+    for run in runs:
+        for _ in range(2):
+            run(inputs)
+    generator = np.random.default_rng(0)
+    samples: list[list[float]] = []
+    start = time.perf_counter()
+    while len(samples) < effort.rounds:
+        row = [0.0] * len(runs)
+        for index in generator.permutation(len(runs)):
+            begin = time.perf_counter()
+            runs[index](inputs)
+            row[index] = time.perf_counter() - begin
+        samples.append(row)
+        if len(samples) < LEAST_ROUNDS:
+            continue
+        logs = np.log(samples)
+        tight = np.median(_half_widths(logs - logs.mean(axis=1, keepdims=True)))
+        if tight <= effort.precision or time.perf_counter() - start > seconds:
+            break
+    return np.array(samples)
+
+
+def _half_widths(centred: Array) -> Array:
+    """Relative half-width of each column's median, from its quartiles."""
+    low, high = np.quantile(centred, [0.25, 0.75], axis=0)
+    widths: Array = _MEDIAN_ERROR * (high - low) / math.sqrt(len(centred))
+    return widths
+
+
+def _groups(graphs: Sequence[Path], most_bytes: int) -> list[list[int]]:
+    """Graphs that may be open together; the first is in every group."""
+    sizes = [sum(f.stat().st_size for f in graph.parent.glob("model.onnx*")) for graph in graphs]
+    groups, room = [[0]], most_bytes - sizes[0]
+    for index in range(1, len(graphs)):
+        if sizes[index] > room and len(groups[-1]) > 1:
+            groups.append([0])
+            room = most_bytes - sizes[0]
+        groups[-1].append(index)
+        room -= sizes[index]
+    return groups

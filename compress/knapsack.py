@@ -1,0 +1,81 @@
+"""Choose one option for each item so that costs stay within a budget and harm is least.
+
+The multiple-choice knapsack, by dynamic programming over discretised cost. Pure numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Item", "choose"]
+
+Array = NDArray[np.float64]
+
+BUCKETS = 4000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """Something of which one option is taken: the cost and the harm of each, `(options,)`."""
+
+    cost: Array
+    harm: Array
+
+
+def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list[int] | None:
+    """The option of each item that together do the least harm within a budget.
+
+    Costs are rounded up to a `buckets`-th of the budget, so that a choice never costs more than it
+    says; what rounding forgoes is at most one bucket an item.
+
+    Args:
+        items: In any order.
+        budget: The most that all chosen options may cost together.
+        buckets: Of the discretisation.
+
+    Returns:
+        One index an item, or `None` where even the cheapest options cost more.
+
+    Example:
+        >>> both = Item(cost=np.array([0.0, 1.0]), harm=np.array([5.0, 0.0]))
+        >>> choose([both, both], 1.0)
+        [0, 1]
+    """
+    if sum(float(item.cost.min()) for item in items) > budget:
+        return None
+    units = [np.ceil(item.cost / budget * buckets - 1e-9).astype(int) for item in items]
+    least = np.zeros(buckets + 1)
+    taken = []
+    for item, cost in zip(items, units, strict=True):
+        least, option = _take(least, cost, item.harm)
+        taken.append(option)
+    if not np.isfinite(least[buckets]):
+        return _cheapest(items)
+    picks, left = [], buckets
+    for option, cost in zip(reversed(taken), reversed(units), strict=True):
+        picks.append(int(option[left]))
+        left -= int(cost[picks[-1]])
+    return picks[::-1]
+
+
+def _take(least: Array, cost: NDArray[np.int64], harm: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Least harm by cost spent once one more item is in, and the option that gives it."""
+    best = np.full(len(least), np.inf)
+    option = np.zeros(len(least), np.int64)
+    for index, (price, damage) in enumerate(zip(cost, harm, strict=True)):
+        if price >= len(least):
+            continue
+        candidate = np.full(len(least), np.inf)
+        candidate[price:] = least[: len(least) - price] + damage
+        better = candidate < best
+        best[better], option[better] = candidate[better], index
+    return best, option
+
+
+def _cheapest(items: Sequence[Item]) -> list[int]:
+    """Where rounding alone keeps every choice out: the cheapest option of each."""
+    return [int(item.cost.argmin()) for item in items]

@@ -1,0 +1,201 @@
+"""What each layer could become: the options among which a search chooses, with cost and harm.
+
+Knows layouts, statistics and prices; must not know the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.cost import Prices
+from compress.knapsack import Item
+from compress.layout import LayerLayout, Layout, Sublayer
+from compress.obs import Removal, covariance, removal_order
+from compress.plan import EncoderShape, LayerPlan, Plan
+from compress.statistics import Moments, Statistics
+
+__all__ = ["SEARCH_UNITS", "LayerOptions", "SearchUnit", "Weights", "encoder_options", "plan_of"]
+
+Array = NDArray[np.float64]
+
+SearchUnit = Literal["heads", "neurons", "sublayers", "layers"]
+SEARCH_UNITS: tuple[SearchUnit, ...] = get_args(SearchUnit)
+
+Weights: TypeAlias = Mapping[tuple[int, Sublayer], float]
+"""What a sublayer's harm counts beside the others', by layer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SublayerOptions:
+    """How many units of one sublayer may stay, and which ones then do.
+
+    Attributes:
+        counts: That may stay, rising: `(options,)`.
+        removal: In which order they go; `None` where none can.
+    """
+
+    counts: NDArray[np.int64]
+    removal: Removal | None
+
+    @property
+    def harm(self) -> Array:
+        """Of each option: `(options,)`."""
+        if self.removal is None:
+            return np.zeros(len(self.counts))
+        return self.removal.harm[len(self.removal.order) - self.counts]
+
+    def keep(self, count: int) -> tuple[int, ...]:
+        """The units that stay when `count` do."""
+        if self.removal is None:
+            return tuple(range(count))
+        gone = len(self.removal.order) - count
+        return tuple(sorted(int(unit) for unit in self.removal.order[gone:]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerOptions:
+    """What one layer could become.
+
+    Attributes:
+        layer: Its place.
+        uses: How often it is applied.
+        attention, ffn: Options of its sublayers.
+        drop_harm: Of dropping it whole; infinite where that is not allowed.
+    """
+
+    layer: int
+    uses: int
+    attention: SublayerOptions
+    ffn: SublayerOptions
+    drop_harm: float = np.inf
+
+    def item(self, prices: Prices, weights: Weights) -> tuple[Item, list[tuple[int, int] | None]]:
+        """Cost and harm of every pair of sizes worth having, and the pairs.
+
+        `None` stands for the dropped layer. A pair is left out if another costs no more and does
+        no more harm.
+        """
+        scale = [weights.get((self.layer, sublayer), 1.0) for sublayer in ("attention", "ffn")]
+        pairs: list[tuple[int, int] | None] = list(
+            product(self.attention.counts.tolist(), self.ffn.counts.tolist())
+        )
+        cost = np.add.outer(prices.attention[self.attention.counts], prices.ffn[self.ffn.counts])
+        harm = np.add.outer(scale[0] * self.attention.harm, scale[1] * self.ffn.harm)
+        costs, harms = self.uses * cost.ravel(), harm.ravel()
+        if np.isfinite(self.drop_harm):
+            pairs.append(None)
+            costs = np.append(costs, 0.0)
+            harms = np.append(harms, self.drop_harm * float(np.mean(scale)))
+        kept = _worth_having(costs, harms)
+        return Item(cost=costs[kept], harm=harms[kept]), [pairs[i] for i in kept]
+
+
+def encoder_options(
+    layout: Layout,
+    statistics: Statistics,
+    *,
+    units: tuple[SearchUnit, ...],
+    multiple: int,
+    damping: float,
+    drop_harms: Mapping[int, float],
+) -> list[LayerOptions]:
+    """What every layer of a model could become.
+
+    Args:
+        layout: The model.
+        statistics: Of it.
+        units: What may go; `sublayers` lets a whole attention or FFN go.
+        multiple: FFN widths are multiples of it, or whole.
+        damping: Of the inputs' covariance, relative.
+        drop_harms: Of the layers that may be dropped whole.
+    """
+    options = []
+    for layer in layout.layers:
+        whole = "sublayers" in units
+        heads = _counts(layer.n_heads, 1, "heads" in units, whole)
+        widths = _counts(layer.ffn_width, multiple, "neurons" in units, whole)
+        options.append(
+            LayerOptions(
+                layer=layer.index,
+                uses=layout.shape.uses[layer.index],
+                attention=_sublayer(layer, "attention", heads, layout.shape, statistics, damping),
+                ffn=_sublayer(layer, "ffn", widths, layout.shape, statistics, damping),
+                drop_harm=drop_harms.get(layer.index, np.inf),
+            )
+        )
+    return options
+
+
+def plan_of(
+    shape: EncoderShape, options: list[LayerOptions], chosen: list[tuple[int, int] | None]
+) -> Plan:
+    """The plan that keeps the chosen numbers of heads and neurons; `None` drops a layer."""
+    layers = tuple(
+        LayerPlan(
+            source=option.layer,
+            heads=option.attention.keep(sizes[0]),
+            neurons=option.ffn.keep(sizes[1]),
+        )
+        for option, sizes in zip(options, chosen, strict=True)
+        if sizes is not None
+    )
+    depth = shape.depth if shape.groups else len(layers)
+    return Plan(shape=shape, layers=layers, depth=depth)
+
+
+def _sublayer(
+    layer: LayerLayout,
+    sublayer: Sublayer,
+    counts: NDArray[np.int64],
+    shape: EncoderShape,
+    statistics: Statistics,
+    damping: float,
+) -> SublayerOptions:
+    found = statistics.attention if sublayer == "attention" else statistics.ffn
+    moments = found.get(layer.index)
+    if moments is None or len(counts) == 1:
+        return SublayerOptions(counts=counts, removal=None)
+    width = shape.head_width if sublayer == "attention" else 1
+    removal = _removal(layer, sublayer, moments, statistics, width, damping)
+    return SublayerOptions(counts=counts, removal=removal)
+
+
+def _removal(
+    layer: LayerLayout,
+    sublayer: Sublayer,
+    moments: Moments,
+    statistics: Statistics,
+    width: int,
+    damping: float,
+) -> Removal:
+    weight, bias = layer.projection(sublayer)
+    assert weight is not None  # it has moments
+    spread = covariance(moments.inputs, damping, centred=bias is not None)
+    metric = moments.outputs.double() / max(statistics.sequences, 1)
+    return removal_order(weight, spread, metric, width)
+
+
+def _counts(most: int, step: int, may_shrink: bool, may_vanish: bool) -> NDArray[np.int64]:
+    counts = {most}
+    if may_shrink:
+        counts |= set(range(step, most, step))
+    if may_vanish:
+        counts.add(0)
+    return np.array(sorted(counts))
+
+
+def _worth_having(costs: Array, harms: Array) -> list[int]:
+    """Options that none other beats in both cost and harm, cheapest first."""
+    kept: list[int] = []
+    least = np.inf
+    for i in np.lexsort((harms, costs)):
+        if harms[i] < least:
+            kept.append(int(i))
+            least = harms[i]
+    return kept

@@ -1,0 +1,91 @@
+"""One vector a text: how an embedding model pools its tokens, as its own folder says.
+
+sentence-transformers keeps that in `modules.json` and `1_Pooling/config.json`. Knows tensors and
+those two files.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from compress.errors import CheckpointError
+
+__all__ = ["Pooling", "PoolingMode", "read_pooling"]
+
+PoolingMode = Literal["cls", "mean", "max"]
+
+_KEYS: dict[str, PoolingMode] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pooling:
+    """How token states become one vector.
+
+    Attributes:
+        mode: `cls` (the first token), `mean` or `max` over real tokens.
+        normalise: Scale vectors to length 1.
+    """
+
+    mode: PoolingMode = "mean"
+    normalise: bool = True
+
+    def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Pool `(batch, sequence, hidden_size)` with `mask: (batch, sequence)`.
+
+        Returns:
+            `(batch, hidden_size)`.
+        """
+        real = mask.bool().to(hidden.device)[..., None]
+        match self.mode:
+            case "cls":
+                first = real.squeeze(-1).int().argmax(1)
+                pooled = hidden[torch.arange(len(hidden)), first]
+            case "mean":
+                pooled = (hidden * real).sum(1) / real.sum(1).clamp_min(1)
+            case "max":
+                pooled = hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
+        return torch.nn.functional.normalize(pooled, dim=-1) if self.normalise else pooled
+
+
+def read_pooling(folder: Path) -> Pooling | None:
+    """What a sentence-transformers folder says; `None` where it is no such folder.
+
+    Raises:
+        CheckpointError: The folder names a way of pooling that is not known here.
+    """
+    if not (folder / "modules.json").is_file():
+        return None
+    modules: list[dict[str, Any]] = _read(folder / "modules.json")
+    kinds = {str(m["type"]).rpartition(".")[2]: folder / str(m["path"]) for m in modules}
+    if "Pooling" not in kinds:
+        return None
+    config: dict[str, Any] = _read(kinds["Pooling"] / "config.json")
+    named = config.get("pooling_mode")
+    wanted = [mode for key, mode in _KEYS.items() if config.get(key)] or [named]
+    on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if len(wanted) != 1 or wanted[0] not in get_args(PoolingMode) or len(on) > 1:
+        raise CheckpointError(
+            f"{kinds['Pooling'] / 'config.json'} must pool by one of "
+            f"{', '.join(get_args(PoolingMode))}, found {on or named!r}; calibrate without pooling "
+            "by removing modules.json"
+        )
+    return Pooling(mode=wanted[0], normalise="Normalize" in kinds)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} must be readable JSON, found: {error}; download the model again"
+        ) from error

@@ -1,0 +1,188 @@
+"""A promised latency, kept: search, export, measure, correct the table, search again.
+
+A table predicts; a promise is about what is measured. So every student is exported as it will be
+shipped and timed beside the unpruned model in one process, and where it misses, the table is
+corrected by what was missed and the walk goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from benchmarks.profile import Effort, measure_graphs
+from compress.errors import BudgetError
+from compress.family import Member, Walk
+from compress.latency_table import LatencyTable
+from compress.workload import Mix
+from export.onnx import export_graphs
+from export.precision import Variant
+
+__all__ = ["Attempt", "Goal", "Promise", "Stopwatch"]
+
+ATTEMPTS = 5
+MARGIN = 0.02
+"""Aimed below the target by this share: a promise is kept by the whole interval, not its middle."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """What is promised: a speed-up over the unpruned float32 model, or milliseconds."""
+
+    speedup: float | None = None
+    latency_ms: float | None = None
+
+    def budget_ms(self, dense_ms: float) -> float:
+        """The most that a call may take, given what the unpruned model takes."""
+        if self.latency_ms is not None:
+            return self.latency_ms
+        assert self.speedup is not None  # one of the two is given
+        return dense_ms / self.speedup
+
+    def __str__(self) -> str:
+        return f"{self.speedup:g}×" if self.latency_ms is None else f"{self.latency_ms:g} ms"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Attempt:
+    """One student on the way to a goal.
+
+    Attributes:
+        variant: How it was exported.
+        dense_ms: The unpruned float32 model, measured in the same rounds.
+        predicted_ms: By the table as corrected so far, on the scale of `dense_ms`.
+        measured_ms: Median.
+        speedup: Measured, over the unpruned float32 model.
+        kept: Whether the goal is met.
+    """
+
+    variant: str
+    dense_ms: float
+    predicted_ms: float
+    measured_ms: float
+    speedup: float
+    kept: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the report writes it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopwatch:
+    """Times graphs as they would ship, beside the unpruned model's.
+
+    Attributes:
+        dense: The unpruned model's graph, float32.
+        provider: Where all of them run.
+        mix: Under which workloads.
+        vocab_size: Of the made-up token ids.
+        effort: Of one measurement.
+    """
+
+    dense: Path
+    provider: str
+    mix: Mix
+    vocab_size: int
+    effort: Effort = field(default_factory=lambda: Effort(precision=0.008, seconds=8.0))
+
+    def time(self, graphs: Sequence[Path]) -> list[float]:
+        """Milliseconds over the mix: of the unpruned model, then of each graph."""
+        totals = [0.0] * (len(graphs) + 1)
+        for workload, share in self.mix.shares:
+            measured = measure_graphs(
+                [self.dense, *graphs], workload, self.provider, self.vocab_size, self.effort
+            )
+            totals = [t + share * ms for t, ms in zip(totals, measured.milliseconds, strict=True)]
+        return totals
+
+
+class Promise:
+    """Goals of one variant, met one after the other by one walk.
+
+    Args:
+        walk: From the unpruned model; its prices are set here.
+        table: Of the variant.
+        dense_ms: What the tables say of the unpruned float32 model under the mix.
+        watch: Times students.
+        variant: How students ship.
+        names: Of the graphs' inputs.
+    """
+
+    def __init__(
+        self,
+        walk: Walk,
+        table: LatencyTable,
+        dense_ms: float,
+        watch: Stopwatch,
+        variant: Variant,
+        names: tuple[str, ...],
+    ) -> None:
+        self.walk, self.table, self.dense_ms, self.watch = walk, table, dense_ms, watch
+        self.variant, self.names = variant, names
+
+    def check(self, goal: Goal) -> None:
+        """Refuse a goal that no plan can reach, by the table.
+
+        Raises:
+            BudgetError: Names the fastest that can be reached.
+        """
+        self.walk.prices = self.table.prices(self.watch.mix)
+        floor, budget = self.walk.floor(), goal.budget_ms(self.dense_ms)
+        if floor > budget:
+            raise BudgetError(
+                f"target {goal} cannot be reached by removing {', '.join(self.walk.spec.units)}: "
+                f"the fastest student would take {floor:.3g} ms ({self.dense_ms / floor:.2f}×) at "
+                f"{self.watch.mix} tokens as {self.variant.name}; ask for less, or let more go "
+                "(prune.units)"
+            )
+
+    def keep(self, goal: Goal) -> tuple[Member, list[Attempt]]:
+        """Walk on until a student meets the goal as measured, or `ATTEMPTS` have failed.
+
+        Raises:
+            BudgetError: No plan can reach it.
+        """
+        attempts: list[Attempt] = []
+        while True:
+            self.check(goal)
+            member = self.walk.down_to(self._aim(goal))
+            attempts.append(self._attempt(member, goal))
+            if attempts[-1].kept or len(attempts) == ATTEMPTS:
+                return member, attempts
+            self.table = self.table.corrected(
+                attempts[-1].measured_ms / attempts[-1].predicted_ms
+            )
+
+    def _aim(self, goal: Goal) -> float:
+        floor = self.walk.floor()
+        return max(goal.budget_ms(self.dense_ms) / (1 + MARGIN), floor)
+
+    def _attempt(self, member: Member, goal: Goal) -> Attempt:
+        with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
+            graph = Path(folder) / "model.onnx"
+            export_graphs(member.model, self.names, [self.variant], [graph])
+            dense, student = self.watch.time([graph])
+        now = dense if goal.latency_ms is None else self.dense_ms
+        return Attempt(
+            variant=self.variant.name,
+            dense_ms=dense,
+            predicted_ms=member.cost * now / self.dense_ms,
+            measured_ms=student,
+            speedup=dense / student,
+            kept=student <= goal.budget_ms(dense),
+        )
+
+
+def export_student(
+    model: PreTrainedModel, names: tuple[str, ...], variants: Sequence[Variant], folder: Path
+) -> list[Path]:
+    """Write a model's graphs under `folder`, one folder a variant."""
+    graphs = [folder / variant.name / "model.onnx" for variant in variants]
+    export_graphs(model, names, variants, graphs)
+    return graphs
