@@ -59,7 +59,7 @@ def measure_graphs(
     workload: Workload,
     provider: str,
     vocab_size: int,
-    effort: Effort = Effort(),  # noqa: B008 - frozen
+    effort: Effort = Effort(),
 ) -> Measured:
     """Median latency of every graph, interleaved in one process.
 
@@ -91,9 +91,7 @@ def measure_graphs(
         milliseconds[group] = values
         spreads += list(_half_widths(centred))
         rounds = max(rounds, len(samples))
-    return Measured(
-        milliseconds=milliseconds, spread=float(np.median(spreads)), rounds=rounds
-    )
+    return Measured(milliseconds=milliseconds, spread=float(np.median(spreads)), rounds=rounds)
 
 
 def measure_stacks(
@@ -102,7 +100,7 @@ def measure_stacks(
     workloads: Sequence[Workload],
     provider: str,
     vocab_size: int,
-    effort: Effort = Effort(),  # noqa: B008 - frozen
+    effort: Effort = Effort(),
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[Point, ...]:
     """Measure all stacks under every workload and fit one point each.
@@ -172,9 +170,7 @@ def fit_point(
 
 
 def _curve(sizes: Sequence[int], milliseconds: Array) -> Curve:
-    return Curve(
-        sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds)
-    )
+    return Curve(sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds))
 
 
 def _rounds(

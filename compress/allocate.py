@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -14,9 +14,17 @@ from compress.errors import BudgetError
 from compress.importance.scores import Array, Scores
 from compress.plan import EncoderShape, LayerPlan, Plan
 
-__all__ = ["Unit", "allocate", "allocate_uniform", "smallest_cost", "smallest_uniform_cost"]
+__all__ = [
+    "UNITS",
+    "Unit",
+    "allocate",
+    "allocate_uniform",
+    "smallest_cost",
+    "smallest_uniform_cost",
+]
 
 Unit = Literal["heads", "neurons"]
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 
 @dataclass(frozen=True, slots=True)

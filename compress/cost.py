@@ -76,13 +76,13 @@ class CostModel:
     def prices(self, shape: EncoderShape) -> Prices:
         """The same as prices by size, those of layer 0: layers of an encoder have equal units.
 
-        What a layer holds beside its units (norms, output biases) is a part of its FFN's price. A
-        shared layer's parameters are spread over its uses.
+        What layers hold beside their units (norms, output biases) is, in the mean, a part of the
+        FFN's price. A shared layer's parameters are spread over its uses.
         """
-        uses = shape.uses[0] if self.unit == "macs" else shape.depth / shape.n_layers
-        own = shape.layer_parameters[0] if self.unit == "parameters" else 0
-        heads = np.arange(max(shape.n_heads) + 1) * (self.head(shape, 0) / uses)
-        neurons = np.arange(max(shape.ffn_widths) + 1) * (self.neuron(shape, 0) / uses)
+        uses = shape.uses[0] if self.unit == "macs" else len(shape.applied) / shape.n_layers
+        own = self.fixed(shape) / shape.n_layers
+        heads: Array = np.arange(max(shape.n_heads) + 1.0) * (self.head(shape, 0) / uses)
+        neurons: Array = np.arange(max(shape.ffn_widths) + 1.0) * (self.neuron(shape, 0) / uses)
         return Prices(unit=self.unit, fixed=0.0, attention=heads, ffn=neurons + own / uses)
 
     def total(self, shape: EncoderShape) -> int:

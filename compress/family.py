@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -26,23 +27,31 @@ from compress.batches import (
     divergence,
     forward,
     frozen,
+    n_tokens,
     sampled_fisher_loss,
     silent,
 )
 from compress.binding import bind
-from compress.cost import Prices
+from compress.cost import CostUnit, Prices
 from compress.depth import leave_one_out
 from compress.errors import BudgetError, CheckpointError, DataError
 from compress.heads import head_of
+from compress.layout import Layout
 from compress.options import SearchUnit, encoder_options
-from compress.plan import Plan
+from compress.plan import EncoderShape, Plan
 from compress.pooling import Pooling
 from compress.repair import repair_
 from compress.search import Judge, Problem, search
 from compress.statistics import observe
 from compress.surgery import apply_
 
-__all__ = ["FamilySpec", "Member", "Walk"]
+__all__ = ["FamilySpec", "Member", "Runner", "Walk", "cheapest", "check_reachable"]
+
+Runner: TypeAlias = Callable[[Batch], Tensor]
+
+_MOST = 0.25
+_ENOUGH = 2.0
+"""Tokens that a least-squares fit wants for each unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +61,13 @@ class FamilySpec:
     Attributes:
         units: What may go.
         multiple: FFN widths are multiples of it.
-        step: Most that one step takes away, as a share of the cost that is left.
-        trials: Changes of error weights that a step tries.
-        judged: Sequences that a trial is judged on.
+        steps: Of one way down to a target; by default as many as it needs where none takes away
+            more than a quarter of the cost that is left.
+        repair: Refit the output projections after each step.
+        trials: Changes of error weights that the last step to a target tries.
+        judged: Sequences that a trial is fitted on, and as many that it is judged by.
+        tokens: That statistics, and repairs on the way to a target, look at; the repair at a
+            target looks at all.
         damping: Of covariances and of the repair, relative.
         temperature: Of the labels drawn for the curvature.
         pooling: Of an embedding model: what counts is then the pooled vector.
@@ -63,9 +76,11 @@ class FamilySpec:
 
     units: tuple[SearchUnit, ...] = ("heads", "neurons", "sublayers")
     multiple: int = 16
-    step: float = 0.25
-    trials: int = 12
+    steps: int | None = None
+    repair: bool = True
+    trials: int = 8
     judged: int = 256
+    tokens: int = 40_000
     damping: float = 0.001
     temperature: float = 2.0
     pooling: Pooling | None = None
@@ -128,6 +143,7 @@ class Walk:
                 "the model's outputs must be finite, found NaN or Inf on the calibration data; "
                 "repair or retrain the checkpoint"
             )
+        _check_enough(self.teacher, self._seen)
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
 
@@ -143,8 +159,9 @@ class Walk:
             BudgetError: Nothing that may go makes the student that cheap.
         """
         self.check(budget)
-        for step in self._budgets(budget):
-            self._step(step)
+        steps = list(self._budgets(budget))
+        for done, step in enumerate(steps, start=1):
+            self._step(step, last=done == len(steps))
         return self.member()
 
     def member(self) -> Member:
@@ -154,18 +171,20 @@ class Walk:
             model=model,
             plan=self.plan,
             cost=self.prices.total(self._student.shape),
-            error=self._error(model),
+            error=self.error_of(lambda batch: forward(model, batch)),
         )
+
+    def error_of(self, run: Runner) -> float:
+        """Mean divergence of what `run` gives from the unpruned model, on the held-out data.
+
+        Args:
+            run: From a batch to a head's output, such as an exported student's.
+        """
+        return self._divergence(run, self._held, self._wanted)
 
     def floor(self) -> float:
         """What the cheapest student within reach costs."""
-        shape, units = self._student.shape, self.spec.units
-        floors = [
-            shape.uses[i] * (self._least_attention(shape.n_heads[i]) + self._least_ffn(width))
-            for i, width in enumerate(shape.ffn_widths)
-        ]
-        layers = min(floors) if "layers" in units and not shape.groups else sum(floors)
-        return self.prices.fixed + layers
+        return cheapest(self._student.shape, self.prices, self.spec)
 
     def check(self, budget: float) -> None:
         """Refuse a budget that cannot be reached.
@@ -173,27 +192,23 @@ class Walk:
         Raises:
             BudgetError: Names the cheapest that can.
         """
-        floor = self.floor()
-        if budget < floor:
-            raise BudgetError(
-                f"target must be at least {floor:.4g} {self.prices.unit} "
-                f"({self.dense_cost / floor:.2f}× less than the unpruned model), the cheapest "
-                f"that removing {', '.join(self.spec.units)} can reach, found {budget:.4g}; "
-                "ask for less, or let more go (prune.units)"
-            )
+        unit, units = self.prices.unit, self.spec.units
+        check_reachable(budget, self.floor(), self.dense_cost, unit, units)
 
     def _budgets(self, budget: float) -> Iterator[float]:
         """Costs that fall geometrically from the present one to `budget`."""
         now = self.prices.total(self._student.shape)
         if now <= budget:
             return
-        n_steps = max(1, math.ceil(math.log(now / budget) / -math.log(1 - self.spec.step) - 0.25))
+        needed = math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - 0.25)
+        n_steps = self.spec.steps or max(1, needed)
         for i in range(1, n_steps + 1):
             yield max(now * (budget / now) ** (i / n_steps), budget)
 
-    def _step(self, budget: float) -> None:
+    def _step(self, budget: float, *, last: bool) -> None:
         spec, student = self.spec, self._student
-        statistics = observe(student, self._seen, self._loss(), self.progress)
+        some = _first(self._seen, n_tokens, spec.tokens)
+        statistics = observe(student, some, self._loss(), self.progress)
         options = encoder_options(
             student,
             statistics,
@@ -203,30 +218,36 @@ class Walk:
             drop_harms=self._drop_harms(),
         )
         problem = Problem(shape=student.shape, options=options, prices=self.prices, budget=budget)
-        step = search(problem, self._judge(), spec.trials, spec.seed, self.progress)
+        trials = spec.trials if last else 0
+        step = search(problem, self._judge(), trials, spec.seed, self.progress)
         apply_(student.model, step)
         self.plan = self.plan.then(step)
         self._student = bind(student.model)
-        repair_(
-            self._student,
-            self.teacher,
-            self.plan,
-            self._seen,
-            damping=spec.damping,
-            progress=self.progress,
-        )
+        if spec.repair:
+            repair_(
+                self._student,
+                self.teacher,
+                self.plan,
+                self._seen if last else some,
+                damping=spec.damping,
+                progress=self.progress,
+            )
 
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""
         fitted, judged = _split(self._seen, self.spec.judged)
-        wanted = [self._output(self.teacher.model, batch) for batch in judged] if self.spec.trials else []
+        wanted = (
+            [self._output(self.teacher.model, batch) for batch in judged]
+            if self.spec.trials
+            else []
+        )
 
         def judge(plan: Plan) -> float:
-            model = copy.deepcopy(self._student.model)
+            model = copy.deepcopy(self._student.model).eval()
             apply_(model, plan)
             whole = self.plan.then(plan)
             repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
-            return self._divergence(model, judged, wanted)
+            return self._divergence(lambda batch: forward(model, batch), judged, wanted)
 
         return judge
 
@@ -237,25 +258,22 @@ class Walk:
         twice the divergence measured without a layer stands beside the sums of the others. The
         layer that would be missed most is never offered.
         """
-        if "layers" not in self.spec.units or self._student.shape.groups:
+        shape = self._student.shape
+        if "layers" not in self.spec.units or shape.groups or shape.n_layers == 1:
             return {}
-        batches = _first(self._seen, self.spec.judged)
+        batches = _first(self._seen, _sequences, self.spec.judged)
         harms = 2.0 * leave_one_out(self._student, batches, self.progress)
         allowed = np.argsort(harms)[:-1]
         return {int(layer): float(harms[layer]) for layer in allowed}
 
-    def _error(self, model: PreTrainedModel) -> float:
-        return self._divergence(model, self._held, self._wanted)
-
-    def _divergence(
-        self, model: PreTrainedModel, batches: Batches, wanted: list[Tensor]
-    ) -> float:
-        embeds = head_of(model).embeds
-        total = sum(
-            float(divergence(reference, self._output(model, batch), batch, embeds=embeds))
-            for batch, reference in zip(batches, wanted, strict=True)
-        )
-        return total / sum(len(batch["input_ids"]) for batch in batches)
+    def _divergence(self, run: Runner, batches: Batches, wanted: list[Tensor]) -> float:
+        embeds = head_of(self.teacher.model).embeds
+        total = 0.0
+        for batch, reference in zip(batches, wanted, strict=True):
+            with torch.no_grad():
+                output = self._pooled(run(batch), batch)
+            total += float(divergence(reference, output, batch, embeds=embeds))
+        return total / sum(map(_sequences, batches))
 
     def _output(self, model: PreTrainedModel, batch: Batch) -> Tensor:
         with frozen(model), torch.no_grad():
@@ -272,22 +290,61 @@ class Walk:
         drawn = sampled_fisher_loss(spec.temperature, spec.seed, embeds=embeds)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
-    def _least_attention(self, n_heads: int) -> float:
-        fewest = 0 if "sublayers" in self.spec.units else min(1, n_heads)
-        return float(self.prices.attention[fewest if "heads" in self.spec.units else n_heads])
 
-    def _least_ffn(self, width: int) -> float:
-        fewest = 0 if "sublayers" in self.spec.units else min(self.spec.multiple, width)
-        return float(self.prices.ffn[fewest if "neurons" in self.spec.units else width])
+def cheapest(shape: EncoderShape, prices: Prices, spec: FamilySpec) -> float:
+    """What the cheapest student costs that a model of that shape can become."""
+    fewest_heads = 0 if "sublayers" in spec.units else 1
+    narrowest = 0 if "sublayers" in spec.units else spec.multiple
+    layers = []
+    for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
+        least_heads = min(fewest_heads, heads) if "heads" in spec.units else heads
+        least_width = min(narrowest, width) if "neurons" in spec.units else width
+        layers.append(uses * (prices.attention[least_heads] + prices.ffn[least_width]))
+    droppable = "layers" in spec.units and not shape.groups
+    return prices.fixed + float(min(layers) if droppable else sum(layers))
+
+
+def check_reachable(
+    budget: float, floor: float, dense: float, unit: CostUnit, units: tuple[SearchUnit, ...]
+) -> None:
+    """Refuse a budget below the cheapest student.
+
+    Raises:
+        BudgetError: Names the cheapest.
+    """
+    if budget < floor:
+        raise BudgetError(
+            f"target.{unit} must be at least {floor:.4g} ({floor / dense:.4f} of the unpruned "
+            f"model), the least that removing {', '.join(units)} can reach, found {budget:.4g}; "
+            "ask for less, or let more go (prune.units)"
+        )
+
+
+def _check_enough(layout: Layout, batches: Batches) -> None:
+    """Refuse data that leaves the least-squares problems under-determined."""
+    shape = layout.shape
+    unknowns = max(*shape.ffn_widths, *(n * shape.head_width for n in shape.n_heads)) + 1
+    tokens, sequences = sum(map(n_tokens, batches)), sum(map(_sequences, batches))
+    if tokens < _ENOUGH * unknowns:
+        enough = math.ceil(sequences * _ENOUGH * unknowns / max(tokens, 1) * 16 / 15 / 32) * 32
+        raise DataError(
+            f"calibration needs {_ENOUGH * unknowns:.0f} tokens for a stable solution, twice the "
+            f"{unknowns} unknowns of the widest projection, found {tokens} in {sequences} "
+            f"examples; about {enough} examples would do (prune.calibration_examples)"
+        )
 
 
 def _split(batches: Batches, sequences: int) -> tuple[Batches, Batches]:
     """About so many sequences to fit on, and as many others to judge by."""
-    half = _first(batches, sequences)
-    return half, _first(batches[len(half) :], sequences) or half
+    half = _first(batches, _sequences, sequences)
+    return half, _first(batches[len(half) :], _sequences, sequences) or half
 
 
-def _first(batches: Batches, sequences: int) -> Batches:
-    """The first batches, at least one, that together hold about so many sequences."""
-    sizes = np.cumsum([len(batch["input_ids"]) for batch in batches])
-    return batches[: max(1, int(np.searchsorted(sizes, sequences, side="right")))]
+def _first(batches: Batches, count: Callable[[Batch], int], most: int) -> Batches:
+    """The first batches, at least one, that together count no more than `most`."""
+    sizes = np.cumsum([count(batch) for batch in batches])
+    return batches[: max(1, int(np.searchsorted(sizes, most, side="right")))]
+
+
+def _sequences(batch: Batch) -> int:
+    return len(batch["input_ids"])

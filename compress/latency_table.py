@@ -248,15 +248,21 @@ def table_geometry(shape: EncoderShape) -> dict[str, Any]:
 
 
 def _point(data: Mapping[str, Any]) -> Point:
-    curves = {
-        name: Curve(
-            sizes=tuple(map(int, data[name]["sizes"])),
-            milliseconds=tuple(map(float, data[name]["milliseconds"])),
-        )
-        for name in ("attention", "ffn")
-    }
-    rest = {k: float(data[k]) for k in ("base_ms", "dense_ms", "spread")}
-    return Point(workload=Workload(**data["workload"]), **curves, **rest)
+    return Point(
+        workload=Workload(**data["workload"]),
+        base_ms=float(data["base_ms"]),
+        attention=_curve(data["attention"]),
+        ffn=_curve(data["ffn"]),
+        dense_ms=float(data["dense_ms"]),
+        spread=float(data["spread"]),
+    )
+
+
+def _curve(data: Mapping[str, Any]) -> Curve:
+    return Curve(
+        sizes=tuple(map(int, data["sizes"])),
+        milliseconds=tuple(map(float, data["milliseconds"])),
+    )
 
 
 def _span(kind: Literal["flat", "step"], sizes: Sequence[int], i: int, gain: float) -> Span:

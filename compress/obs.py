@@ -93,7 +93,8 @@ def adjusted(weight: Tensor, spread: Tensor, keep: Tensor) -> Tensor:
     rest[keep] = False
     weight = weight.detach().to(spread)
     carried = torch.linalg.solve(spread[keep][:, keep], spread[keep][:, rest])
-    return weight[:, keep] + weight[:, rest] @ carried.T
+    moved: Tensor = weight[:, keep] + weight[:, rest] @ carried.T
+    return moved
 
 
 def _columns(weight: Tensor, spread: Tensor, metric: Tensor) -> Iterator[tuple[int, float]]:
@@ -107,7 +108,7 @@ def _columns(weight: Tensor, spread: Tensor, metric: Tensor) -> Iterator[tuple[i
         current = adjusted(weight, spread, alive)
         state = _Downdates(torch.linalg.inv(inner), current.T @ metric @ current)
         stop = len(alive) // 2
-        gone = []
+        gone: list[int] = []
         while len(alive) - len(gone) > stop:
             column, cost = state.take()
             gone.append(column)

@@ -71,7 +71,7 @@ def read_pooling(folder: Path) -> Pooling | None:
         return None
     config: dict[str, Any] = _read(kinds["Pooling"] / "config.json")
     named = config.get("pooling_mode")
-    wanted = [mode for key, mode in _KEYS.items() if config.get(key)] or [named]
+    wanted: list[Any] = [mode for key, mode in _KEYS.items() if config.get(key)] or [named]
     on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
     if len(wanted) != 1 or wanted[0] not in get_args(PoolingMode) or len(on) > 1:
         raise CheckpointError(

@@ -46,6 +46,18 @@ MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are c
 Macs = Annotated[float | None, typer.Option(help="Share of encoder MACs to keep; 0.5 if left out.")]
 Parameters = Annotated[float | None, typer.Option(help="Share of encoder parameters to keep.")]
 Examples = Annotated[int, typer.Option(min=1, help="Training examples to look at.")]
+Texts = Annotated[
+    Path | None,
+    typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
+]
+Speedup = Annotated[
+    float | None, typer.Option(help="Measured speed-up over the unpruned float32 model.")
+]
+Units = Annotated[
+    str | None,
+    typer.Option(help="What may go, with commas: heads, neurons, sublayers, layers."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
 
@@ -76,19 +88,26 @@ def prune(
     model: Model,
     out: Out,
     task: TaskOrTexts = None,
-    texts: Annotated[
-        Path | None,
-        typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
-    ] = None,
+    texts: Texts = None,
     data: Data = None,
+    speedup: Speedup = None,
     macs: Macs = None,
     parameters: Parameters = None,
+    precision: Annotated[
+        str, typer.Option(help="What --speedup is measured in: fp32, int8 or fp16.")
+    ] = "fp32",
     score: Annotated[
-        str, typer.Option(help="fisher, michel, magnitude, activation or random.")
-    ] = "fisher",
-    steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 6,
+        str | None,
+        typer.Option(
+            help="obs, fisher, michel, magnitude, activation or random; by default obs, or fisher "
+            "with --layout uniform or --drop-layers."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Times that units are scored again.")
+    ] = None,
     repair: Annotated[bool, typer.Option(help="Refit output projections.")] = True,
-    units: Annotated[str, typer.Option(help="heads, neurons or both.")] = "both",
+    units: Units = None,
     layout: Annotated[
         str, typer.Option(help="free, or uniform: the same sizes in every layer.")
     ] = "free",
@@ -98,37 +117,76 @@ def prune(
         typer.Option(help="top, bottom, symmetric, alternate, contribution or leave-one-out."),
     ] = "top",
     calibration_examples: Examples = 2048,
+    batch: Batch = 8,
     sequence: Sequence = 64,
     max_length: MaxLength = 128,
     seed: Seed = 0,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
-    """Prune a model to a share of its encoder and write a checkpoint."""
+    """Prune a model to a speed-up or a share of its encoder and write a checkpoint."""
     from compress_export.commands.prune import run
+    from compress_export.options import recipe_of
 
-    if (task is None) == (texts is None):
-        raise typer.BadParameter("give --task NAME or --texts FILE, one of the two")
-    choice = {
-        "score": score,
-        "steps": steps,
-        "repair": repair,
-        "units": ["heads", "neurons"] if units == "both" else [units],
-        "layout": layout,
-        "drop_layers": drop_layers,
-        "strategy": strategy,
-        "calibration_examples": calibration_examples,
-    }
-    recipe = {
-        "model": model,
-        "task": {"texts": texts} if texts else task,
-        "data": data,
-        "target": {"macs": macs, "parameters": parameters, "sequence": sequence},
-        "prune": choice,
-        "benchmark": {"max_length": max_length, "sequences": [sequence]},
-        "seed": seed,
-    }
+    choice = {"score": score, "steps": steps, "repair": repair, "layout": layout}
+    choice |= {"drop_layers": drop_layers, "strategy": strategy}
+    recipe = recipe_of(
+        model, task, texts, data,
+        target={"speedup": speedup, "macs": macs, "parameters": parameters,
+                "batch": batch, "sequence": sequence, "precision": [precision]},
+        prune=choice | {"units": units, "calibration_examples": calibration_examples},
+        max_length=max_length, seed=seed,
+    )  # fmt: skip
     run(recipe, out, dry_run=dry_run, as_json=json)
+
+
+@app.command()
+def frontier(
+    model: Model,
+    out: Out = Path("frontier"),
+    task: TaskOrTexts = None,
+    texts: Texts = None,
+    data: Data = None,
+    speedup: Annotated[
+        list[float] | None,
+        typer.Option(help="Target; repeat. Left out: 1.25, 1.5, 2, 3, 4 and 6."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="fp32, int8 or fp16; repeat. Left out: fp32 and int8, or fp16."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Batch = 8,
+    sequence: Sequence = 64,
+    lengths: Annotated[
+        bool, typer.Option("--lengths", help="Mix of the training texts' lengths, at --batch.")
+    ] = False,
+    units: Units = None,
+    baselines: Annotated[bool, typer.Option(help="Measure simpler methods too.")] = True,
+    table: Annotated[Path | None, typer.Option(help="Latency table of `profile`.")] = None,
+    force_table: Annotated[
+        bool, typer.Option("--force-table", help="Use a table of another machine or runtime.")
+    ] = False,
+    calibration_examples: Examples = 2048,
+    max_length: MaxLength = 128,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Make a student at each of several speed-ups in one run; draw what they keep."""
+    from compress_export.commands.frontier import run
+    from compress_export.options import recipe_of
+
+    targets = speedup or [1.25, 1.5, 2.0, 3.0, 4.0, 6.0]
+    second = "int8" if device == "cpu" else "fp16"
+    recipe = recipe_of(
+        model, task, texts, data,
+        target={"speedup": max(targets), "device": device, "batch": batch, "sequence": sequence,
+                "precision": precision or ["fp32", second], "mix": "data" if lengths else None,
+                "table": table, "force_table": force_table},
+        prune={"units": units, "calibration_examples": calibration_examples},
+        max_length=max_length, seed=seed,
+    )  # fmt: skip
+    run(recipe, targets, out, with_baselines=baselines, as_json=json)
 
 
 @app.command()
@@ -192,7 +250,11 @@ def scores(
         "task": task,
         "data": data,
         "target": {"macs": macs, "sequence": sequence},
-        "prune": {"steps": steps, "calibration_examples": calibration_examples},
+        "prune": {
+            "score": "fisher",
+            "steps": steps,
+            "calibration_examples": calibration_examples,
+        },
         "benchmark": {"max_length": max_length, "sequences": [sequence]},
         "seed": seed,
     }

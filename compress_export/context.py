@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,19 +13,27 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.environment import machine
 from benchmarks.latency import samples_needed
+from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
-from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels
-from compress.batches import Batch
+from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, text_lengths
+from compress.batches import Batch, Progress
 from compress.binding import bind
 from compress.checkpoint import load
+from compress.cost import Prices
 from compress.errors import DataError
+from compress.family import Walk
 from compress.folder import versions
 from compress.heads import head_of
-from compress.importance import GradientScore
+from compress.latency_table import LatencyTable
+from compress.pooling import Pooling, read_pooling
 from compress.prune import check_budget
+from compress.workload import Mix, length_mix
 from compress_export.loading import calibration_batches, check_length, label2id, load_tokenizer
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
+from compress_export.tables import TableSource, latency_tables
+from export.inputs import input_names
+from export.precision import Variant
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 
@@ -56,7 +65,8 @@ class Context:
             ToolchainError: Of the kind that fits; the message names field, value and remedy.
         """
         self._check_head()
-        check_budget(bind(self.teacher), self.recipe.prune_spec())
+        if self.recipe.prune.method != "obs":
+            check_budget(bind(self.teacher), self.recipe.prune_spec())
         self._check_lengths()
         _ = self.tokenizer
         for split in splits:
@@ -64,13 +74,12 @@ class Context:
         self._check_devices()
 
     def _check_head(self) -> None:
-        head, score = head_of(self.teacher), self.recipe.prune_spec().score
+        head, prune = head_of(self.teacher), self.recipe.prune
         if isinstance(self.task, TextTask):
-            given = score.labels == "given" if isinstance(score, GradientScore) else None
-            if given or score == "michel":
+            if prune.labels == "given" or (prune.method == "michel" and prune.labels is None):
                 raise DataError(
-                    f"prune.score {self.recipe.prune.score!r} reads given labels, found "
-                    "task.texts, which has none; use fisher, activation or magnitude"
+                    f"prune.score {prune.method!r} reads given labels, found "
+                    "task.texts, which has none; use obs, fisher, activation or magnitude"
                 )
             if head.choices:
                 raise DataError(
@@ -126,6 +135,45 @@ class Context:
         """The teacher's."""
         return load_tokenizer(self.model_source)
 
+    @cached_property
+    def pooling(self) -> Pooling | None:
+        """How an embedding model pools, as its folder says; for other models none."""
+        if not head_of(self.teacher).embeds:
+            return None
+        return read_pooling(Path(self.model_source))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Inputs of the graphs."""
+        return input_names(self.teacher, self.tokenizer.model_input_names)
+
+    @cached_property
+    def mix(self) -> Mix:
+        """The workloads that a measured target is about."""
+        given = self.recipe.mix()
+        if given is not None:
+            return given
+        recipe = self.recipe
+        sample = self.dataset("train").sample(recipe.prune.calibration_examples, recipe.seed)
+        lengths = text_lengths(sample.texts, self.tokenizer, recipe.benchmark.max_length)
+        return length_mix(lengths, recipe.target.batch)
+
+    def tables(
+        self, variants: Sequence[Variant], effort: Effort, progress: Progress
+    ) -> dict[str, LatencyTable]:
+        """Latency tables of the variants, given, cached or measured."""
+        target = self.recipe.target
+        file = None if target.table is None else self.base / target.table
+        source = TableSource(file=file, force=target.force_table)
+        return latency_tables(
+            self.teacher, self.names, variants, self.mix.workloads, source, effort, progress
+        )
+
+    def walk(self, prices: Prices, progress: Progress) -> Walk:
+        """A walk down from the teacher over the calibration data."""
+        spec = self.recipe.family_spec(self.pooling)
+        return Walk(self.teacher, self.calibration(), prices, spec, progress)
+
     def dataset(self, split: Split) -> Dataset:
         """One split of the task's data, read once."""
         if split not in self._datasets:
@@ -134,6 +182,16 @@ class Context:
                 split, None if data is None else self.base / data
             )
         return self._datasets[split]
+
+    def held_out(self, count: int = 1000) -> Dataset:
+        """Texts of the training split that calibration does not look at; all, if it needs all.
+
+        For data without labels, to compare students with their teacher on.
+        """
+        whole, recipe = self.dataset("train"), self.recipe
+        seen = set(whole.sample(recipe.prune.calibration_examples, recipe.seed).texts)
+        rest = tuple(text for text in whole.texts if text not in seen) or whole.texts
+        return replace(whole, texts=rest, labels=()).sample(count, recipe.seed)
 
     def labels(self, dataset: Dataset) -> NDArray[np.float64]:
         """The data's labels as the teacher's ids; none where the data has none."""
@@ -152,7 +210,8 @@ class Context:
     @property
     def least_samples(self) -> int:
         """Latency samples at the target's workload: enough to bound each promised percentile."""
-        promised = self.recipe.gate.latency_ms.model_dump(exclude_none=True)
+        limits = self.recipe.promises()["latency_ms"]
+        promised = [name for name, limit in limits.items() if limit is not None]
         return max([LEAST_SAMPLES, *(samples_needed(float(name[1:])) for name in promised)])
 
     @cached_property
@@ -168,7 +227,10 @@ class Context:
             {
                 "model": model,
                 "data": _data_key(self.dataset("train")),
-                "spec": recipe.prune_spec(),
+                "spec": recipe.prune,
+                "target": recipe.target,
+                "seed": recipe.seed,
+                "where": machine() if recipe.goal() else None,
                 "examples": recipe.prune.calibration_examples,
                 "cut": cut,
             }

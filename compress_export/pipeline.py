@@ -34,9 +34,9 @@ from compress.checkpoint import load, save
 from compress.errors import BundleError
 from compress.folder import check_target, replace_folder, write_manifest
 from compress.plan import Plan
-from compress.prune import prune
 from compress_export.context import LEAST_SAMPLES, Context
 from compress_export.facts import model_facts
+from compress_export.reach import reach
 from compress_export.recipe import Recipe
 from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
@@ -101,15 +101,16 @@ class Run:
 
     def _student(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            recipe, batches = self.recipe, self.context.calibration()
-            pruned = prune(self.context.teacher, batches, recipe.prune_spec(), self.progress)
-            save(pruned.model, pruned.plan, self.work / "checkpoint", self.context.tokenizer)
-            pruned.plan.save(self.work / "plan.json")
-            if pruned.scores is not None:
-                pruned.scores.save(self.work / "scores.npz")
+            reached = reach(self.context, self.progress)
+            save(reached.model, reached.plan, self.work / "checkpoint", self.context.tokenizer)
+            reached.plan.save(self.work / "plan.json")
+            if reached.scores is not None:
+                reached.scores.save(self.work / "scores.npz")
+            sequence = self.recipe.target.sequence
             return {
-                "teacher": model_facts(self.context.teacher, recipe.target.sequence),
-                "student": model_facts(pruned.model, recipe.target.sequence),
+                "teacher": model_facts(self.context.teacher, sequence),
+                "student": model_facts(reached.model, sequence),
+                "reached": reached.facts(),
             }
 
         outputs = ("checkpoint", "plan.json", "scores.npz")
@@ -214,21 +215,33 @@ class Run:
         return self.stages.run("latency", self._key("latency", "bundle"), (), work)
 
     def _report(self, accuracy: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
+        student = self._student()
         report = build_report(
             recipe=self.recipe.model_dump(mode="json"),
             environment=latency["environment"],
-            models=self._student(),
+            models={k: v for k, v in student.items() if k != "reached"},
+            promise=self._promise(student["reached"]),
             plan=Plan.load(self.work / "plan.json"),
             exported=self._bundle()["exported"],
             accuracy=accuracy["accuracy"],
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             memory=latency["memory"],
-            reference=self.recipe.reference().name,
+            reference=student["reached"]["variant"],
             promised=Workload(batch=self.recipe.target.batch, sequence=self.recipe.target.sequence),
-            gates=self.recipe.gate.model_dump(),
+            gates=self.recipe.promises(),
         )
         write_report(report, self.text, self.work)
         return report
+
+    def _promise(self, reached: dict[str, Any]) -> dict[str, Any] | None:
+        goal = self.recipe.goal()
+        if goal is None:
+            return None
+        mix = [
+            {"batch": w.batch, "sequence": w.sequence, "share": share}
+            for w, share in self.context.mix.shares
+        ]
+        return {"speedup": goal.speedup, "latency_ms": goal.latency_ms, "mix": mix, **reached}
 
     def _key(self, stage: str, upstream: str) -> str:
         """What the stage depends on: the recipe's part, and what the stage before it wrote."""

@@ -13,39 +13,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+import torch
 
 from benchmarks.profile import Effort, measure_graphs
+from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.errors import BudgetError
-from compress.family import Member, Walk
+from compress.family import Member, Runner, Walk
 from compress.latency_table import LatencyTable
 from compress.workload import Mix
+from compress_export.goal import Goal
 from export.onnx import export_graphs
 from export.precision import Variant
 
-__all__ = ["Attempt", "Goal", "Promise", "Stopwatch"]
+__all__ = ["Attempt", "Promise", "Stopwatch"]
 
 ATTEMPTS = 5
 MARGIN = 0.02
 """Aimed below the target by this share: a promise is kept by the whole interval, not its middle."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Goal:
-    """What is promised: a speed-up over the unpruned float32 model, or milliseconds."""
-
-    speedup: float | None = None
-    latency_ms: float | None = None
-
-    def budget_ms(self, dense_ms: float) -> float:
-        """The most that a call may take, given what the unpruned model takes."""
-        if self.latency_ms is not None:
-            return self.latency_ms
-        assert self.speedup is not None  # one of the two is given
-        return dense_ms / self.speedup
-
-    def __str__(self) -> str:
-        return f"{self.speedup:g}×" if self.latency_ms is None else f"{self.latency_ms:g} ms"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +42,7 @@ class Attempt:
         predicted_ms: By the table as corrected so far, on the scale of `dense_ms`.
         measured_ms: Median.
         speedup: Measured, over the unpruned float32 model.
+        error: Of the exported student on held-out calibration data, see `compress.family.Member`.
         kept: Whether the goal is met.
     """
 
@@ -66,6 +51,7 @@ class Attempt:
     predicted_ms: float
     measured_ms: float
     speedup: float
+    error: float
     kept: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,7 +84,8 @@ class Stopwatch:
             measured = measure_graphs(
                 [self.dense, *graphs], workload, self.provider, self.vocab_size, self.effort
             )
-            totals = [t + share * ms for t, ms in zip(totals, measured.milliseconds, strict=True)]
+            found = measured.milliseconds.tolist()
+            totals = [total + share * ms for total, ms in zip(totals, found, strict=True)]
         return totals
 
 
@@ -155,9 +142,7 @@ class Promise:
             attempts.append(self._attempt(member, goal))
             if attempts[-1].kept or len(attempts) == ATTEMPTS:
                 return member, attempts
-            self.table = self.table.corrected(
-                attempts[-1].measured_ms / attempts[-1].predicted_ms
-            )
+            self.table = self.table.corrected(attempts[-1].measured_ms / attempts[-1].predicted_ms)
 
     def _aim(self, goal: Goal) -> float:
         floor = self.walk.floor()
@@ -167,6 +152,7 @@ class Promise:
         with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
             graph = Path(folder) / "model.onnx"
             export_graphs(member.model, self.names, [self.variant], [graph])
+            error = self.walk.error_of(_runner(graph, self.variant.provider))
             dense, student = self.watch.time([graph])
         now = dense if goal.latency_ms is None else self.dense_ms
         return Attempt(
@@ -175,14 +161,14 @@ class Promise:
             predicted_ms=member.cost * now / self.dense_ms,
             measured_ms=student,
             speedup=dense / student,
+            error=error,
             kept=student <= goal.budget_ms(dense),
         )
 
 
-def export_student(
-    model: PreTrainedModel, names: tuple[str, ...], variants: Sequence[Variant], folder: Path
-) -> list[Path]:
-    """Write a model's graphs under `folder`, one folder a variant."""
-    graphs = [folder / variant.name / "model.onnx" for variant in variants]
-    export_graphs(model, names, variants, graphs)
-    return graphs
+def _runner(graph: Path, provider: str) -> Runner:
+    """What a graph gives for a batch of torch tensors."""
+    model = OrtModel(graph, provider)
+    return lambda batch: torch.from_numpy(
+        model({name: values.numpy() for name, values in batch.items()})
+    )

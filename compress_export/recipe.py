@@ -11,56 +11,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from benchmarks.tasks import FileTask, Task, TextTask, glue_task
 from benchmarks.tasks.glue import GLUE
-from compress.allocate import Unit
+from compress.allocate import UNITS, Unit
 from compress.cost import CostModel
-from compress.depth import DepthStrategy
 from compress.errors import RecipeError
+from compress.family import FamilySpec
 from compress.importance import GradientScore, ScoreName
-from compress.prune import PlanLayout, PruneSpec
-from export.precision import VARIANTS, Variant, VariantName, variant
+from compress.options import SearchUnit
+from compress.pooling import Pooling
+from compress.prune import PruneSpec
+from compress.workload import Mix, Workload
+from compress_export.goal import Goal
+from compress_export.recipe_parts import (
+    BareTexts,
+    Benchmark,
+    Export,
+    GateSpec,
+    OwnData,
+    Part,
+    Prune,
+    Target,
+)
+from export.precision import VARIANTS, Variant, variant
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
 
+FISHER_STEPS = 6
+
 _TAGS = ("OwnData", "BareTexts", "str")
-
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Part(BaseModel):
-    """A part of a recipe: frozen, and every key known."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class OwnData(_Part):
-    """A task of the user's own: CSV, TSV, JSONL or Parquet files, by column names."""
-
-    train: Path = Field(description="File to calibrate on.")
-    validation: Path = Field(description="File to measure accuracy on.")
-    text: Annotated[list[str], Field(min_length=1, max_length=2)] = Field(
-        description="Column of the sentence, or the two columns of a pair."
-    )
-    label: str = Field(description="Label column.")
-    regression: bool = Field(False, description="Labels are numbers to predict, not classes.")
-
-
-class BareTexts(_Part):
-    """Texts without labels: enough to prune a model of any head, not to measure it."""
-
-    texts: Path = Field(description="Text file, one example a line; a tab parts a pair.")
 
 
 def _kind_of_task(value: Any) -> str:
@@ -69,107 +50,7 @@ def _kind_of_task(value: Any) -> str:
     return "OwnData" if isinstance(value, dict | OwnData) else "str"
 
 
-class Target(_Part):
-    """Where the student is to run, and how small it must be. Give `macs` or `parameters`."""
-
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Device that latency is promised on.")
-    batch: Positive = Field(8, description="Sequences at a time, for the gates on latency.")
-    sequence: Annotated[int, Field(gt=1)] = Field(
-        64, description="Tokens per sequence, for MACs and for the gates on latency."
-    )
-    macs: Share | None = Field(None, description="Share of the encoder's MACs to keep.")
-    parameters: Share | None = Field(None, description="Share of the encoder's parameters to keep.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Target:
-        if self.macs is not None and self.parameters is not None:
-            raise ValueError("give macs or parameters, not both")
-        return self
-
-
-class Prune(_Part):
-    """How to choose what goes."""
-
-    score: ScoreName = Field("fisher", description="How heads and neurons are scored.")
-    labels: Literal["sampled", "given"] | None = Field(
-        None, description="Labels of a gradient score: sampled from the model, or the data's."
-    )
-    reduction: Literal["token", "sequence", "batch"] | None = Field(
-        None, description="Over what a gate's gradient is summed before its size is taken."
-    )
-    power: Literal[1, 2] | None = Field(None, description="1 for |g|, 2 for g².")
-    layer_norm: bool | None = Field(None, description="Divide a layer's scores by their l2 norm.")
-    steps: Positive = Field(6, description="Times that units are scored again on the way down.")
-    repair: bool = Field(True, description="Refit output projections by least squares.")
-    damping: Annotated[float, Field(gt=0)] = Field(
-        0.001, description="Of the repair; larger stays nearer to the old weights."
-    )
-    units: list[Unit] = Field(["heads", "neurons"], description="What may go.")
-    layout: PlanLayout = Field(
-        "free", description="Sizes that differ by layer, or uniform ones; see the reload table."
-    )
-    multiple: Positive = Field(16, description="FFN widths are multiples of it.")
-    drop_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers to drop first.")
-    strategy: DepthStrategy = Field("top", description="Which layers.")
-    calibration_examples: Positive = Field(2048, description="Training examples to look at.")
-
-    @model_validator(mode="after")
-    def _gradient_only(self) -> Prune:
-        options = {k: getattr(self, k) for k in ("labels", "reduction", "power", "layer_norm")}
-        given = [name for name, value in options.items() if value is not None]
-        if given and self.score not in ("fisher", "michel"):
-            raise ValueError(f"{given[0]} goes with score fisher or michel, found {self.score}")
-        return self
-
-
-class Export(_Part):
-    """What to write."""
-
-    variants: list[VariantName] | None = Field(
-        None, description="Variants; by default portable and those of the target's device."
-    )
-
-
-class Benchmark(_Part):
-    """What to measure."""
-
-    batches: Annotated[list[Positive], Field(min_length=1)] = Field(
-        [1, 8, 32], description="Sequences at a time."
-    )
-    sequences: Annotated[list[Annotated[int, Field(gt=1)]], Field(min_length=1)] = Field(
-        [32, 128], description="Tokens per sequence."
-    )
-    rounds: Positive = Field(60, description="Samples per contender and workload, at most.")
-    seconds: Annotated[float, Field(gt=0)] = Field(
-        8.0, description="Seconds per workload, after which 15 samples are enough."
-    )
-    max_length: Annotated[int, Field(gt=1)] = Field(
-        128, description="Tokens at which texts are cut, for accuracy and calibration."
-    )
-
-
-class LatencyGate(_Part):
-    """Largest latencies that are accepted at the target's workload, in milliseconds."""
-
-    p50: Annotated[float, Field(gt=0)] | None = Field(None, description="Median.")
-    p90: Annotated[float, Field(gt=0)] | None = Field(None, description="90th percentile.")
-    p95: Annotated[float, Field(gt=0)] | None = Field(None, description="95th percentile.")
-    p99: Annotated[float, Field(gt=0)] | None = Field(None, description="99th percentile.")
-
-
-class GateSpec(_Part):
-    """Promises: one that is broken gives exit status 1, one that is undecided 3."""
-
-    retention: Share | None = Field(
-        None, description="Least share of the teacher's first metric to keep."
-    )
-    speedup: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Least ratio of teacher's to student's median latency."
-    )
-    latency_ms: LatencyGate = Field(default_factory=lambda: LatencyGate(), description="Limits.")
-
-
-class Recipe(_Part):
+class Recipe(Part):
     """A run, from a model to a report."""
 
     model: str = Field(description="A checkpoint folder or a Hub id.")
@@ -202,12 +83,23 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _gates_are_measured(self) -> Recipe:
-        promised = self.gate.model_dump(exclude_defaults=True)
         names = [v.name for v in self.variants()]
-        if promised and self.reference().name not in names:
+        looked_at = [self.reference()] if self.gate.model_dump(exclude_defaults=True) else []
+        looked_at += self.candidates() if self.goal() else []
+        for wanted in looked_at:
+            if wanted.name not in names:
+                raise ValueError(
+                    f"targets and gates look at the variant {wanted.name!r}, found "
+                    f"export.variants {names}; add it, or remove the gate"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _latency_is_searched(self) -> Recipe:
+        if self.goal() and self.prune.method != "obs":
             raise ValueError(
-                f"gates look at the variant {self.reference().name!r}, found export.variants "
-                f"{names}; add it, or remove gate"
+                "target.speedup and target.latency_ms go with prune.score obs, found "
+                f"{self.prune.method}; use obs, or a share of macs"
             )
         return self
 
@@ -227,23 +119,84 @@ class Recipe(_Part):
         assert task is not None  # validated
         return task
 
-    def prune_spec(self) -> PruneSpec:
-        """The part of the recipe that `compress.prune` takes."""
+    def goal(self) -> Goal | None:
+        """The promised latency, where the target is one."""
+        target = self.target
+        if target.speedup is None and target.latency_ms is None:
+            return None
+        return Goal(speedup=target.speedup, latency_ms=target.latency_ms)
+
+    def share(self) -> float:
+        """What the student may cost as a share of the teacher's encoder; half by default."""
+        return self.target.parameters or self.target.macs or 0.5
+
+    def cost(self) -> CostModel:
+        """What the share is counted in."""
         unit: Literal["macs", "parameters"] = "parameters" if self.target.parameters else "macs"
+        return CostModel(unit=unit, sequence=self.target.sequence)
+
+    def prune_spec(self) -> PruneSpec:
+        """The part of the recipe that `compress.prune` takes; for scores other than obs."""
         return PruneSpec(
-            share=self.target.parameters or self.target.macs or 0.5,
-            cost=CostModel(unit=unit, sequence=self.target.sequence),
+            share=self.share(),
+            cost=self.cost(),
             score=_score(self.prune, self.seed),
-            steps=self.prune.steps,
+            steps=self.prune.steps or FISHER_STEPS,
             repair=self.prune.repair,
             damping=self.prune.damping,
-            units=tuple(self.prune.units),
+            units=self._counted_units(),
             layout=self.prune.layout,
             multiple=self.prune.multiple,
             drop=self.prune.drop_layers,
             strategy=self.prune.strategy,
             seed=self.seed,
         )
+
+    def _counted_units(self) -> tuple[Unit, ...]:
+        return tuple(unit for unit in UNITS if unit in self.units())
+
+    def family_spec(self, pooling: Pooling | None = None) -> FamilySpec:
+        """The part of the recipe that a `compress.family.Walk` takes; for the score obs."""
+        trials = {} if self.prune.trials is None else {"trials": self.prune.trials}
+        return FamilySpec(
+            units=self.units(),
+            steps=self.prune.steps,
+            repair=self.prune.repair,
+            damping=self.prune.damping,
+            multiple=self.prune.multiple,
+            pooling=pooling,
+            seed=self.seed,
+            **trials,
+        )
+
+    def units(self) -> tuple[SearchUnit, ...]:
+        """What may go."""
+        if self.prune.units is not None:
+            return tuple(self.prune.units)
+        return FamilySpec().units if self.prune.method == "obs" else UNITS
+
+    def mix(self) -> Mix | None:
+        """The workloads of the target; `None` where they are to be read from the data."""
+        points = self.target.mix
+        if points == "data":
+            return None
+        if points is None:
+            workload = Workload(batch=self.target.batch, sequence=self.target.sequence)
+            return Mix.of([(workload, 1.0)])
+        return Mix.of([(Workload(batch=p.batch, sequence=p.sequence), p.weight) for p in points])
+
+    def promises(self) -> dict[str, Any]:
+        """The gates; a target of one workload that is measured is one, unless a gate says more."""
+        gates = self.gate.model_dump()
+        if self.target.mix is None:
+            gates["speedup"] = gates["speedup"] or self.target.speedup
+            gates["latency_ms"]["p50"] = gates["latency_ms"]["p50"] or self.target.latency_ms
+        return gates
+
+    def candidates(self) -> tuple[Variant, ...]:
+        """The variants that compete for a measured target."""
+        names = [f"{self.target.device}-{precision}" for precision in self.target.precision]
+        return tuple(v for v in VARIANTS if v.name in names)
 
     def variants(self) -> tuple[Variant, ...]:
         """What to export, `cpu-fp32` before `cpu-int8`, which is made from it."""
@@ -296,13 +249,15 @@ def make_recipe(data: dict[str, Any]) -> Recipe:
 
 
 def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
+    if prune.method == "obs":
+        raise ValueError("the score obs is a walk of its own, see `Recipe.family_spec`")
     options = {k: getattr(prune, k) for k in ("labels", "reduction", "power", "layer_norm")}
     given = {name: value for name, value in options.items() if value is not None}
     if not given:
-        return prune.score
+        return prune.method
     fisher = GradientScore(seed=seed)
     michel = GradientScore(name="michel", reduction="token", power=1, labels="given", seed=seed)
-    base = fisher if prune.score == "fisher" else replace(michel, layer_norm=True)
+    base = fisher if prune.method == "fisher" else replace(michel, layer_norm=True)
     return replace(base, **given)
 
 

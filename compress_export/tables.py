@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def latency_tables(
     names: tuple[str, ...],
     variants: Sequence[Variant],
     workloads: Sequence[Workload],
-    source: TableSource = TableSource(),  # noqa: B008 - frozen
+    source: TableSource = TableSource(),
     effort: Effort = Effort(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> dict[str, LatencyTable]:
@@ -80,7 +80,9 @@ def latency_tables(
     """
     if source.file is not None:
         return {v.name: _given(source, source.file, model, v, workloads) for v in variants}
-    tables = {v.name: _cached(model, v, fresh=source.fresh) for v in variants}
+    tables: dict[str, LatencyTable] = {
+        v.name: _cached(model, v, fresh=source.fresh) for v in variants
+    }
     missing = [
         v for v in variants if any(not _holds(tables[v.name], workload) for workload in workloads)
     ]
@@ -113,12 +115,14 @@ def _measured(
                 variant.provider,
                 int(model.config.vocab_size),
                 effort,
-                lambda label, done, total, name=variant.name: progress(
-                    f"{label} ({name})", done, total
-                ),
+                _named(progress, variant.name),
             )
             tables.append(replace(_empty(model, variant), points=points))
     return tables
+
+
+def _named(progress: Progress, name: str) -> Callable[[str, int, int], None]:
+    return lambda label, done, total: progress(f"{label} ({name})", done, total)
 
 
 def _empty(model: PreTrainedModel, variant: Variant) -> LatencyTable:

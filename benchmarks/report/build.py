@@ -22,6 +22,7 @@ def build_report(
     recipe: Mapping[str, Any],
     environment: Mapping[str, Any],
     models: Mapping[str, Any],
+    promise: Mapping[str, Any] | None,
     plan: Plan,
     exported: Sequence[Mapping[str, Any]],
     accuracy: Sequence[Mapping[str, Any]],
@@ -37,6 +38,7 @@ def build_report(
         recipe: As plain data.
         environment: Of the latency measurement.
         models: Facts of `teacher` and `student`.
+        promise: The promised latency and the attempts to meet it, where there is one.
         plan: What survived.
         exported: One record a variant: fusion and parity.
         accuracy: One record a variant and metric.
@@ -54,6 +56,7 @@ def build_report(
         "environment": {k: v for k, v in environment.items() if k != "versions"},
         "versions": environment["versions"],
         "models": dict(models),
+        "promise": None if promise is None else dict(promise),
         "kept": _kept(plan),
         "accuracy": list(accuracy),
         "latency": [sample.to_dict() for sample in latency],

@@ -8,7 +8,7 @@ from benchmarks.tasks.dataset import Dataset, Split, Texts, encode_labels
 from benchmarks.tasks.files import FileTask, TextTask
 from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
 from benchmarks.tasks.metrics import METRICS, predictions
-from benchmarks.tasks.tokens import TokenBatch, tokenise
+from benchmarks.tasks.tokens import TokenBatch, text_lengths, tokenise
 
 __all__ = [
     "GLUE",
@@ -24,6 +24,7 @@ __all__ = [
     "encode_labels",
     "glue_task",
     "predictions",
+    "text_lengths",
     "tokenise",
 ]
 

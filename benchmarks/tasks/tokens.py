@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.tasks.dataset import Texts
 
-__all__ = ["TokenBatch", "tokenise"]
+__all__ = ["TokenBatch", "text_lengths", "tokenise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +36,7 @@ def tokenise(
     max_length: int,
 ) -> Iterator[TokenBatch]:
     """Yield batches of examples of like length, shortest first, padded to their longest."""
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    encoded: Any = tokenizer(*columns, truncation=True, max_length=max_length)
+    encoded = _encoded(texts, tokenizer, max_length)
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     order = np.argsort(lengths, kind="stable")
     for start in range(0, len(order), batch_size):
@@ -47,3 +46,15 @@ def tokenise(
         yield TokenBatch(
             rows=rows, inputs={name: values.astype(np.int64) for name, values in padded.items()}
         )
+
+
+def text_lengths(
+    texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[int]:
+    """Tokens of every example, special ones included."""
+    return [len(ids) for ids in _encoded(texts, tokenizer, max_length)["input_ids"]]
+
+
+def _encoded(texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Any:
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    return tokenizer(*columns, truncation=True, max_length=max_length)

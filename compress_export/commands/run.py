@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from transformers import PreTrainedModel
 from benchmarks.gate import Verdict
 from benchmarks.report.write import headline
 from compress.batches import silent
+from compress.binding import bind
+from compress.family import cheapest, check_reachable
 from compress.prune import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
+from compress_export.context import Context
 from compress_export.pipeline import Outcome, Run
 from compress_export.recipe import Recipe, load_recipe
 
@@ -28,37 +32,59 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
     if dry_run:
         planned = Run(recipe, text, path.parent, out, silent)
         planned.context.check()
-        print_prediction(recipe, planned.context.teacher, as_json)
+        print_prediction(planned.context, as_json)
         return
     with progress() as report:
         outcome = Run(recipe, text, path.parent, out, report)()
     finish(outcome, as_json)
 
 
-def print_prediction(recipe: Recipe, teacher: PreTrainedModel, as_json: bool) -> None:
-    """Print what the student may cost at most, step by step; nothing is written."""
-    spec = recipe.prune_spec()
-    total, budgets = predict(teacher, spec)
-    facts = {
+def print_prediction(context: Context, as_json: bool) -> None:
+    """Print what the student may cost at most; nothing is written."""
+    recipe, teacher = context.recipe, context.teacher
+    facts: dict[str, Any] = {
         "model": recipe.model,
-        "unit": spec.cost.unit,
-        "teacher": total,
-        "student_at_most": budgets[-1],
-        "steps": budgets,
-        "dropped_layers": spec.drop,
+        "method": recipe.prune.method,
         "variants": [v.name for v in recipe.variants()],
     }
+    goal = recipe.goal()
+    if goal is not None:
+        facts |= {"unit": "ms", "target": str(goal), "workloads": str(context.mix)}
+        rows = [[name, str(facts[name])] for name in ("target", "workloads")]
+        rows.append(["precisions", ", ".join(v.name for v in recipe.candidates())])
+        title, header = f"{recipe.model}: a latency table decides what goes", ["", ""]
+    else:
+        total, budgets = _budgets(recipe, teacher)
+        unit = recipe.cost().unit
+        facts |= {
+            "unit": unit,
+            "teacher": total,
+            "student_at_most": budgets[-1],
+            "steps": budgets,
+            "dropped_layers": recipe.prune.drop_layers,
+        }
+        rows = [[f"step {i}", f"{b:,}", f"{b / total:.1%}"] for i, b in enumerate(budgets, start=1)]
+        title = f"{recipe.model}: {total:,} encoder {unit} now"
+        header = ["", f"at most, {unit}", "share"]
     if as_json:
         console.print_json(json.dumps(facts))
         return
-    rows = [[f"step {i}", f"{b:,}", f"{b / total:.1%}"] for i, b in enumerate(budgets, start=1)]
-    table(
-        f"{recipe.model}: {total:,} encoder {spec.cost.unit} now",
-        ["", f"at most, {spec.cost.unit}", "share"],
-        rows,
-    )
-    if spec.drop:
-        console.print(f"layers dropped first: {spec.drop}, by {spec.strategy}")
+    table(title, header, rows)
+    if recipe.prune.drop_layers:
+        dropped = f"{recipe.prune.drop_layers}, by {recipe.prune.strategy}"
+        console.print(f"layers dropped first: {dropped}")
+
+
+def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:
+    """What the teacher costs, and the student at most after each step."""
+    if recipe.prune.method != "obs":
+        return predict(teacher, recipe.prune_spec())
+    shape = bind(teacher).shape
+    prices = recipe.cost().prices(shape)
+    total = prices.total(shape)
+    floor = cheapest(shape, prices, recipe.family_spec())
+    check_reachable(recipe.share() * total, floor, total, prices.unit, recipe.units())
+    return round(total), [math.floor(recipe.share() * total)]
 
 
 def finish(outcome: Outcome, as_json: bool) -> None:

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 
 from benchmarks.accuracy import Runner, predict
 from benchmarks.tasks import METRICS, predictions
-from compress.batches import forward
+from compress.batches import Progress, forward
+from compress.binding import bind
+from compress.family import FamilySpec, Walk
 from compress.importance import SCORE_NAMES
 from compress.prune import prune
 from compress_export.console import out, progress, table
@@ -40,7 +42,7 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
         return metric(labels, predictions(logits))
 
     teacher = measured(model)
-    rows = []
+    rows: list[dict[str, Any]] = []
     with progress() as report:
         for name in SCORE_NAMES:
             spec = replace(recipe.prune_spec(), score=name)
@@ -49,7 +51,18 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
                 for repair in (False, True)
             ]
             rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
+        student = _searched(context, report)
+        rows.append({"score": "obs", "without_repair": None, "with_repair": measured(student)})
     _print(rows, teacher, f"{task.name} {task.metrics[0]}, {len(validation)} examples", as_json)
+
+
+def _searched(context: Context, report: Progress) -> PreTrainedModel:
+    """The student of the score obs at the same budget, whose walk always repairs."""
+    recipe = context.recipe
+    prices = recipe.cost().prices(bind(context.teacher).shape)
+    spec = FamilySpec(multiple=recipe.prune.multiple, seed=recipe.seed)
+    walk = Walk(context.teacher, context.calibration(), prices, spec, report)
+    return walk.down_to(recipe.share() * walk.dense_cost).model
 
 
 def _torch_runner(model: PreTrainedModel) -> Runner:
@@ -69,7 +82,7 @@ def _print(rows: list[dict[str, Any]], teacher: float, title: str, as_json: bool
     cells = [
         [row["score"]]
         + [
-            f"{row[key]:.4f} ({row[key] / teacher:.1%})"
+            "" if row[key] is None else f"{row[key]:.4f} ({row[key] / teacher:.1%})"
             for key in ("without_repair", "with_repair")
         ]
         for row in rows

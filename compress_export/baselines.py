@@ -1,0 +1,50 @@
+"""What simpler ways of pruning give at the cost of a student, with the same repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from compress.batches import Progress
+from compress.cost import CostModel, encoder_macs
+from compress.errors import BudgetError, PlanError
+from compress.plan import Plan
+from compress.prune import PruneSpec, prune
+from compress_export.context import Context
+
+__all__ = ["baselines"]
+
+
+def baselines(
+    context: Context, plan: Plan, progress: Progress
+) -> Iterator[tuple[str, PreTrainedModel]]:
+    """Students as small as `plan`'s in MACs: by chance, by magnitude, uniform, of fewer layers.
+
+    Those that a model's shape rules out are left out.
+    """
+    sequence = context.recipe.target.sequence
+    share = encoder_macs(plan.student_shape, sequence) / encoder_macs(plan.shape, sequence)
+    spec = PruneSpec(
+        share=share,
+        cost=CostModel(unit="macs", sequence=sequence),
+        steps=1,
+        repair=context.recipe.prune.repair,
+        damping=context.recipe.prune.damping,
+        multiple=context.recipe.prune.multiple,
+        seed=context.recipe.seed,
+    )
+    n_drop = max(1, round((1 - share) * plan.shape.depth))
+    kinds = {
+        "random": replace(spec, score="random"),
+        "magnitude": replace(spec, score="magnitude"),
+        "uniform": replace(spec, layout="uniform"),
+        "top layers dropped": replace(spec, share=1.0, drop=n_drop),
+    }
+    batches = context.calibration()
+    for name, kind in kinds.items():
+        try:
+            yield name, prune(context.teacher, batches, kind, progress).model
+        except (BudgetError, PlanError):
+            continue

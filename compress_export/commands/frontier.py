@@ -1,0 +1,53 @@
+"""`frontier`: a student at every speed-up from one run, beside baselines, drawn and tabled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report.frontier import write_frontier
+from compress.folder import check_target, writing
+from compress_export.console import out as console
+from compress_export.console import progress, table
+from compress_export.context import Context
+from compress_export.frontier import Frontier
+from compress_export.recipe import make_recipe
+
+
+def run(
+    data: dict[str, Any],
+    targets: list[float],
+    out: Path,
+    *,
+    with_baselines: bool,
+    as_json: bool,
+) -> None:
+    """Make the family that the recipe `data` asks for and write it to `out`."""
+    context = Context(make_recipe(data), Path())
+    check_target(out, "frontier")
+    context.check(["train"] if "texts" in str(data["task"]) else ["train", "validation"])
+    with progress() as report, writing(out, "frontier") as folder:
+        found = Frontier(context, targets, folder, report)(with_baselines=with_baselines)
+        write_frontier(found, folder)
+    if as_json:
+        console.print_json(json.dumps(found))
+        return
+    rows = [
+        [
+            point["name"],
+            point["variant"],
+            f"{point['predicted_speedup']:.2f}×" if point["predicted_speedup"] else "",
+            f"{point['speedup']:.2f}×",
+            f"{point['retention']:.1%}",
+            f"{point['error']:.2g}" if point["error"] is not None else "",
+        ]
+        for point in found["points"]
+    ]
+    header = ["", "variant", "predicted", "measured", f"{found['metric']} kept", "calibr. error"]
+    table(f"{context.recipe.model} at {found['workloads']} tokens", header, rows, left=(0, 1))
+    for row in found["unreached"]:
+        console.print(f"{row['target']:g}× not reached: {row['reason']}", soft_wrap=True)
+    if found["knee"]:
+        console.print(f"knee: {found['knee']}")
+    console.print(f"frontier: {out / 'frontier.html'}", soft_wrap=True)

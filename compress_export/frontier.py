@@ -1,0 +1,243 @@
+"""The whole family from one run: a student at every target, beside baselines, all measured.
+
+One walk leaves the students; each is exported in every precision; then all of them, the unpruned
+model in those precisions and the baselines are timed together and judged on the same data.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from benchmarks.environment import environment
+from benchmarks.runtimes.onnxruntime import OrtModel
+from compress.batches import Progress
+from compress.binding import bind
+from compress.checkpoint import save
+from compress.errors import BudgetError
+from compress.family import Member
+from compress_export.baselines import baselines
+from compress_export.context import Context
+from compress_export.facts import model_facts
+from compress_export.goal import Goal
+from compress_export.promise import Attempt, Promise, Stopwatch
+from compress_export.quality import Yardstick
+from compress_export.reach import promise_of
+from export.bundle import export_bundle
+from export.onnx import export_graphs
+from export.precision import Variant
+
+__all__ = ["Entry", "Frontier", "knee"]
+
+Kind = Literal["student", "unpruned", "baseline"]
+
+BASELINE_TARGETS = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One point of the picture.
+
+    Attributes:
+        name: Such as `2×`, `unpruned` or `magnitude`.
+        kind: What it is.
+        variant: How it was exported.
+        graph: Where it is.
+        predicted_ms: By the table before any correction, on the scale of the unpruned model's
+            prediction; none for what is not predicted.
+        target: The speed-up that was asked for.
+        error: On held-out calibration data.
+        heads, ffn_widths: Of its layers.
+        encoder_parameters, encoder_macs: What it weighs.
+    """
+
+    name: str
+    kind: Kind
+    variant: Variant
+    graph: Path
+    predicted_ms: float | None = None
+    target: float | None = None
+    error: float | None = None
+    heads: tuple[int, ...] = ()
+    ffn_widths: tuple[int, ...] = ()
+    encoder_parameters: int = 0
+    encoder_macs: int = 0
+
+
+class Frontier:
+    """Targets, students and what they are compared with, written into one folder.
+
+    Args:
+        context: Model, data and method; its recipe's target is left aside but for the workload.
+        targets: Speed-ups over the unpruned float32 model.
+        folder: Where students are written, `students/<target>/`.
+        progress: Told how far each step is.
+    """
+
+    def __init__(
+        self, context: Context, targets: Sequence[float], folder: Path, progress: Progress
+    ) -> None:
+        self.context, self.folder, self.progress = context, folder, progress
+        self.targets = sorted(set(targets))
+        self.reference = context.recipe.reference()
+        self.variants = tuple(dict.fromkeys([self.reference, *context.recipe.candidates()]))
+        self.entries: list[Entry] = []
+        self.attempts: list[dict[str, Any]] = []
+        self.unreached: list[dict[str, Any]] = []
+
+    def __call__(self, *, with_baselines: bool) -> dict[str, Any]:
+        """Make the students, measure everything, and give the frontier as plain data."""
+        with tempfile.TemporaryDirectory(prefix="compress-export-") as work:
+            walk, promises = promise_of(self.context, self.variants, Path(work), self.progress)
+            promise = promises[self.reference.name]
+            self._unpruned(promises, Path(work))
+            members = [m for m in (self._student(promise, promises, t) for t in self.targets) if m]
+            if with_baselines:
+                self._baselines(members, Path(work))
+            del walk
+            return self._measured(promise.watch)
+
+    def _unpruned(self, promises: dict[str, Promise], work: Path) -> None:
+        graphs = [work / "unpruned" / v.name / "model.onnx" for v in self.variants]
+        teacher = self.context.teacher
+        export_graphs(teacher, self.context.names, self.variants, graphs)
+        shape = bind(teacher).shape
+        for variant, graph in zip(self.variants, graphs, strict=True):
+            prices = promises[variant.name].table.prices(self.context.mix)
+            self._add("unpruned", "unpruned", variant, graph, teacher, prices.total(shape))
+
+    def _student(
+        self, promise: Promise, promises: dict[str, Promise], target: float
+    ) -> tuple[float, Member] | None:
+        """The student of one target, written in every variant; none where it is out of reach."""
+        before = {name: p.table.corrected(1.0) for name, p in promises.items()}
+        try:
+            member, attempts = promise.keep(Goal(speedup=target))
+        except BudgetError as error:
+            self.unreached.append({"target": target, "reason": str(error)})
+            return None
+        self._note(target, attempts)
+        folder = self.folder / "students" / f"{target:g}x"
+        save(member.model, member.plan, folder / "checkpoint", self.context.tokenizer)
+        export_bundle(member.model, self.context.tokenizer, self.variants, folder / "onnx")
+        shape = member.plan.student_shape
+        for variant in self.variants:
+            graph = folder / "onnx" / variant.name / "model.onnx"
+            predicted = before[variant.name].prices(self.context.mix).total(shape)
+            self._add(
+                f"{target:g}×", "student", variant, graph, member.model, predicted,
+                target=target, error=member.error,
+            )  # fmt: skip
+        return target, member
+
+    def _note(self, target: float, attempts: Sequence[Attempt]) -> None:
+        self.attempts += [{"target": target, **attempt.to_dict()} for attempt in attempts]
+
+    def _baselines(self, members: Sequence[tuple[float, Member]], work: Path) -> None:
+        """What simpler ways give at the MACs of the students in the middle of the curve."""
+        middle = members[1 : 1 + 2 * BASELINE_TARGETS : 2] or members[:1]
+        for target, member in middle:
+            for name, model in baselines(self.context, member.plan, self.progress):
+                graph = work / f"{name}-{target:g}" / "model.onnx"
+                export_graphs(model, self.context.names, [self.reference], [graph])
+                self._add(f"{name}, {target:g}×", "baseline", self.reference, graph, model)
+
+    def _add(
+        self,
+        name: str,
+        kind: Kind,
+        variant: Variant,
+        graph: Path,
+        model: PreTrainedModel,
+        predicted_ms: float | None = None,
+        **more: Any,
+    ) -> None:
+        shape = bind(model).shape
+        facts = model_facts(model, self.context.recipe.target.sequence)
+        self.entries.append(
+            Entry(
+                name=name,
+                kind=kind,
+                variant=variant,
+                graph=graph,
+                predicted_ms=predicted_ms,
+                heads=shape.n_heads,
+                ffn_widths=shape.ffn_widths,
+                encoder_parameters=facts["encoder_parameters"],
+                encoder_macs=facts["encoder_macs"],
+                **more,
+            )
+        )
+
+    def _measured(self, watch: Stopwatch) -> dict[str, Any]:
+        self.progress("frontier latency", 0, 1)
+        _, *milliseconds = watch.time([entry.graph for entry in self.entries])
+        self.progress("frontier latency", 1, 1)
+        first = self.entries[0]
+        provider = self.reference.provider
+        yardstick = Yardstick(self.context, OrtModel(first.graph, provider))
+        points = []
+        for done, (entry, ms) in enumerate(zip(self.entries, milliseconds, strict=True), start=1):
+            kept = yardstick.kept(OrtModel(entry.graph, entry.variant.provider))
+            points.append(_point(entry, first, ms, milliseconds[0], kept))
+            self.progress("frontier accuracy", done, len(self.entries))
+        students = [
+            p for p in points if p["kind"] == "student" and p["variant"] == first.variant.name
+        ]
+        return {
+            "schema": 1,
+            "model": self.context.recipe.model,
+            "task": self.context.task.name,
+            "metric": yardstick.metric,
+            "examples": len(yardstick.dataset),
+            "workloads": str(self.context.mix),
+            "environment": environment(),
+            "reference": first.variant.name,
+            "points": points,
+            "knee": knee(students),
+            "attempts": self.attempts,
+            "unreached": self.unreached,
+        }
+
+
+def knee(students: Sequence[dict[str, Any]]) -> str | None:
+    """The student after which the curve falls fastest: farthest above the chord of its ends.
+
+    Satopää et al. 2011 (Kneedle), on measured speed-up against what is kept, both scaled to 0…1.
+    """
+    if len(students) < 3:
+        return None
+    ordered = sorted(students, key=lambda p: p["speedup"])
+    speed = _scaled([p["speedup"] for p in ordered])
+    kept = _scaled([p["retention"] for p in ordered])
+    above = kept - (kept[0] + (kept[-1] - kept[0]) * speed)
+    return str(ordered[int(above.argmax())]["name"])
+
+
+def _scaled(values: Sequence[float]) -> NDArray[np.float64]:
+    array = np.array(values, np.float64)
+    scaled: NDArray[np.float64] = (array - array.min()) / max(float(np.ptp(array)), 1e-12)
+    return scaled
+
+
+def _point(
+    entry: Entry, dense: Entry, milliseconds: float, dense_ms: float, kept: dict[str, float]
+) -> dict[str, Any]:
+    facts = asdict(entry)
+    facts["variant"] = entry.variant.name
+    facts["graph"] = None
+    predicted = entry.predicted_ms
+    assert dense.predicted_ms is not None  # it comes from the table
+    return facts | {
+        "measured_ms": milliseconds,
+        "speedup": dense_ms / milliseconds,
+        "predicted_speedup": None if predicted is None else dense.predicted_ms / predicted,
+        **kept,
+    }

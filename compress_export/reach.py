@@ -1,0 +1,143 @@
+"""From a recipe's target to a student: which method, which prices, which precision."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from benchmarks.profile import Effort
+from compress.batches import Progress
+from compress.binding import bind
+from compress.errors import BudgetError
+from compress.family import Member, Walk
+from compress.importance import Scores
+from compress.plan import Plan
+from compress.prune import prune
+from compress_export.context import Context
+from compress_export.goal import Goal
+from compress_export.promise import Attempt, Promise, Stopwatch
+from export.onnx import export_graphs
+from export.precision import Variant
+
+__all__ = ["Reached", "promise_of", "reach"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reached:
+    """A student that meets the recipe's target, or comes as near as could be.
+
+    Attributes:
+        model, plan: The student.
+        variant: The one that won, where precisions competed; else the recipe's reference.
+        scores: Of the last step, for methods that keep them.
+        attempts: What was measured on the way, where the target is a latency, of all precisions
+            that competed.
+        error: On held-out calibration data, where a walk was made.
+    """
+
+    model: PreTrainedModel
+    plan: Plan
+    variant: Variant
+    scores: Scores | None = None
+    attempts: tuple[Attempt, ...] = ()
+    error: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the report tells of it."""
+        return {
+            "variant": self.variant.name,
+            "calibration_error": self.error,
+            "attempts": [attempt.to_dict() for attempt in self.attempts],
+        }
+
+
+def reach(context: Context, progress: Progress) -> Reached:
+    """Make the student that the context's recipe asks for.
+
+    Raises:
+        BudgetError: Nothing that may go gets there; the message names what can be reached.
+    """
+    recipe = context.recipe
+    if recipe.prune.method != "obs":
+        spec = recipe.prune_spec()
+        pruned = prune(context.teacher, context.calibration(), spec, progress)
+        return Reached(
+            model=pruned.model, plan=pruned.plan, variant=recipe.reference(), scores=pruned.scores
+        )
+    goal = recipe.goal()
+    if goal is not None:
+        return _kept(context, goal, progress)
+    shape = bind(context.teacher).shape
+    walk = context.walk(recipe.cost().prices(shape), progress)
+    member = walk.down_to(recipe.share() * walk.dense_cost)
+    return _reached(member, recipe.reference())
+
+
+def promise_of(
+    context: Context, variants: tuple[Variant, ...], folder: Path, progress: Progress
+) -> tuple[Walk, dict[str, Promise]]:
+    """One walk, and the promises that each of `variants` makes along it.
+
+    Args:
+        context: Whose target is a latency.
+        variants: What students ship as.
+        folder: Where the unpruned model's graph is written, for comparison.
+        progress: Told how far each step is.
+    """
+    recipe = context.recipe
+    reference = recipe.reference()
+    # First, for it refuses data that a measurement of minutes would be wasted on.
+    walk = context.walk(recipe.cost().prices(bind(context.teacher).shape), progress)
+    needed = tuple(dict.fromkeys([reference, *variants]))
+    tables = context.tables(needed, Effort(), progress)
+    dense_ms = sum(
+        share * tables[reference.name].point(workload).dense_ms
+        for workload, share in context.mix.shares
+    )
+    dense = folder / reference.name / "model.onnx"
+    export_graphs(context.teacher, context.names, [reference], [dense])
+    watch = Stopwatch(
+        dense=dense,
+        provider=reference.provider,
+        mix=context.mix,
+        vocab_size=int(context.teacher.config.vocab_size),
+    )
+    promises: dict[str, Promise] = {
+        variant.name: Promise(walk, tables[variant.name], dense_ms, watch, variant, context.names)
+        for variant in variants
+    }
+    return walk, promises
+
+
+def _kept(context: Context, goal: Goal, progress: Progress) -> Reached:
+    """The best of the precisions that compete, the one that prunes least first."""
+    candidates = context.recipe.candidates()
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
+        _, promises = promise_of(context, candidates, Path(folder), progress)
+        reached: list[Reached] = []
+        refused: list[BudgetError] = []
+        for variant in reversed(candidates):  # int8 and fp16 need less pruning than fp32
+            try:
+                member, attempts = promises[variant.name].keep(goal)
+            except BudgetError as error:
+                refused.append(error)
+                continue
+            reached.append(_reached(member, variant, tuple(attempts)))
+    if not reached:
+        raise refused[-1]
+    best = min(reached, key=lambda r: (not r.attempts[-1].kept, r.error or 0.0))
+    return replace(best, attempts=tuple(a for r in reached for a in r.attempts))
+
+
+def _reached(member: Member, variant: Variant, attempts: tuple[Attempt, ...] = ()) -> Reached:
+    return Reached(
+        model=member.model,
+        plan=member.plan,
+        variant=variant,
+        attempts=attempts,
+        error=attempts[-1].error if attempts else member.error,
+    )

@@ -1,0 +1,224 @@
+"""The parts of a recipe, each a frozen record: names, ranges, and what goes with what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compress.depth import DepthStrategy
+from compress.importance import ScoreName
+from compress.options import SearchUnit
+from compress.prune import PlanLayout
+from export.precision import VariantName
+
+__all__ = [
+    "BareTexts",
+    "Benchmark",
+    "Export",
+    "GateSpec",
+    "LatencyGate",
+    "MixPoint",
+    "OwnData",
+    "Part",
+    "Precision",
+    "Prune",
+    "Target",
+]
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Precision = Literal["fp32", "int8", "fp16"]
+
+SIZES = ("speedup", "latency_ms", "macs", "parameters")
+
+
+class Part(BaseModel):
+    """A part of a recipe: frozen, and every key known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnData(Part):
+    """A task of the user's own: CSV, TSV, JSONL or Parquet files, by column names."""
+
+    train: Path = Field(description="File to calibrate on.")
+    validation: Path = Field(description="File to measure accuracy on.")
+    text: Annotated[list[str], Field(min_length=1, max_length=2)] = Field(
+        description="Column of the sentence, or the two columns of a pair."
+    )
+    label: str = Field(description="Label column.")
+    regression: bool = Field(False, description="Labels are numbers to predict, not classes.")
+
+
+class BareTexts(Part):
+    """Texts without labels: enough to prune a model of any head, not to measure it."""
+
+    texts: Path = Field(description="Text file, one example a line; a tab parts a pair.")
+
+
+class MixPoint(Part):
+    """One workload of a mix, with its weight."""
+
+    batch: Positive = Field(description="Sequences at a time.")
+    sequence: Annotated[int, Field(gt=1)] = Field(description="Tokens per sequence.")
+    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of calls, any scale.")
+
+
+class Target(Part):
+    """Where the student is to run, and how fast or small it must be: one of the five sizes."""
+
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Device that latency is promised on.")
+    batch: Positive = Field(8, description="Sequences at a time.")
+    sequence: Annotated[int, Field(gt=1)] = Field(64, description="Tokens per sequence.")
+    mix: list[MixPoint] | Literal["data"] | None = Field(
+        None,
+        description="Several workloads at once, in place of batch and sequence, or 'data': lengths "
+        "of the training texts at `batch`.",
+    )
+    speedup: Annotated[float, Field(gt=1)] | None = Field(
+        None, description="Measured speed-up over the unpruned float32 model."
+    )
+    latency_ms: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Measured median latency, in milliseconds."
+    )
+    macs: Share | None = Field(None, description="Share of the encoder's MACs to keep.")
+    parameters: Share | None = Field(None, description="Share of the encoder's parameters to keep.")
+    precision: Annotated[list[Precision], Field(min_length=1)] = Field(
+        ["fp32"], description="Precisions that compete for a measured target."
+    )
+    table: Path | None = Field(
+        None, description="A latency table of `profile`; left out, one is measured and cached."
+    )
+    force_table: bool = Field(
+        False, description="Use the table though it is of another machine or runtime."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        sizes = [name for name in SIZES if getattr(self, name) is not None]
+        if len(sizes) > 1:
+            raise ValueError(f"give {' or '.join(sizes)}, not both")
+        measured = self.speedup is not None or self.latency_ms is not None
+        for name in ("mix", "table", "force_table"):
+            if getattr(self, name) and not measured:
+                raise ValueError(f"{name} goes with speedup or latency_ms, found neither")
+        wrong = "fp16" if self.device == "cpu" else "int8"
+        if wrong in self.precision:
+            raise ValueError(f"precision {wrong!r} does not run on {self.device}; remove it")
+        return self
+
+
+class Prune(Part):
+    """How to choose what goes."""
+
+    score: ScoreName | Literal["obs"] | None = Field(
+        None,
+        description="How heads and neurons are scored; by default obs, or fisher with a uniform "
+        "layout or drop_layers.",
+    )
+    labels: Literal["sampled", "given"] | None = Field(
+        None, description="Labels of a gradient score: sampled from the model, or the data's."
+    )
+    reduction: Literal["token", "sequence", "batch"] | None = Field(
+        None, description="Over what a gate's gradient is summed before its size is taken."
+    )
+    power: Literal[1, 2] | None = Field(None, description="1 for |g|, 2 for g².")
+    layer_norm: bool | None = Field(None, description="Divide a layer's scores by their l2 norm.")
+    steps: Positive | None = Field(
+        None,
+        description="Times that units are scored again on the way down; by default 6, with obs as "
+        "many as a quarter off each needs.",
+    )
+    trials: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="With obs: changes of the layers' error weights that a step tries."
+    )
+    repair: bool = Field(True, description="Refit output projections by least squares.")
+    damping: Annotated[float, Field(gt=0)] = Field(
+        0.001, description="Of the repair; larger stays nearer to the old weights."
+    )
+    units: Annotated[list[SearchUnit], Field(min_length=1)] | None = Field(
+        None,
+        description="What may go: heads, neurons, and with obs whole sublayers and layers; by "
+        "default all but layers.",
+    )
+    layout: PlanLayout = Field(
+        "free", description="Sizes that differ by layer, or uniform ones; see the reload table."
+    )
+    multiple: Positive = Field(16, description="FFN widths are multiples of it.")
+    drop_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers to drop first.")
+    strategy: DepthStrategy = Field("top", description="Which layers.")
+    calibration_examples: Positive = Field(2048, description="Training examples to look at.")
+
+    @property
+    def method(self) -> ScoreName | Literal["obs"]:
+        """The score, with its default."""
+        if self.score is not None:
+            return self.score
+        return "fisher" if self.layout == "uniform" or self.drop_layers else "obs"
+
+    @model_validator(mode="after")
+    def _fits_method(self) -> Prune:
+        options = {k: getattr(self, k) for k in ("labels", "reduction", "power", "layer_norm")}
+        given = [name for name, value in options.items() if value is not None]
+        if given and self.method not in ("fisher", "michel"):
+            raise ValueError(f"{given[0]} goes with score fisher or michel, found {self.method}")
+        if self.method == "obs":
+            if self.layout == "uniform" or self.drop_layers:
+                name = "layout uniform" if self.layout == "uniform" else "drop_layers"
+                raise ValueError(f"{name} goes with the other scores, found obs; use fisher")
+            return self
+        for unit in ("sublayers", "layers"):
+            if unit in (self.units or ()):
+                raise ValueError(f"units {unit!r} goes with score obs, found {self.method}")
+        if self.trials is not None:
+            raise ValueError(f"trials goes with score obs, found {self.method}")
+        return self
+
+
+class Export(Part):
+    """What to write."""
+
+    variants: list[VariantName] | None = Field(
+        None, description="Variants; by default portable and those of the target's device."
+    )
+
+
+class Benchmark(Part):
+    """What to measure."""
+
+    batches: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [1, 8, 32], description="Sequences at a time."
+    )
+    sequences: Annotated[list[Annotated[int, Field(gt=1)]], Field(min_length=1)] = Field(
+        [32, 128], description="Tokens per sequence."
+    )
+    rounds: Positive = Field(60, description="Samples per contender and workload, at most.")
+    seconds: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="Seconds per workload, after which 15 samples are enough."
+    )
+    max_length: Annotated[int, Field(gt=1)] = Field(
+        128, description="Tokens at which texts are cut, for accuracy and calibration."
+    )
+
+
+class LatencyGate(Part):
+    """Largest latencies that are accepted at the target's workload, in milliseconds."""
+
+    p50: Annotated[float, Field(gt=0)] | None = Field(None, description="Median.")
+    p90: Annotated[float, Field(gt=0)] | None = Field(None, description="90th percentile.")
+    p95: Annotated[float, Field(gt=0)] | None = Field(None, description="95th percentile.")
+    p99: Annotated[float, Field(gt=0)] | None = Field(None, description="99th percentile.")
+
+
+class GateSpec(Part):
+    """Promises: one that is broken gives exit status 1, one that is undecided 3."""
+
+    retention: Share | None = Field(
+        None, description="Least share of the teacher's first metric to keep."
+    )
+    speedup: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Least ratio of teacher's to student's median latency."
+    )
+    latency_ms: LatencyGate = Field(default_factory=lambda: LatencyGate(), description="Limits.")

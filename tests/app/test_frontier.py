@@ -1,0 +1,152 @@
+"""`profile` and `frontier` end to end on a tiny model: written, cached, drawn, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.checkpoint import load
+from compress.folder import verify_folder
+from compress.latency_table import LatencyTable
+from compress_export import tables
+from tests.app.test_cli import cli, error_of
+from tests.app.test_pipeline import write_csv, write_project
+from tests.families import logits, tiny
+from tests.tokenizer import tiny_tokenizer
+
+WORKLOAD = ("--batch", "2", "--sequence", "8")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests of this file, and a tiny project with bare texts."""
+    folder = write_project(tmp_path_factory.mktemp("frontier"))
+    lines = (folder / "train.csv").read_text().splitlines()[1:]
+    (folder / "texts.txt").write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    tiny("bert", head="plain").save_pretrained(folder / "encoder")
+    tiny_tokenizer().save_pretrained(folder / "encoder")
+    (folder / "encoder" / "modules.json").write_text(
+        '[{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]'
+    )
+    (folder / "encoder" / "1_Pooling").mkdir()
+    (folder / "encoder" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+
+
+def run(*arguments: object) -> int:
+    return cli([str(a) for a in arguments])
+
+
+def test_profile_writes_draws_and_remembers(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, picture = home / "table.json", home / "table.svg"
+    arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1")
+    assert run(*arguments, "-o", out, "--picture", picture) == 0
+    assert "heads:" in capsys.readouterr().out
+    table = LatencyTable.load(out)
+    assert [str(p.workload) for p in table.points] == ["2 × 8"]
+    assert picture.read_text().startswith("<svg")
+
+    def never(*_: Any) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(tables, "export_stacks", never)
+    assert run(*arguments, "--json") == 0
+    assert LatencyTable.from_json(capsys.readouterr().out) == table
+
+
+def test_frontier_writes_students_that_load(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = home / "family"
+    arguments = (
+        "frontier", home / "teacher", "--texts", home / "texts.txt", "-o", out, *WORKLOAD,
+        "--speedup", "1.05", "--speedup", "1.1", "--speedup", "400", "--calibration-examples",
+        "64", "--max-length", "16",
+    )  # fmt: skip
+    assert run(*arguments) == 0
+    printed = capsys.readouterr().out
+    assert "400× not reached" in printed
+    verify_folder(out)
+    found = json.loads((out / "frontier.json").read_text())
+    kinds = [(p["kind"], p["variant"]) for p in found["points"]]
+    assert kinds.count(("unpruned", "cpu-int8")) == 1
+    assert ("student", "cpu-fp32") in kinds
+    assert ("baseline", "cpu-fp32") in kinds
+    assert found["points"][0]["retention"] == 1.0
+    assert all(p["measured_ms"] > 0 and 0 <= p["retention"] <= 1 for p in found["points"])
+    assert "<svg" in (out / "frontier.html").read_text()
+    assert "| 1.05× | cpu-fp32 |" in (out / "frontier.md").read_text()
+    student = load(out / "students" / "1.05x" / "checkpoint")
+    assert logits(student).shape == (4, 3)
+
+
+def test_embedding_models_tell_cosines_and_neighbours(home: Path) -> None:
+    out = home / "embedders"
+    arguments = (
+        "frontier", home / "encoder", "--texts", home / "texts.txt", "-o", out, *WORKLOAD,
+        "--speedup", "1.05", "--no-baselines", "--precision", "fp32", "--calibration-examples",
+        "60", "--max-length", "16", "--units", "neurons,sublayers,heads,layers",
+    )  # fmt: skip
+    assert run(*arguments) == 0
+    found = json.loads((out / "frontier.json").read_text())
+    assert found["metric"] == "mean cosine"
+    assert 0.5 < found["points"][-1]["retention"] <= 1.0001
+    assert 0 <= found["points"][-1]["neighbours"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--table", "none.json"), "a latency table must be a readable file"),
+        (("--speedup", "0.5"), "'target.speedup': input should be greater than 1, found 0.5"),
+        (("--units", "heads,tails"), "'prune.units.1'"),
+        (("--precision", "fp16"), "precision 'fp16' does not run on cpu"),
+        (("--calibration-examples", "2"), "found 1 batches"),
+        (("--sequence", "999"), "target.sequence must be at most 48"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    more: tuple[str, ...], message: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["frontier", home / "teacher", "--texts", home / "texts.txt", "-o", home / "x"]
+    found = error_of(capsys, *arguments, *WORKLOAD, "--max-length", "16", *more)
+    assert message in found.splitlines()[-1]
+    assert not (home / "x").exists()
+
+
+def test_a_foreign_table_is_refused_unless_forced(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("profile", home / "teacher", *WORKLOAD, "--seconds", "1", "-o", home / "t.json") == 0
+    data = json.loads((home / "t.json").read_text())
+    (home / "foreign.json").write_text(json.dumps(data | {"machine": {"cpu": "another"}}))
+    capsys.readouterr()
+    recipe = (home / "recipe.yaml").read_text()
+    wanted = recipe.replace("macs: 0.5", "speedup: 1.05, table: foreign.json")
+    (home / "fast.yaml").write_text(wanted)
+    assert "--force-table" in error_of(capsys, "run", home / "fast.yaml", "-o", home / "out")
+    (home / "fast.yaml").write_text(wanted.replace("1.05,", "1.05, force_table: true,"))
+    assert run("run", home / "fast.yaml", "-o", home / "out") in (0, 1, 3)
+    report = json.loads((home / "out" / "report.json").read_text())
+    assert report["promise"]["speedup"] == 1.05
+    assert report["promise"]["attempts"][-1]["variant"] == "cpu-fp32"
+    assert [g["name"] for g in report["gates"]] == ["speedup"]
+
+
+def test_a_mix_of_real_lengths_is_a_target(home: Path) -> None:
+    write_csv(home / "train.csv", 80)
+    recipe = (home / "recipe.yaml").read_text()
+    wanted = recipe.replace("macs: 0.5", "speedup: 1.02, mix: data, precision: [fp32, int8]")
+    (home / "mix.yaml").write_text(wanted.replace("[cpu-fp32, portable]", "[cpu-fp32, cpu-int8]"))
+    assert run("run", home / "mix.yaml", "-o", home / "mixed") in (0, 1, 3)
+    promise = json.loads((home / "mixed" / "report.json").read_text())["promise"]
+    assert sum(point["share"] for point in promise["mix"]) == pytest.approx(1.0)
+    assert {a["variant"] for a in promise["attempts"]} <= {"cpu-fp32", "cpu-int8"}

@@ -1,0 +1,141 @@
+"""A promised latency on made-up clocks: missed, corrected, kept; refused where out of reach."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.binding import bind
+from compress.errors import BudgetError
+from compress.family import FamilySpec, Walk
+from compress.latency_table import Curve, LatencyTable, Point, table_geometry
+from compress.plan import EncoderShape
+from compress.workload import Mix, Workload
+from compress_export import promise as promise_module
+from compress_export.frontier import knee
+from compress_export.goal import Goal
+from compress_export.promise import ATTEMPTS, Promise, Stopwatch
+from export.precision import variant
+from tests.families import batch, tiny
+
+WORK = Workload(batch=2, sequence=8)
+MIX = Mix.of([(WORK, 1.0)])
+BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
+
+
+def table(shape: EncoderShape) -> LatencyTable:
+    """A head costs 1 ms, a neuron 0.1, what is left of a sublayer 0.1, all else 0.5."""
+    curve = [Curve(sizes=(0, n), milliseconds=(0.1, top)) for n, top in ((4, 4.1), (40, 4.1))]
+    point = Point(
+        workload=WORK, base_ms=0.5, attention=curve[0], ffn=curve[1], dense_ms=25.1, spread=0.0
+    )
+    return LatencyTable(
+        variant="cpu-fp32", machine={}, runtime={}, geometry=table_geometry(shape), points=(point,)
+    )
+
+
+class Machine:
+    """A clock by which students take `factor` times what the table says."""
+
+    def __init__(self, factor: float, dense_ms: float = 25.1) -> None:
+        self.factor, self.dense_ms, self.mix = factor, dense_ms, MIX
+        self.exported: list[Any] = []
+
+    def time(self, _: list[Path]) -> list[float]:
+        shape = bind(self.exported[-1]).shape
+        predicted = table(shape).prices(MIX).total(shape)
+        return [self.dense_ms, self.factor * predicted * self.dense_ms / 25.1]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def build(machine: Machine, **spec: Any) -> Promise:
+        def export(model: Any, *_: Any) -> None:
+            machine.exported.append(model)
+
+        monkeypatch.setattr(promise_module, "export_graphs", export)
+        monkeypatch.setattr(promise_module, "_runner", lambda *_: lambda b: _forward(machine, b))
+        model = tiny("bert")
+        shape = bind(model).shape
+        chosen = FamilySpec(multiple=4, trials=0, **spec)
+        walk = Walk(model, BATCHES, table(shape).prices(MIX), chosen)
+        watch: Stopwatch = machine  # type: ignore[assignment]
+        return Promise(walk, table(shape), 25.1, watch, variant("cpu-fp32"), ())
+
+    return build
+
+
+def _forward(machine: Machine, data: Any) -> Any:
+    from compress.batches import forward
+
+    return forward(machine.exported[-1], data)
+
+
+def test_a_true_table_keeps_its_promise_at_once(make: Any) -> None:
+    member, attempts = make(Machine(1.0)).keep(Goal(speedup=2.0))
+    assert [a.kept for a in attempts] == [True]
+    assert attempts[0].predicted_ms == pytest.approx(member.cost)
+    assert attempts[0].speedup >= 2.0
+
+
+def test_a_missed_promise_corrects_the_table_and_goes_on(make: Any) -> None:
+    machine = Machine(1.2)
+    promise = make(machine)
+    _, attempts = promise.keep(Goal(speedup=2.0))
+    assert [a.kept for a in attempts] == [False, True]
+    assert promise.table.correction == pytest.approx(1.2)
+    assert attempts[-1].predicted_ms == pytest.approx(attempts[-1].measured_ms)
+    sizes = [sum(bind(m).shape.ffn_widths) for m in machine.exported]
+    assert sizes[1] < sizes[0]
+
+
+def test_a_speed_up_does_not_mind_a_slower_machine(make: Any) -> None:
+    _, attempts = make(Machine(1.0, dense_ms=60.0)).keep(Goal(speedup=2.0))
+    assert len(attempts) == 1
+    assert attempts[0].measured_ms <= 30.0
+
+
+def test_milliseconds_are_those_of_the_clock(make: Any) -> None:
+    _, attempts = make(Machine(1.0, dense_ms=30.0)).keep(Goal(latency_ms=12.0))
+    assert len(attempts) == 2
+    assert attempts[-1].measured_ms <= 12.0
+
+
+def test_attempts_are_bounded(make: Any) -> None:
+    class Stubborn(Machine):
+        def time(self, _: list[Path]) -> list[float]:
+            return [25.1, 12.56]
+
+    promise = make(Stubborn(1.0))
+    promise.table = promise.table.corrected(1.0)
+    _, attempts = promise.keep(Goal(speedup=2.0))
+    assert len(attempts) == ATTEMPTS
+    assert not attempts[-1].kept
+
+
+def test_an_unreachable_goal_names_the_fastest(make: Any) -> None:
+    with pytest.raises(BudgetError, match=r"target 40× cannot be .* \(2\d\.\d+×\) at 2 × 8"):
+        make(Machine(1.0)).keep(Goal(speedup=40.0))
+
+
+def test_the_knee_is_where_the_curve_bends() -> None:
+    points = [
+        {"name": f"{s:g}×", "speedup": s, "retention": r}
+        for s, r in ((1.5, 1.0), (2.0, 0.99), (3.0, 0.98), (4.0, 0.80), (6.0, 0.55))
+    ]
+    assert knee(points) == "3×"
+    assert knee(points[:2]) is None
+
+
+def test_students_of_a_promise_stand_on_each_other(make: Any) -> None:
+    promise = make(Machine(1.0))
+    plans = [promise.keep(Goal(speedup=s))[0].plan for s in (1.5, 2.0, 3.0)]
+    for wider, narrower in pairwise(plans):
+        for a, b in zip(wider.layers, narrower.layers, strict=True):
+            assert set(b.heads) <= set(a.heads)
+            assert set(b.neurons) <= set(a.neurons)
+    assert np.isfinite(promise.walk.member().error)

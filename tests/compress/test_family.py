@@ -1,0 +1,153 @@
+"""The walk down: budgets met in every family, targets refused by name, what may go and no more."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from compress.batches import forward
+from compress.binding import bind
+from compress.cost import CostModel
+from compress.errors import BudgetError, CheckpointError, DataError
+from compress.family import FamilySpec, Walk, cheapest
+from compress.options import SearchUnit
+from compress.pooling import Pooling
+from compress.surgery import apply_
+from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
+
+BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
+SPEC = FamilySpec(multiple=4, trials=2, judged=8)
+
+
+def walk(family: str, spec: FamilySpec = SPEC, unit: str = "macs") -> Walk:
+    model = tiny(family)
+    cost = CostModel(unit=unit, sequence=12)  # type: ignore[arg-type]
+    return Walk(model, BATCHES, cost.prices(bind(model).shape), spec)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
+def test_a_walk_meets_its_budgets_and_its_plans_make_its_students(family: str) -> None:
+    down = walk(family)
+    teacher = down.teacher.model
+    before = logits(teacher)
+    for share in (0.8, 0.5):
+        member = down.down_to(share * down.dense_cost)
+        assert member.cost <= share * down.dense_cost
+        cut = copy.deepcopy(teacher)
+        apply_(cut, member.plan)
+        sizes = bind(cut).shape
+        found = bind(member.model).shape
+        assert (sizes.n_heads, sizes.ffn_widths) == (found.n_heads, found.ffn_widths)
+        assert np.isfinite(member.error)
+        assert member.error > 0
+    assert torch.equal(before, logits(teacher))
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert", "albert"])
+def test_prices_of_a_share_are_the_cost_model(family: str) -> None:
+    shape = bind(tiny(family)).shape
+    for unit in ("macs", "parameters"):
+        cost = CostModel(unit=unit, sequence=12)
+        assert cost.prices(shape).total(shape) == pytest.approx(cost.total(shape))
+
+
+def test_without_sublayers_each_layer_keeps_a_head_and_some_neurons() -> None:
+    spec = replace(SPEC, units=("heads", "neurons"))
+    down = walk("bert", spec)
+    member = down.down_to(cheapest(down.teacher.shape, down.prices, spec))
+    assert set(member.plan.student_shape.n_heads) == {1}
+    assert set(member.plan.student_shape.ffn_widths) == {4}
+
+
+@pytest.mark.parametrize(
+    ("units", "heads", "neurons"),
+    [(("neurons",), {4}, None), (("heads",), None, {40})],
+)
+def test_only_what_is_named_goes(
+    units: tuple[SearchUnit, ...], heads: set[int] | None, neurons: set[int] | None
+) -> None:
+    down = walk("bert", replace(SPEC, units=units))
+    shape = down.down_to(0.85 * down.dense_cost).plan.student_shape
+    assert heads is None or set(shape.n_heads) == heads
+    assert neurons is None or set(shape.ffn_widths) == neurons
+
+
+def test_layers_go_when_they_are_named() -> None:
+    spec = replace(SPEC, units=("layers",))
+    down = walk("bert", spec)
+    member = down.down_to(0.4 * down.dense_cost)
+    assert len(member.plan.layers) == 1
+    assert set(member.plan.student_shape.n_heads) == {4}
+
+
+def test_a_pinned_first_layer_stays() -> None:
+    down = walk("deberta-v2, convolution", replace(SPEC, units=("layers",)))
+    assert down.down_to(0.4 * down.dense_cost).plan.layers[0].source == 0
+
+
+def test_an_unreachable_budget_names_the_least() -> None:
+    down = walk("bert", replace(SPEC, units=("heads",)))
+    with pytest.raises(BudgetError, match=r"must be at least .* removing heads can reach"):
+        down.down_to(0.1 * down.dense_cost)
+    assert down.plan.student_shape.n_heads == (4, 4, 4)
+
+
+def test_too_little_data_says_how_much_would_do() -> None:
+    model = tiny("bert", intermediate_size=400)
+    prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
+    with pytest.raises(DataError, match=r"401 unknowns .* about \d+ examples would do"):
+        Walk(model, BATCHES, prices, SPEC)
+
+
+def test_one_batch_is_too_few() -> None:
+    model = tiny("bert")
+    prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
+    with pytest.raises(DataError, match="at least two batches"):
+        Walk(model, BATCHES[:1], prices, SPEC)
+
+
+def test_broken_weights_are_refused() -> None:
+    model = tiny("bert")
+    prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
+    model.classifier.weight.data[0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match="finite"):
+        Walk(model, BATCHES, prices, SPEC)
+
+
+def test_the_unpruned_model_has_no_error() -> None:
+    down = walk("bert")
+    model = down.teacher.model
+    assert down.error_of(lambda data: forward(model, data)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_repair_lowers_the_error() -> None:
+    errors = []
+    for repair in (False, True):
+        down = walk("bert", replace(SPEC, repair=repair, trials=0))
+        errors.append(down.down_to(0.5 * down.dense_cost).error)
+    assert errors[1] < errors[0]
+
+
+def test_the_same_seed_gives_the_same_student() -> None:
+    plans = []
+    for _ in range(2):
+        down = walk("bert")
+        plans.append(down.down_to(0.5 * down.dense_cost).plan)
+    assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max"])
+def test_embedding_models_are_judged_by_their_pooled_vector(mode: str) -> None:
+    pooling = Pooling(mode=mode)  # type: ignore[arg-type]
+    model = tiny("bert", head="plain")
+    prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
+    down = Walk(model, BATCHES, prices, replace(SPEC, pooling=pooling))
+    member = down.down_to(0.6 * down.dense_cost)
+    held = down._held[0]
+    vectors = [pooling(forward(m, held), held["attention_mask"]) for m in (model, member.model)]
+    expected = float((vectors[0] - vectors[1]).detach().square().sum(1).mean())
+    assert member.error == pytest.approx(expected, rel=1e-4)
