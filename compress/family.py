@@ -164,6 +164,12 @@ class Walk:
             self._step(step, last=done == len(steps))
         return self.member()
 
+    def leap_to(self, budget: float) -> Member:
+        """The same in a single step, unsearched: quicker, and worse."""
+        self.check(budget)
+        self._step(budget, last=False)
+        return self.member()
+
     def member(self) -> Member:
         """The student as it now is."""
         model = copy.deepcopy(self._student.model).eval()

@@ -129,6 +129,11 @@ class Promise:
                 "(prune.units)"
             )
 
+    def fastest(self) -> Member:
+        """The cheapest student within reach, in one step."""
+        self.walk.prices = self.table.prices(self.watch.mix)
+        return self.walk.leap_to(self.walk.floor())
+
     def keep(self, goal: Goal) -> tuple[Member, list[Attempt]]:
         """Walk on until a student meets the goal as measured, or `ATTEMPTS` have failed.
 

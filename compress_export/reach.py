@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from benchmarks.profile import Effort
+from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Progress
 from compress.binding import bind
 from compress.errors import BudgetError
@@ -20,6 +21,7 @@ from compress.prune import prune
 from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.promise import Attempt, Promise, Stopwatch
+from compress_export.quality import Yardstick
 from export.onnx import export_graphs
 from export.precision import Variant
 
@@ -127,10 +129,22 @@ def _kept(context: Context, goal: Goal, progress: Progress) -> Reached:
                 refused.append(error)
                 continue
             reached.append(_reached(member, variant, tuple(attempts)))
-    if not reached:
-        raise refused[-1]
+        if not reached:
+            least = promises[candidates[-1].name]
+            told = f"{refused[-1]}; that student would keep {_kept_by_the_fastest(context, least)}"
+            raise BudgetError(told) from refused[-1]
     best = min(reached, key=lambda r: (not r.attempts[-1].kept, r.error or 0.0))
     return replace(best, attempts=tuple(a for r in reached for a in r.attempts))
+
+
+def _kept_by_the_fastest(context: Context, promise: Promise) -> str:
+    """What the fastest student within reach keeps, measured."""
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
+        graph = Path(folder) / "model.onnx"
+        export_graphs(promise.fastest().model, context.names, [promise.variant], [graph])
+        yardstick = Yardstick(context, OrtModel(promise.watch.dense, promise.watch.provider))
+        kept = yardstick.kept(OrtModel(graph, promise.variant.provider))
+    return f"{kept['retention']:.1%} of {yardstick.metric}"
 
 
 def _reached(member: Member, variant: Variant, attempts: tuple[Attempt, ...] = ()) -> Reached:

@@ -150,3 +150,15 @@ def test_a_mix_of_real_lengths_is_a_target(home: Path) -> None:
     promise = json.loads((home / "mixed" / "report.json").read_text())["promise"]
     assert sum(point["share"] for point in promise["mix"]) == pytest.approx(1.0)
     assert {a["variant"] for a in promise["attempts"]} <= {"cpu-fp32", "cpu-int8"}
+
+
+def test_an_unreachable_target_tells_the_fastest_and_what_it_keeps(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = (home / "recipe.yaml").read_text().replace("macs: 0.5", "speedup: 500")
+    (home / "dream.yaml").write_text(recipe)
+    assert run("run", home / "dream.yaml", "-o", home / "dream") == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "target 500× cannot be reached" in message
+    assert "% of accuracy" in message
+    assert not (home / "dream").exists()
