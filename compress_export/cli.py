@@ -94,7 +94,7 @@ def prune(
     macs: Macs = None,
     parameters: Parameters = None,
     precision: Annotated[
-        str, typer.Option(help="What --speedup is measured in: fp32, int8 or fp16.")
+        str, typer.Option(help="What --speedup is measured in: fp32, int8, int8-static or fp16.")
     ] = "fp32",
     score: Annotated[
         str | None,
@@ -153,7 +153,9 @@ def frontier(
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, int8 or fp16; repeat. Left out: fp32 and int8, or fp16."),
+        typer.Option(
+            help="fp32, int8, int8-static or fp16; repeat. Left out: fp32 and int8, or fp16."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     batch: Batch = 8,
@@ -268,16 +270,19 @@ def export(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            help="portable, cpu-fp32, cpu-int8, cuda-fp32 or cuda-fp16; repeat it. "
-            "Left out: portable, cpu-fp32 and cpu-int8."
+            help="portable, cpu-fp32, cpu-int8, cpu-int8-static, cuda-fp32 or cuda-fp16; repeat "
+            "it. Left out: portable, cpu-fp32 and cpu-int8."
         ),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="Text file to calibrate cpu-int8-static on.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Export a stock or pruned checkpoint to ONNX, checked against torch."""
     from compress_export.commands.export import run
 
-    run(model, out, variant or ["portable", "cpu-fp32", "cpu-int8"], as_json=json)
+    run(model, out, variant or ["portable", "cpu-fp32", "cpu-int8"], texts, as_json=json)
 
 
 @app.command()

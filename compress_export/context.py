@@ -33,11 +33,13 @@ from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.inputs import input_names
+from export.int8 import Feeds
 from export.precision import Variant
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 
 LEAST_SAMPLES = 15
+FEEDS = 16
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -206,6 +208,12 @@ class Context:
         length = recipe.benchmark.max_length
         labels = self.labels(sample)
         return calibration_batches(sample, labels, self.tokenizer, length, recipe.seed)
+
+    @cached_property
+    def feeds(self) -> Feeds:
+        """Calibration inputs as graphs take them, for static int8."""
+        batches = self.calibration()[:FEEDS]
+        return [{name: batch[name].numpy() for name in self.names} for batch in batches]
 
     @property
     def least_samples(self) -> int:

@@ -107,7 +107,7 @@ class Frontier:
     def _unpruned(self, promises: dict[str, Promise], work: Path) -> None:
         graphs = [work / "unpruned" / v.name / "model.onnx" for v in self.variants]
         teacher = self.context.teacher
-        export_graphs(teacher, self.context.names, self.variants, graphs)
+        export_graphs(teacher, self.context.names, self.variants, graphs, self.context.feeds)
         shape = bind(teacher).shape
         for variant, graph in zip(self.variants, graphs, strict=True):
             prices = promises[variant.name].table.prices(self.context.mix)
@@ -126,7 +126,13 @@ class Frontier:
         self._note(target, attempts)
         folder = self.folder / "students" / f"{target:g}x"
         save(member.model, member.plan, folder / "checkpoint", self.context.tokenizer)
-        export_bundle(member.model, self.context.tokenizer, self.variants, folder / "onnx")
+        export_bundle(
+            member.model,
+            self.context.tokenizer,
+            self.variants,
+            folder / "onnx",
+            feeds=self.context.feeds,
+        )
         shape = member.plan.student_shape
         for variant in self.variants:
             graph = folder / "onnx" / variant.name / "model.onnx"

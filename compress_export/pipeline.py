@@ -124,6 +124,7 @@ class Run:
                 self.recipe.variants(),
                 self.work / "onnx",
                 self.progress,
+                self.context.feeds,
             )
             return {"exported": [e.to_dict() for e in exported]}
 

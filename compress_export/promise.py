@@ -22,6 +22,7 @@ from compress.family import Member, Runner, Walk
 from compress.latency_table import LatencyTable
 from compress.workload import Mix
 from compress_export.goal import Goal
+from export.int8 import Feeds
 from export.onnx import export_graphs
 from export.precision import Variant
 
@@ -99,6 +100,7 @@ class Promise:
         watch: Times students.
         variant: How students ship.
         names: Of the graphs' inputs.
+        feeds: To calibrate static int8 on.
     """
 
     def __init__(
@@ -109,9 +111,10 @@ class Promise:
         watch: Stopwatch,
         variant: Variant,
         names: tuple[str, ...],
+        feeds: Feeds = (),
     ) -> None:
         self.walk, self.table, self.dense_ms, self.watch = walk, table, dense_ms, watch
-        self.variant, self.names = variant, names
+        self.variant, self.names, self.feeds = variant, names, feeds
 
     def check(self, goal: Goal) -> None:
         """Refuse a goal that no plan can reach, by the table.
@@ -156,7 +159,7 @@ class Promise:
     def _attempt(self, member: Member, goal: Goal) -> Attempt:
         with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
             graph = Path(folder) / "model.onnx"
-            export_graphs(member.model, self.names, [self.variant], [graph])
+            export_graphs(member.model, self.names, [self.variant], [graph], self.feeds)
             error = self.walk.error_of(_runner(graph, self.variant.provider))
             dense, student = self.watch.time([graph])
         now = dense if goal.latency_ms is None else self.dense_ms

@@ -109,7 +109,9 @@ def promise_of(
         vocab_size=int(context.teacher.config.vocab_size),
     )
     promises: dict[str, Promise] = {
-        variant.name: Promise(walk, tables[variant.name], dense_ms, watch, variant, context.names)
+        variant.name: Promise(
+            walk, tables[variant.name], dense_ms, watch, variant, context.names, context.feeds
+        )
         for variant in variants
     }
     return walk, promises

@@ -201,7 +201,10 @@ class Recipe(Part):
     def variants(self) -> tuple[Variant, ...]:
         """What to export, `cpu-fp32` before `cpu-int8`, which is made from it."""
         wanted = self.export.variants or [
-            v.name for v in VARIANTS if v.fusions in (None, self.target.device)
+            v.name
+            for v in VARIANTS
+            if v.fusions in (None, self.target.device)
+            and (not v.on_request or v in self.candidates())
         ]
         return tuple(v for v in VARIANTS if v.name in wanted)
 

@@ -29,7 +29,7 @@ __all__ = [
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
-Precision = Literal["fp32", "int8", "fp16"]
+Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
 SIZES = ("speedup", "latency_ms", "macs", "parameters")
 
@@ -104,9 +104,13 @@ class Target(Part):
         for name in ("mix", "table", "force_table"):
             if getattr(self, name) and not measured:
                 raise ValueError(f"{name} goes with speedup or latency_ms, found neither")
-        wrong = "fp16" if self.device == "cpu" else "int8"
-        if wrong in self.precision:
-            raise ValueError(f"precision {wrong!r} does not run on {self.device}; remove it")
+        runs = ("fp32", "fp16") if self.device == "cuda" else ("fp32", "int8", "int8-static")
+        for precision in self.precision:
+            if precision not in runs:
+                raise ValueError(
+                    f"precision {precision!r} does not run on {self.device}; "
+                    f"choose among {', '.join(runs)}"
+                )
         return self
 
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compress.binding import bind
 from export.fusion import Fusion, check_heads, inspect_graph
 from export.inputs import input_names
-from export.onnx import export_graph, quantise_int8
+from export.int8 import Feeds
+from export.onnx import export_graphs
 from export.parity import Parity, check_parity
 from export.precision import Variant
 
@@ -41,6 +42,7 @@ def export_bundle(
     variants: Sequence[Variant],
     folder: Path,
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    feeds: Feeds = (),
 ) -> tuple[Exported, ...]:
     """Write `folder/<variant>/` for each variant: the graph, `config.json`, the tokenizer's files.
 
@@ -50,22 +52,20 @@ def export_bundle(
         variants: What to write.
         folder: Made if absent.
         progress: Told after every variant.
+        feeds: Inputs to calibrate static int8 on.
 
     Raises:
         FusionError: A fused attention has another head count than the model.
         ParityError: A graph does not compute what the model computes.
     """
-    done = []
-    float_graph: Path | None = None
+    names = input_names(model, tokenizer.model_input_names)
+    folders = [folder / variant.name for variant in variants]
     progress("export", 0, len(variants))
-    for index, variant in enumerate(variants, start=1):
-        source = float_graph if variant.int8 else None
-        exported = export_variant(model, tokenizer, variant, folder / variant.name, source)
-        if variant.name == "cpu-fp32":
-            float_graph = folder / variant.name / GRAPH
-        done.append(exported)
-        progress("export", index, len(variants))
-    return tuple(done)
+    export_graphs(model, names, variants, [f / GRAPH for f in folders], feeds, progress)
+    return tuple(
+        _checked(model, tokenizer, names, variant, f)
+        for variant, f in zip(variants, folders, strict=True)
+    )
 
 
 def export_variant(
@@ -73,50 +73,29 @@ def export_variant(
     tokenizer: PreTrainedTokenizerBase,
     variant: Variant,
     folder: Path,
-    float_graph: Path | None = None,
 ) -> Exported:
-    """Write one variant and check it; see `export_bundle`.
-
-    Args:
-        model: In evaluation mode, on the CPU, in float32.
-        tokenizer: Of the model.
-        variant: What to write.
-        folder: Made if absent; holds one `.onnx`.
-        float_graph: The same model's `cpu-fp32` graph, which an int8 variant quantises.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one variant into `folder` and check it; see `export_bundle`."""
     names = input_names(model, tokenizer.model_input_names)
-    path = folder / GRAPH
-    if variant.int8:
-        _write_int8(model, names, variant, path, float_graph)
-    else:
-        export_graph(model, names, variant, path)
+    export_graphs(model, names, [variant], [folder / GRAPH])
+    return _checked(model, tokenizer, names, variant, folder)
+
+
+def _checked(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    names: tuple[str, ...],
+    variant: Variant,
+    folder: Path,
+) -> Exported:
+    """Put config and tokenizer beside a graph, and hold it against the model."""
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    fusion = inspect_graph(path)
+    fusion = inspect_graph(folder / GRAPH)
     if variant.fusions:
         check_heads(fusion, bind(model).shape, variant.name)
     return Exported(
         variant=variant.name,
         fusion=fusion,
-        parity=check_parity(model, names, variant, path),
+        parity=check_parity(model, names, variant, folder / GRAPH),
         size_bytes=sum(p.stat().st_size for p in folder.glob("model.onnx*")),
     )
-
-
-def _write_int8(
-    model: PreTrainedModel,
-    names: tuple[str, ...],
-    variant: Variant,
-    path: Path,
-    float_graph: Path | None,
-) -> None:
-    if float_graph is not None:
-        quantise_int8(float_graph, path)
-        return
-    temporary = path.with_name("float32.onnx")
-    try:
-        export_graph(model, names, variant, temporary)
-        quantise_int8(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
 import onnx_ir
 import torch
 from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from export.attention import eager_attention, fused_attention
-from export.inputs import axes, longest_sequence
+from export.inputs import CASES, axes, longest_sequence, made_up_inputs
+from export.int8 import SINGLE_FILE_LIMIT, Feeds, quantise_dynamic, quantise_static
 from export.nodes import settle_
 from export.precision import Variant
+from export.quiet import quiet
 
-__all__ = ["export_graph", "export_graphs", "quantise_int8"]
+__all__ = ["export_graph", "export_graphs"]
 
-SINGLE_FILE_LIMIT = 2_000_000_000
 EXTERNAL_DATA = "model.onnx_data"
 
 
@@ -46,7 +43,7 @@ def export_graph(
         model: In evaluation mode; left as it was found.
         names: Inputs, see `export.inputs.input_names`.
         variant: Fusions and precision. An int8 variant is exported in float32 here; see
-            `quantise_int8`.
+            `export_graphs`.
         path: Where to write.
     """
     from transformers.exporters.configs import OnnxConfig
@@ -61,7 +58,7 @@ def export_graph(
     )
     source = copy.deepcopy(model).half() if variant.half else model
     form = fused_attention if variant.fusions else eager_attention
-    with form(source), _stateless(source), _quiet():
+    with form(source), _stateless(source), quiet():
         program = OnnxExporter().export(source, _sample(names, len(named)), config=config).program
         settle_(program)
         _name_axes(program, named)
@@ -73,27 +70,42 @@ def export_graphs(
     names: tuple[str, ...],
     variants: Sequence[Variant],
     paths: Sequence[Path],
+    feeds: Feeds = (),
+    progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> None:
     """Write `model` in several variants, unchecked; folders are made as needed.
 
     Args:
         model: In evaluation mode.
         names: Inputs.
-        variants: An int8 one is made from the float32 graph of the same fusions, where there is
-            one among them.
+        variants: int8 ones are made from one float32 graph of the same fusions.
         paths: Where to write, one a variant.
+        feeds: Inputs to calibrate static int8 on; made-up ones where there are none, which will do
+            to measure latency alone.
+        progress: Told after every variant.
     """
     floats: dict[str | None, Path] = {}
-    for variant, path in sorted(zip(variants, paths, strict=True), key=lambda pair: pair[0].int8):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if variant.int8 and variant.fusions in floats:
-            quantise_int8(floats[variant.fusions], path)
-            continue
-        export_graph(model, names, variant, path)
-        if variant.int8:
-            quantise_int8(path, path)
-        elif not variant.half:
-            floats[variant.fusions] = path
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
+        pairs = sorted(zip(variants, paths, strict=True), key=lambda pair: pair[0].int8)
+        for done, (variant, path) in enumerate(pairs, start=1):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not variant.int8:
+                export_graph(model, names, variant, path)
+                if not variant.half:
+                    floats[variant.fusions] = path
+            elif variant.fusions not in floats:
+                floats[variant.fusions] = Path(folder) / "float32.onnx"
+                export_graph(model, names, variant, floats[variant.fusions])
+            if variant.static:
+                quantise_static(floats[variant.fusions], path, feeds or _made_up(model, names))
+            elif variant.int8:
+                quantise_dynamic(floats[variant.fusions], path)
+            progress("export", done, len(pairs))
+
+
+def _made_up(model: PreTrainedModel, names: tuple[str, ...]) -> Feeds:
+    cases = (made_up_inputs(model, names, case) for case in CASES[:2])
+    return [{name: tensor.numpy() for name, tensor in case.items()} for case in cases]
 
 
 def _dims(named: tuple[str, ...], longest: int | None) -> dict[int, Any]:
@@ -113,38 +125,6 @@ def _sample(names: tuple[str, ...], n_axes: int) -> dict[str, Any]:
     }
 
 
-def quantise_int8(source: Path, target: Path) -> None:
-    """Quantise a float32 graph dynamically: weights int8 per channel, activations at run time."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    graph = onnx.load(source)
-    # The quantiser transposes weights in place and then trips over their recorded shapes.
-    weights = {initializer.name for initializer in graph.graph.initializer}
-    kept = [info for info in graph.graph.value_info if info.name not in weights]
-    del graph.graph.value_info[:]
-    graph.graph.value_info.extend(kept)
-    _drop_equal_sizes(graph)
-    with _quiet():
-        quantize_dynamic(
-            graph,
-            target,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
-            use_external_data_format=source.stat().st_size > SINGLE_FILE_LIMIT,
-        )
-
-
-def _drop_equal_sizes(graph: onnx.ModelProto) -> None:
-    """Drop `qkv_hidden_sizes` where all three agree.
-
-    The weight's shape says it, and the quantiser skips any attention that has the attribute.
-    """
-    for node in graph.graph.node:
-        for attribute in list(node.attribute):
-            if attribute.name == "qkv_hidden_sizes" and len(set(attribute.ints)) == 1:
-                node.attribute.remove(attribute)
-
-
 @contextlib.contextmanager
 def _stateless(model: PreTrainedModel) -> Iterator[None]:
     """Within the block, XLNet keeps no memory of earlier segments: a graph has none to give."""
@@ -156,21 +136,6 @@ def _stateless(model: PreTrainedModel) -> Iterator[None]:
     finally:
         if before is not None:
             model.config.use_mems_eval = before
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter: it prints, logs and warns at every step, right or wrong."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
-        transformers_logging.set_verbosity(before)
 
 
 def _name_axes(program: Any, named: tuple[str, ...]) -> None:

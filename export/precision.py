@@ -9,7 +9,9 @@ from compress.errors import RecipeError
 
 __all__ = ["VARIANTS", "Variant", "VariantName", "variant"]
 
-VariantName = Literal["portable", "cpu-fp32", "cpu-int8", "cuda-fp32", "cuda-fp16"]
+VariantName = Literal[
+    "portable", "cpu-fp32", "cpu-int8", "cpu-int8-static", "cuda-fp32", "cuda-fp16"
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,17 +23,22 @@ class Variant:
         fusions: The provider that the graph is fused for; `None` keeps to the standard opset.
         half: Weights and activations in float16.
         int8: Weights in int8 per channel, activations quantised at run time.
+        static: Activations quantised by ranges fixed from calibration data instead.
+        on_request: Written only where it is named.
         provider: Where ONNX Runtime is to run it.
         tolerance: Largest difference from torch that is accepted, relative to the largest
             absolute logit (and at least to 1). On the random tokens of the parity cases an int8
-            classifier may well change its mind, so that its bound refuses overflow and little
-            else; what int8 costs is told by its accuracy.
+            classifier may well change its mind, and a much pruned one by several times its logits,
+            so that its bound refuses overflow and little else; what int8 costs is told by its
+            accuracy.
     """
 
     name: VariantName
     fusions: Literal["cpu", "cuda"] | None = None
     half: bool = False
     int8: bool = False
+    static: bool = False
+    on_request: bool = False
     provider: str = "CPUExecutionProvider"
     tolerance: float = 1e-4
 
@@ -41,7 +48,15 @@ _CUDA = "CUDAExecutionProvider"
 VARIANTS: tuple[Variant, ...] = (
     Variant(name="portable"),
     Variant(name="cpu-fp32", fusions="cpu"),
-    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=2.0),
+    Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=10.0),
+    Variant(
+        name="cpu-int8-static",
+        fusions="cpu",
+        int8=True,
+        static=True,
+        on_request=True,
+        tolerance=10.0,
+    ),
     Variant(name="cuda-fp32", fusions="cuda", provider=_CUDA, tolerance=1e-3),
     Variant(name="cuda-fp16", fusions="cuda", half=True, provider=_CUDA, tolerance=2e-2),
 )
