@@ -32,26 +32,24 @@ from compress.batches import (
     silent,
 )
 from compress.binding import bind
-from compress.cost import CostUnit, Prices
+from compress.cost import Prices
 from compress.depth import leave_one_out
-from compress.errors import BudgetError, CheckpointError, DataError
+from compress.errors import CheckpointError, DataError
 from compress.heads import head_of
-from compress.layout import Layout
 from compress.options import SearchUnit, encoder_options
-from compress.plan import EncoderShape, Plan
+from compress.plan import Plan
 from compress.pooling import Pooling
+from compress.reachable import cheapest, check_enough, check_reachable
 from compress.repair import repair_
 from compress.search import Judge, Problem, search
 from compress.statistics import observe
 from compress.surgery import apply_
 
-__all__ = ["FamilySpec", "Member", "Runner", "Walk", "cheapest", "check_reachable"]
+__all__ = ["FamilySpec", "Member", "Runner", "Walk"]
 
 Runner: TypeAlias = Callable[[Batch], Tensor]
 
 _MOST = 0.25
-_ENOUGH = 2.0
-"""Tokens that a least-squares fit wants for each unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +141,7 @@ class Walk:
                 "the model's outputs must be finite, found NaN or Inf on the calibration data; "
                 "repair or retrain the checkpoint"
             )
-        _check_enough(self.teacher, self._seen)
+        check_enough(self.teacher.shape, *self._counts())
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
 
@@ -190,7 +188,7 @@ class Walk:
 
     def floor(self) -> float:
         """What the cheapest student within reach costs."""
-        return cheapest(self._student.shape, self.prices, self.spec)
+        return cheapest(self._student.shape, self.prices, self.spec.units, self.spec.multiple)
 
     def check(self, budget: float) -> None:
         """Refuse a budget that cannot be reached.
@@ -257,6 +255,9 @@ class Walk:
 
         return judge
 
+    def _counts(self) -> tuple[int, int]:
+        return sum(map(n_tokens, self._seen)), sum(map(_sequences, self._seen))
+
     def _drop_harms(self) -> dict[int, float]:
         """Harm of dropping layers whole, on the scale of the other options' harms.
 
@@ -295,49 +296,6 @@ class Walk:
         embeds = head_of(self.teacher.model).embeds
         drawn = sampled_fisher_loss(spec.temperature, spec.seed, embeds=embeds)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
-
-
-def cheapest(shape: EncoderShape, prices: Prices, spec: FamilySpec) -> float:
-    """What the cheapest student costs that a model of that shape can become."""
-    fewest_heads = 0 if "sublayers" in spec.units else 1
-    narrowest = 0 if "sublayers" in spec.units else spec.multiple
-    layers = []
-    for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
-        least_heads = min(fewest_heads, heads) if "heads" in spec.units else heads
-        least_width = min(narrowest, width) if "neurons" in spec.units else width
-        layers.append(uses * (prices.attention[least_heads] + prices.ffn[least_width]))
-    droppable = "layers" in spec.units and not shape.groups
-    return prices.fixed + float(min(layers) if droppable else sum(layers))
-
-
-def check_reachable(
-    budget: float, floor: float, dense: float, unit: CostUnit, units: tuple[SearchUnit, ...]
-) -> None:
-    """Refuse a budget below the cheapest student.
-
-    Raises:
-        BudgetError: Names the cheapest.
-    """
-    if budget < floor:
-        raise BudgetError(
-            f"target.{unit} must be at least {floor:.4g} ({floor / dense:.4f} of the unpruned "
-            f"model), the least that removing {', '.join(units)} can reach, found {budget:.4g}; "
-            "ask for less, or let more go (prune.units)"
-        )
-
-
-def _check_enough(layout: Layout, batches: Batches) -> None:
-    """Refuse data that leaves the least-squares problems under-determined."""
-    shape = layout.shape
-    unknowns = max(*shape.ffn_widths, *(n * shape.head_width for n in shape.n_heads)) + 1
-    tokens, sequences = sum(map(n_tokens, batches)), sum(map(_sequences, batches))
-    if tokens < _ENOUGH * unknowns:
-        enough = math.ceil(sequences * _ENOUGH * unknowns / max(tokens, 1) * 16 / 15 / 32) * 32
-        raise DataError(
-            f"calibration needs {_ENOUGH * unknowns:.0f} tokens for a stable solution, twice the "
-            f"{unknowns} unknowns of the widest projection, found {tokens} in {sequences} "
-            f"examples; about {enough} examples would do (prune.calibration_examples)"
-        )
 
 
 def _split(batches: Batches, sequences: int) -> tuple[Batches, Batches]:

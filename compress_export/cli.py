@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from compress_export import options as opt
 from compress_export.exits import run_app
 
 __all__ = ["app", "main"]
@@ -23,42 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
-Task = Annotated[
-    str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")
-]
-TaskOrTexts = Annotated[
-    str | None, typer.Option("--task", help="GLUE task, as for `evaluate`; or give --texts.")
-]
-Data = Annotated[
-    Path | None, typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
-]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empty or ours.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Check all, print the predicted cost, write nothing."),
-]
-Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
-Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
-MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
-Macs = Annotated[float | None, typer.Option(help="Share of encoder MACs to keep; 0.5 if left out.")]
-Parameters = Annotated[float | None, typer.Option(help="Share of encoder parameters to keep.")]
-Examples = Annotated[int, typer.Option(min=1, help="Training examples to look at.")]
-Texts = Annotated[
-    Path | None,
-    typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
-]
-Speedup = Annotated[
-    float | None, typer.Option(help="Measured speed-up over the unpruned float32 model.")
-]
-Units = Annotated[
-    str | None,
-    typer.Option(help="What may go, with commas: heads, neurons, sublayers, layers."),
-]
-Batch = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -76,7 +41,7 @@ def _root(
 
 
 @app.command()
-def inspect(model: Model, sequence: Sequence = 128, json: Json = False) -> None:
+def inspect(model: opt.Model, sequence: opt.Sequence = 128, json: opt.Json = False) -> None:
     """Show a model's layers, heads, neurons, parameters and MACs."""
     from compress_export.commands.inspect import run
 
@@ -85,14 +50,14 @@ def inspect(model: Model, sequence: Sequence = 128, json: Json = False) -> None:
 
 @app.command()
 def prune(
-    model: Model,
-    out: Out,
-    task: TaskOrTexts = None,
-    texts: Texts = None,
-    data: Data = None,
-    speedup: Speedup = None,
-    macs: Macs = None,
-    parameters: Parameters = None,
+    model: opt.Model,
+    out: opt.Out,
+    task: opt.TaskOrTexts = None,
+    texts: opt.Texts = None,
+    data: opt.Data = None,
+    speedup: opt.Speedup = None,
+    macs: opt.Macs = None,
+    parameters: opt.Parameters = None,
     precision: Annotated[
         str, typer.Option(help="What --speedup is measured in: fp32, int8, int8-static or fp16.")
     ] = "fp32",
@@ -107,7 +72,7 @@ def prune(
         int | None, typer.Option(min=1, help="Times that units are scored again.")
     ] = None,
     repair: Annotated[bool, typer.Option(help="Refit output projections.")] = True,
-    units: Units = None,
+    units: opt.Units = None,
     layout: Annotated[
         str, typer.Option(help="free, or uniform: the same sizes in every layer.")
     ] = "free",
@@ -116,21 +81,20 @@ def prune(
         str,
         typer.Option(help="top, bottom, symmetric, alternate, contribution or leave-one-out."),
     ] = "top",
-    calibration_examples: Examples = 2048,
-    batch: Batch = 8,
-    sequence: Sequence = 64,
-    max_length: MaxLength = 128,
-    seed: Seed = 0,
-    dry_run: DryRun = False,
-    json: Json = False,
+    calibration_examples: opt.Examples = 2048,
+    batch: opt.Batch = 8,
+    sequence: opt.Sequence = 64,
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seed = 0,
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
 ) -> None:
     """Prune a model to a speed-up or a share of its encoder and write a checkpoint."""
     from compress_export.commands.prune import run
-    from compress_export.options import recipe_of
 
     choice = {"score": score, "steps": steps, "repair": repair, "layout": layout}
     choice |= {"drop_layers": drop_layers, "strategy": strategy}
-    recipe = recipe_of(
+    recipe = opt.recipe_of(
         model, task, texts, data,
         target={"speedup": speedup, "macs": macs, "parameters": parameters,
                 "batch": batch, "sequence": sequence, "precision": [precision]},
@@ -142,11 +106,11 @@ def prune(
 
 @app.command()
 def frontier(
-    model: Model,
-    out: Out = Path("frontier"),
-    task: TaskOrTexts = None,
-    texts: Texts = None,
-    data: Data = None,
+    model: opt.Model,
+    out: opt.Out = Path("frontier"),
+    task: opt.TaskOrTexts = None,
+    texts: opt.Texts = None,
+    data: opt.Data = None,
     speedup: Annotated[
         list[float] | None,
         typer.Option(help="Target; repeat. Left out: 1.25, 1.5, 2, 3, 4 and 6."),
@@ -158,29 +122,28 @@ def frontier(
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    batch: Batch = 8,
-    sequence: Sequence = 64,
+    batch: opt.Batch = 8,
+    sequence: opt.Sequence = 64,
     lengths: Annotated[
         bool, typer.Option("--lengths", help="Mix of the training texts' lengths, at --batch.")
     ] = False,
-    units: Units = None,
+    units: opt.Units = None,
     baselines: Annotated[bool, typer.Option(help="Measure simpler methods too.")] = True,
     table: Annotated[Path | None, typer.Option(help="Latency table of `profile`.")] = None,
     force_table: Annotated[
         bool, typer.Option("--force-table", help="Use a table of another machine or runtime.")
     ] = False,
-    calibration_examples: Examples = 2048,
-    max_length: MaxLength = 128,
-    seed: Seed = 0,
-    json: Json = False,
+    calibration_examples: opt.Examples = 2048,
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seed = 0,
+    json: opt.Json = False,
 ) -> None:
     """Make a student at each of several speed-ups in one run; draw what they keep."""
     from compress_export.commands.frontier import run
-    from compress_export.options import recipe_of
 
     targets = speedup or [1.25, 1.5, 2.0, 3.0, 4.0, 6.0]
     second = "int8" if device == "cpu" else "fp16"
-    recipe = recipe_of(
+    recipe = opt.recipe_of(
         model, task, texts, data,
         target={"speedup": max(targets), "device": device, "batch": batch, "sequence": sequence,
                 "precision": precision or ["fp32", second], "mix": "data" if lengths else None,
@@ -193,7 +156,7 @@ def frontier(
 
 @app.command()
 def profile(
-    model: Model,
+    model: opt.Model,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
     sequence: Annotated[list[int] | None, typer.Option(min=2, help="Tokens each; repeat.")] = None,
     variant: Annotated[str, typer.Option(help="Variant to measure.")] = "cpu-fp32",
@@ -204,7 +167,7 @@ def profile(
     ] = 0.01,
     seconds: Annotated[float, typer.Option(help="Seconds per workload, at most.")] = 30.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again, cached or not.")] = False,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Measure what heads and neurons cost on this machine; say where latency is flat."""
     from benchmarks.profile import Effort
@@ -216,7 +179,7 @@ def profile(
 
 
 @app.command()
-def expand(model: Model, out: Out) -> None:
+def expand(model: opt.Model, out: Out) -> None:
     """Write a pruned checkpoint in stock shapes, zeros where units are gone."""
     from compress_export.commands.expand import run
 
@@ -224,7 +187,7 @@ def expand(model: Model, out: Out) -> None:
 
 
 @app.command()
-def families(json: Json = False) -> None:
+def families(json: opt.Json = False) -> None:
     """List the supported families and what each of them supports."""
     from compress_export.commands.families import run
 
@@ -233,16 +196,16 @@ def families(json: Json = False) -> None:
 
 @app.command()
 def scores(
-    model: Model,
-    task: Task,
-    data: Data = None,
+    model: opt.Model,
+    task: opt.Task,
+    data: opt.Data = None,
     macs: Annotated[float, typer.Option(help="Share of encoder MACs to keep.")] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Times that units are scored again.")] = 1,
-    calibration_examples: Examples = 2048,
-    sequence: Sequence = 64,
-    max_length: MaxLength = 128,
-    seed: Seed = 0,
-    json: Json = False,
+    calibration_examples: opt.Examples = 2048,
+    sequence: opt.Sequence = 64,
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seed = 0,
+    json: opt.Json = False,
 ) -> None:
     """Compare every score at one budget, with and without repair, against random."""
     from compress_export.commands.scores import run
@@ -265,8 +228,8 @@ def scores(
 
 @app.command()
 def export(
-    model: Model,
-    out: Out,
+    model: opt.Model,
+    out: opt.Out,
     variant: Annotated[
         list[str] | None,
         typer.Option(
@@ -277,7 +240,7 @@ def export(
     texts: Annotated[
         Path | None, typer.Option(help="Text file to calibrate cpu-int8-static on.")
     ] = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Export a stock or pruned checkpoint to ONNX, checked against torch."""
     from compress_export.commands.export import run
@@ -288,17 +251,17 @@ def export(
 @app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="Bundle, variant folder or .onnx file.")],
-    task: Task,
-    data: Data = None,
+    task: opt.Task,
+    data: opt.Data = None,
     against: Annotated[
         Path | None, typer.Option(help="Bundle of the teacher, to tell what is kept.")
     ] = None,
-    variant: Variant = None,
+    variant: opt.Variant = None,
     retention: Annotated[
         float | None, typer.Option(help="Gate: least share of the teacher's first metric.")
     ] = None,
-    max_length: MaxLength = 128,
-    json: Json = False,
+    max_length: opt.MaxLength = 128,
+    json: opt.Json = False,
 ) -> None:
     """Measure a bundle's accuracy through ONNX Runtime."""
     from compress_export.commands.evaluate import run
@@ -313,14 +276,14 @@ def bench(
     ],
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
     sequence: Annotated[list[int] | None, typer.Option(min=1, help="Tokens each; repeat.")] = None,
-    variant: Variant = None,
+    variant: opt.Variant = None,
     provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 60,
     seconds: Annotated[float, typer.Option(help="Seconds per workload.")] = 8.0,
     speedup: Annotated[
         float | None, typer.Option(help="Gate: least speed-up of the last over the first.")
     ] = None,
-    json: Json = False,
+    json: opt.Json = False,
 ) -> None:
     """Measure latency of bundles, interleaved in one process."""
     from compress_export.commands.bench import run
@@ -332,9 +295,9 @@ def bench(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see `compress-export schema`.")],
-    out: Out = Path("out"),
-    dry_run: DryRun = False,
-    json: Json = False,
+    out: opt.Out = Path("out"),
+    dry_run: opt.DryRun = False,
+    json: opt.Json = False,
 ) -> None:
     """Do all of it from a recipe: prune, export, verify, measure, report."""
     from compress_export.commands.run import run as run_recipe
@@ -344,12 +307,12 @@ def run(
 
 @app.command()
 def demo(
-    out: Out = Path("demo-out"),
+    out: opt.Out = Path("demo-out"),
     task: Annotated[
         str | None, typer.Option(help="A GLUE task in place of the built-in one; needs --data.")
     ] = None,
-    data: Data = None,
-    json: Json = False,
+    data: opt.Data = None,
+    json: opt.Json = False,
 ) -> None:
     """Fine-tune a small real encoder, halve it, export it, measure it, report."""
     from compress_export.commands.demo import run
@@ -358,7 +321,7 @@ def demo(
 
 
 @app.command()
-def doctor(json: Json = False) -> None:
+def doctor(json: opt.Json = False) -> None:
     """Look at this machine: libraries, providers, cores, what is missing."""
     from compress_export.commands.doctor import run
 
@@ -381,7 +344,3 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     sys.exit(run_app(app, arguments))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,69 @@
-"""From command-line options to a recipe as plain data. Knows names alone."""
+"""Options that commands share, and from options to a recipe as plain data. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["recipe_of"]
+__all__ = [
+    "Batch",
+    "Data",
+    "DryRun",
+    "Examples",
+    "Json",
+    "Macs",
+    "MaxLength",
+    "Model",
+    "Out",
+    "Parameters",
+    "Seed",
+    "Sequence",
+    "Speedup",
+    "Task",
+    "TaskOrTexts",
+    "Texts",
+    "Units",
+    "Variant",
+    "recipe_of",
+]
+
+Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
+Task = Annotated[
+    str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")
+]
+TaskOrTexts = Annotated[
+    str | None, typer.Option("--task", help="GLUE task, as for `evaluate`; or give --texts.")
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empty or ours.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Check all, print the predicted cost, write nothing."),
+]
+Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
+Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
+MaxLength = Annotated[int, typer.Option(min=2, help="Tokens at which texts are cut.")]
+Macs = Annotated[float | None, typer.Option(help="Share of encoder MACs to keep; 0.5 if left out.")]
+Parameters = Annotated[float | None, typer.Option(help="Share of encoder parameters to keep.")]
+Examples = Annotated[int, typer.Option(min=1, help="Training examples to look at.")]
+Texts = Annotated[
+    Path | None,
+    typer.Option(help="Text file to calibrate on in place of a task: any head, no labels."),
+]
+Speedup = Annotated[
+    float | None, typer.Option(help="Measured speed-up over the unpruned float32 model.")
+]
+Units = Annotated[
+    str | None,
+    typer.Option(help="What may go, with commas: heads, neurons, sublayers, layers."),
+]
+Batch = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
 
 
 def recipe_of(

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.depth import DepthStrategy
-from compress.importance import ScoreName
 from compress.options import SearchUnit
 from compress.prune import PlanLayout
 from export.precision import VariantName
@@ -19,6 +18,7 @@ __all__ = [
     "Export",
     "GateSpec",
     "LatencyGate",
+    "MethodName",
     "MixPoint",
     "OwnData",
     "Part",
@@ -29,6 +29,7 @@ __all__ = [
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+MethodName = Literal["obs", "fisher", "michel", "magnitude", "activation", "random"]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
 SIZES = ("speedup", "latency_ms", "macs", "parameters")
@@ -117,7 +118,7 @@ class Target(Part):
 class Prune(Part):
     """How to choose what goes."""
 
-    score: ScoreName | Literal["obs"] | None = Field(
+    score: MethodName | None = Field(
         None,
         description="How heads and neurons are scored; by default obs, or fisher with a uniform "
         "layout or drop_layers.",
@@ -156,7 +157,7 @@ class Prune(Part):
     calibration_examples: Positive = Field(2048, description="Training examples to look at.")
 
     @property
-    def method(self) -> ScoreName | Literal["obs"]:
+    def method(self) -> MethodName:
         """The score, with its default."""
         if self.score is not None:
             return self.score

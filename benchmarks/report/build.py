@@ -64,11 +64,7 @@ def build_report(
         "memory": list(memory),
         "parity": [row for variant in exported for row in variant["parity"]],
         "fusion": {
-            variant["variant"]: {
-                "ops": variant["fusion"]["ops"],
-                "fused": variant["fusion"]["fused"],
-                "num_heads": variant["fusion"]["num_heads"],
-            }
+            variant["variant"]: {k: variant["fusion"][k] for k in ("ops", "fused", "num_heads")}
             for variant in exported
         },
         "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in exported},

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxsim
+from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.accuracy import predict
 from benchmarks.runtimes.onnxruntime import OrtModel
-from benchmarks.tasks import METRICS, predictions
-from compress_export.context import Context
-from compress_export.recipe import make_recipe
+from benchmarks.tasks import METRICS, encode_labels, glue_task, predictions, tokenise
 
 EXAMPLES = 512
 
@@ -42,20 +41,23 @@ def pruned(graph: Path, sparsity: float, data: list[dict[str, Any]], out: Path) 
     onnx.save(onnxsim.apply_structured_wanda_pruning(model, data, sparsity=sparsity), out)
 
 
-def main(source: str, task: str, glue: str, teacher: str, *students: str) -> None:
+def main(source: str, task_name: str, glue: str, teacher: str, *students: str) -> None:
     """Print one line a student: its parameters and accuracy, and the peer's at the same size."""
-    recipe: dict[str, Any] = {"model": source, "task": task, "data": glue}
-    recipe["prune"] = {"calibration_examples": EXAMPLES}
-    context = Context(make_recipe(recipe), Path())
+    task = glue_task(task_name)
+    assert task is not None
+    tokenizer = AutoTokenizer.from_pretrained(source)
     dense = Path(teacher) / "onnx" / "cpu-fp32" / "model.onnx"
     names = OrtModel(dense).names
-    data = [{n: batch[n].numpy() for n in names} for batch in context.calibration()]
-    validation = context.dataset("validation")
-    labels = context.labels(validation)
+    sample = task.load("train", Path(glue)).sample(EXAMPLES, seed=0)
+    batches = tokenise(sample.texts, tokenizer, batch_size=32, max_length=128)
+    data = [{name: batch.inputs[name] for name in names} for batch in batches]
+    validation = task.load("validation", Path(glue))
+    label2id = AutoConfig.from_pretrained(source).label2id
+    labels = encode_labels(validation, label2id)
 
     def accuracy(graph: Path) -> float:
-        logits = predict(OrtModel(graph), context.tokenizer, validation, max_length=128)
-        return METRICS[context.task.metrics[0]](labels, predictions(logits))
+        logits = predict(OrtModel(graph), tokenizer, validation, max_length=128)
+        return METRICS[task.metrics[0]](labels, predictions(logits))
 
     base = accuracy(dense)
     out = Path("peer.onnx")

@@ -1,8 +1,7 @@
 """Predicted against measured latency of random plans, in one interleaved session.
 
-python benchmarks/results/predicted_latency.py MODEL [PLANS] [BATCH SEQUENCE] [VARIANT]
-
-The table comes from the cache of `compress-export profile`, or is measured first.
+compress-export profile MODEL --batch 8 --sequence 64 -o table.json
+python benchmarks/results/predicted_latency.py MODEL table.json [PLANS]
 """
 
 from __future__ import annotations
@@ -14,15 +13,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from transformers import AutoTokenizer
 
 from benchmarks.profile import Effort, measure_graphs
 from compress.binding import bind
 from compress.checkpoint import load
+from compress.latency_table import LatencyTable
 from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.surgery import apply_
-from compress.workload import Mix, Workload
-from compress_export.loading import load_tokenizer
-from compress_export.tables import latency_tables
+from compress.workload import Mix
 from export.inputs import input_names
 from export.onnx import export_graphs
 from export.precision import variant
@@ -41,16 +40,13 @@ def random_plan(shape: EncoderShape, generator: np.random.Generator) -> Plan:
     return Plan(shape=shape, layers=tuple(layers), depth=shape.depth)
 
 
-def main(
-    source: str, plans: str = "20", batch: str = "8", sequence: str = "64", kind: str = "cpu-fp32"
-) -> None:
-    """Print one line a plan, and the median and worst error of the predicted speed-up."""
-    model, tokenizer = load(source), load_tokenizer(source)
+def main(source: str, table: str, plans: str = "20") -> None:
+    """Print every plan's share of the unpruned latency, and the median and worst error."""
+    model, found_table = load(source), LatencyTable.load(Path(table))
+    tokenizer = AutoTokenizer.from_pretrained(source)
     names = input_names(model, tokenizer.model_input_names)
-    workload = Workload(batch=int(batch), sequence=int(sequence))
-    mix = Mix.of([(workload, 1.0)])
-    chosen = variant(kind)
-    prices = latency_tables(model, names, [chosen], [workload])[kind].prices(mix)
+    workload, chosen = found_table.points[0].workload, variant(found_table.variant)
+    prices = found_table.prices(Mix.of([(workload, 1.0)]))
     shape, generator = bind(model).shape, np.random.default_rng(0)
     drawn = [Plan.full(shape), *(random_plan(shape, generator) for _ in range(int(plans)))]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +67,7 @@ def main(
     ]
     facts = {
         "workload": str(workload),
-        "variant": kind,
+        "variant": chosen.name,
         "median_error": float(np.median(errors)),
         "worst_error": float(errors.max()),
         "dense_error": float(predicted[0] / found.milliseconds[0] - 1),

@@ -21,7 +21,7 @@ BASE = "model: m\ntask: sst2\n"
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
 def test_every_shipped_recipe_parses(path: Path) -> None:
     recipe = load_recipe(path)
-    assert recipe.prune_spec().share <= 1
+    assert recipe.share() <= 1
     assert recipe.variants()
 
 
@@ -43,7 +43,23 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
         ("model: m\ntask: sst-2", r"task must be among .*; did you mean 'sst2'\?"),
         ("model: m\ntask: {train: a.csv}", r"'task\.validation' is required"),
         ("model: m\ntask: {train: a, validation: b, text: [t], lable: y}", "lable"),
-        (BASE + "export: {variants: [portable]}\ngate: {retention: 0.9}", "gates look at the var"),
+        (
+            BASE + "export: {variants: [portable]}\ngate: {retention: 0.9}",
+            "gates look at the variant",
+        ),
+        (BASE + "target: {speedup: 1}", r"'target\.speedup'.*greater than 1, found 1"),
+        (BASE + "target: {speedup: 2, latency_ms: 3}", "give speedup or latency_ms, not both"),
+        (BASE + "target: {macs: 0.5, mix: data}", "mix goes with speedup or latency_ms"),
+        (BASE + "target: {speedup: 2, precision: [fp16]}", "'fp16' does not run on cpu"),
+        (BASE + "target: {speedup: 2}\nprune: {score: fisher}", "go with prune.score obs"),
+        (BASE + "prune: {score: obs, layout: uniform}", "layout uniform goes with the other"),
+        (BASE + "prune: {score: fisher, units: [layers]}", "units 'layers' goes with score obs"),
+        (BASE + "prune: {score: magnitude, trials: 3}", "trials goes with score obs"),
+        (BASE + "prune: {labels: given}", "labels goes with score fisher or michel, found obs"),
+        (
+            BASE + "target: {speedup: 2}\nexport: {variants: [portable]}",
+            "targets and gates look at the variant 'cpu-fp32'",
+        ),
         ("- a list", "must be a mapping"),
         ("model: [", "must be YAML"),
     ],
@@ -65,13 +81,31 @@ def test_options_of_a_gradient_score_replace_its_defaults() -> None:
     assert score == GradientScore(
         name="michel", reduction="token", power=1, labels="sampled", layer_norm=False
     )
-    assert parse_recipe(BASE).prune_spec().score == "fisher"
+    assert parse_recipe(BASE + "prune: {score: fisher}").prune_spec().score == "fisher"
 
 
 def test_default_variants_follow_the_device() -> None:
     cpu, cuda = (parse_recipe(BASE + f"target: {{device: {d}}}") for d in ("cpu", "cuda"))
     assert [v.name for v in cpu.variants()] == ["portable", "cpu-fp32", "cpu-int8"]
     assert [v.name for v in cuda.variants()] == ["portable", "cuda-fp32", "cuda-fp16"]
+
+
+def test_the_method_follows_layout_and_depth() -> None:
+    for more, method in (
+        ("", "obs"),
+        ("prune: {layout: uniform}", "fisher"),
+        ("prune: {drop_layers: 1}", "fisher"),
+        ("prune: {score: random}", "random"),
+    ):
+        assert parse_recipe(BASE + more).prune.method == method
+
+
+def test_a_measured_target_is_a_gate() -> None:
+    assert parse_recipe(BASE + "target: {speedup: 2}").promises()["speedup"] == 2
+    limits = parse_recipe(BASE + "target: {latency_ms: 5}").promises()["latency_ms"]
+    assert limits["p50"] == 5
+    mixed = "target: {speedup: 2, mix: [{batch: 1, sequence: 8}, {batch: 1, sequence: 16}]}"
+    assert parse_recipe(BASE + mixed).promises()["speedup"] is None
 
 
 def test_one_text_column_may_be_written_without_a_list() -> None:

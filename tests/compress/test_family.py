@@ -13,9 +13,10 @@ from compress.batches import forward
 from compress.binding import bind
 from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError, DataError
-from compress.family import FamilySpec, Walk, cheapest
+from compress.family import FamilySpec, Walk
 from compress.options import SearchUnit
 from compress.pooling import Pooling
+from compress.reachable import cheapest
 from compress.surgery import apply_
 from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
 
@@ -58,7 +59,7 @@ def test_prices_of_a_share_are_the_cost_model(family: str) -> None:
 def test_without_sublayers_each_layer_keeps_a_head_and_some_neurons() -> None:
     spec = replace(SPEC, units=("heads", "neurons"))
     down = walk("bert", spec)
-    member = down.down_to(cheapest(down.teacher.shape, down.prices, spec))
+    member = down.down_to(cheapest(down.teacher.shape, down.prices, spec.units, spec.multiple))
     assert set(member.plan.student_shape.n_heads) == {1}
     assert set(member.plan.student_shape.ffn_widths) == {4}
 

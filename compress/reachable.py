@@ -1,0 +1,66 @@
+"""What can be reached at all, before any work: the cheapest student, and enough data to fit it."""
+
+from __future__ import annotations
+
+import math
+
+from compress.cost import CostUnit, Prices
+from compress.errors import BudgetError, DataError
+from compress.options import SearchUnit
+from compress.plan import EncoderShape
+
+__all__ = ["cheapest", "check_enough", "check_reachable"]
+
+_ENOUGH = 2.0
+"""Tokens that a least-squares fit wants for each unknown."""
+
+
+def cheapest(
+    shape: EncoderShape, prices: Prices, units: tuple[SearchUnit, ...], multiple: int
+) -> float:
+    """What the cheapest student costs that a model of that shape can become."""
+    fewest_heads = 0 if "sublayers" in units else 1
+    narrowest = 0 if "sublayers" in units else multiple
+    layers = []
+    for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
+        least_heads = min(fewest_heads, heads) if "heads" in units else heads
+        least_width = min(narrowest, width) if "neurons" in units else width
+        layers.append(uses * (prices.attention[least_heads] + prices.ffn[least_width]))
+    droppable = "layers" in units and not shape.groups
+    return prices.fixed + float(min(layers) if droppable else sum(layers))
+
+
+def check_reachable(
+    budget: float, floor: float, dense: float, unit: CostUnit, units: tuple[SearchUnit, ...]
+) -> None:
+    """Refuse a budget below the cheapest student.
+
+    Raises:
+        BudgetError: Names the cheapest.
+    """
+    if budget < floor:
+        raise BudgetError(
+            f"target.{unit} must be at least {floor:.4g} ({floor / dense:.4f} of the unpruned "
+            f"model), the least that removing {', '.join(units)} can reach, found {budget:.4g}; "
+            "ask for less, or let more go (prune.units)"
+        )
+
+
+def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
+    """Refuse data that leaves the least-squares problems under-determined.
+
+    Args:
+        shape: Of the model.
+        tokens, sequences: That there are to fit on.
+
+    Raises:
+        DataError: Says how many examples would do.
+    """
+    unknowns = max(*shape.ffn_widths, *(n * shape.head_width for n in shape.n_heads)) + 1
+    if tokens < _ENOUGH * unknowns:
+        enough = math.ceil(sequences * _ENOUGH * unknowns / max(tokens, 1) * 16 / 15 / 32) * 32
+        raise DataError(
+            f"calibration needs {_ENOUGH * unknowns:.0f} tokens for a stable solution, twice the "
+            f"{unknowns} unknowns of the widest projection, found {tokens} in {sequences} "
+            f"examples; about {enough} examples would do (prune.calibration_examples)"
+        )

@@ -1,0 +1,64 @@
+"""int8: which nodes go back to float32, and that both ways run and stay near."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from export.int8 import exclusions
+from export.onnx import export_graphs
+from export.precision import variant
+from export.session import open_session
+from tests.families import tiny
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+HARM = {"a": 1.0, "b": 5.0, "c": 3.0, "d": 0.5, "e": 0.1, "f": 0.1}
+
+
+def feeds(count: int = 6) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "input_ids": rng.integers(5, 99, (4, 12)),
+            "attention_mask": np.ones((4, 12), np.int64),
+            "token_type_ids": np.zeros((4, 12), np.int64),
+        }
+        for _ in range(count)
+    ]
+
+
+def error(left_out: Sequence[str]) -> float:
+    return sum(harm for node, harm in HARM.items() if node not in left_out)
+
+
+@pytest.mark.parametrize(
+    ("bound", "left"),
+    [(10.0, []), (5.0, ["b"]), (2.0, ["b", "c"]), (0.0, ["b", "c"])],
+)
+def test_the_most_harmful_nodes_go_back_first_until_the_bound_or_a_third(
+    bound: float, left: list[str]
+) -> None:
+    assert exclusions(list(HARM), error, bound) == left
+
+
+def test_both_ways_stay_near_the_float_graph(tmp_path: Path) -> None:
+    names = ["cpu-fp32", "cpu-int8", "cpu-int8-static"]
+    paths = [tmp_path / name / "model.onnx" for name in names]
+    export_graphs(tiny("bert"), NAMES, [variant(n) for n in names], paths, feeds())
+    fed = feeds(1)[0]
+    wanted, dynamic, static = (open_session(path).run(None, fed)[0] for path in paths)
+    spread = np.abs(wanted).max()
+    assert np.abs(dynamic - wanted).max() < 0.2 * spread
+    assert np.abs(static - wanted).max() < 0.2 * spread
+    kinds = {node.op_type for node in onnx.load(paths[2]).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Attention"} <= kinds
+
+
+def test_int8_alone_leaves_no_float_graph_behind(tmp_path: Path) -> None:
+    for name in ("cpu-int8", "cpu-int8-static"):
+        export_graphs(tiny("bert"), NAMES, [variant(name)], [tmp_path / name / "model.onnx"])
+        assert [p.name for p in (tmp_path / name).iterdir()] == ["model.onnx"]
