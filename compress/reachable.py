@@ -51,7 +51,8 @@ def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
 
     Args:
         shape: Of the model.
-        tokens, sequences: That there are to fit on.
+        tokens: That there are to fit on.
+        sequences: That hold them.
 
     Raises:
         DataError: Says how many examples would do.

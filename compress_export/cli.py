@@ -179,7 +179,7 @@ def profile(
 
 
 @app.command()
-def expand(model: opt.Model, out: Out) -> None:
+def expand(model: opt.Model, out: opt.Out) -> None:
     """Write a pruned checkpoint in stock shapes, zeros where units are gone."""
     from compress_export.commands.expand import run
 

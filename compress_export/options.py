@@ -1,4 +1,4 @@
-"""Options that commands share, and from options to a recipe as plain data. Imports nothing heavy."""
+"""Options that commands share, and a recipe from options. Imports nothing heavy."""
 
 from __future__ import annotations
 
