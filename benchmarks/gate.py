@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from benchmarks.latency import Latency, Workload, speedup
 from compress.errors import DataError
 
-__all__ = ["Gate", "Verdict", "at_least", "at_most", "evaluate_gates", "overall"]
+__all__ = ["Gate", "Verdict", "at_least", "at_most", "evaluate_gates", "overall", "promise_gate"]
 
 Verdict: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
@@ -116,6 +116,16 @@ def evaluate_gates(
         value, interval = student.percentile_ms(percent), student.interval_ms(percent)
         gates.append(at_most(f"latency_ms.{name}", limit, value, *interval))
     return gates
+
+
+def promise_gate(promise: Mapping[str, Any]) -> Gate:
+    """Whether the last attempt kept a promise over a mix of workloads, judged by its medians."""
+    last = [a for a in promise["attempts"] if a["variant"] == promise["variant"]][-1]
+    if promise["latency_ms"] is not None:
+        value = last["measured_ms"]
+        return at_most("target.latency_ms", promise["latency_ms"], value, value, value)
+    value = last["speedup"]
+    return at_least("target.speedup", promise["speedup"], value, value, value)
 
 
 def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:

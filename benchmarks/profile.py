@@ -102,6 +102,7 @@ def measure_stacks(
     vocab_size: int,
     effort: Effort = Effort(),
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    inner: int = 1,
 ) -> tuple[Point, ...]:
     """Measure all stacks under every workload and fit one point each.
 
@@ -113,6 +114,7 @@ def measure_stacks(
         vocab_size: Of the token ids to draw.
         effort: For each workload.
         progress: Told after every workload.
+        inner: Layers that are applied at each position (ALBERT's inner groups).
     """
     stacks = sorted(graphs)
     points = []
@@ -120,7 +122,8 @@ def measure_stacks(
     for done, workload in enumerate(workloads, start=1):
         paths = [graphs[stack] for stack in stacks]
         measured = measure_graphs(paths, workload, provider, vocab_size, effort)
-        points.append(fit_point(stacks, measured.milliseconds, depth, workload, measured.spread))
+        found = measured.milliseconds
+        points.append(fit_point(stacks, found, depth, workload, measured.spread, inner))
         progress("latency table", done, len(workloads))
     return tuple(points)
 
@@ -131,6 +134,7 @@ def fit_point(
     depth: int,
     workload: Workload,
     spread: float = 0.0,
+    inner: int = 1,
 ) -> Point:
     """Split stacks' latencies into a base and the shares of attention and FFN by size.
 
@@ -143,14 +147,15 @@ def fit_point(
         depth: Layers of the unpruned model, for `dense_ms`.
         workload: Under which.
         spread: Of the measurement.
+        inner: Layers that are applied at each position.
     """
     heads = sorted({s.heads for s in stacks})
     widths = sorted({s.neurons for s in stacks})
     rows = np.zeros((len(stacks) + 1, 1 + len(heads) + len(widths)))
     for row, stack in zip(rows, stacks, strict=False):
         row[0] = 1.0
-        row[1 + heads.index(stack.heads)] = stack.layers
-        row[1 + len(heads) + widths.index(stack.neurons)] = stack.layers
+        row[1 + heads.index(stack.heads)] = stack.layers * inner
+        row[1 + len(heads) + widths.index(stack.neurons)] = stack.layers * inner
     scale = 1.0 / milliseconds
     rows[:-1] *= scale[:, None]
     rows[-1, 1], rows[-1, 1 + len(heads)] = 1.0, -1.0  # a_0 = f_0
@@ -164,7 +169,7 @@ def fit_point(
         base_ms=base,
         attention=attention,
         ffn=ffn,
-        dense_ms=base + depth * (attention.milliseconds[-1] + ffn.milliseconds[-1]),
+        dense_ms=base + depth * inner * (attention.milliseconds[-1] + ffn.milliseconds[-1]),
         spread=spread,
     )
 

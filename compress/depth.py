@@ -5,6 +5,7 @@ The positional ones are arithmetic; `contribution` and `leave-one-out` look at d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Literal, TypeAlias, get_args
 
@@ -30,7 +31,14 @@ from compress.masking import masked
 from compress.plan import EncoderShape, Plan
 from compress.taps import tapped
 
-__all__ = ["DEPTH_STRATEGIES", "DepthStrategy", "contribution", "drop_layers", "leave_one_out"]
+__all__ = [
+    "DEPTH_STRATEGIES",
+    "DepthStrategy",
+    "contribution",
+    "drop_layers",
+    "leave_one_out",
+    "left_out_divergence",
+]
 
 DepthStrategy = Literal["top", "bottom", "symmetric", "alternate", "contribution", "leave-one-out"]
 DEPTH_STRATEGIES: tuple[DepthStrategy, ...] = get_args(DepthStrategy)
@@ -91,28 +99,45 @@ def contribution(layout: Layout, batches: Batches, progress: Progress = silent) 
     return means
 
 
-def leave_one_out(layout: Layout, batches: Batches, progress: Progress = silent) -> Array:
+def leave_one_out(layout: Layout, harm: Callable[[], float], progress: Progress = silent) -> Array:
     """Harm done by skipping each layer alone: `(n_layers,)`.
 
-    Mean KL divergence (nats) of the model without the layer from the whole model; the mean
-    squared difference where the model has one output or gives a representation; infinite for a
-    layer that cannot be skipped.
+    Args:
+        layout: The model.
+        harm: What the model as it then runs does to the data.
+        progress: Told after every layer.
+
+    Returns:
+        One figure a layer, infinite for a layer that cannot be skipped.
     """
-    harms = np.zeros(len(layout.layers))
+    harms = np.full(len(layout.layers), np.inf)
+    for index in _droppable(layout.shape):
+        with masked(layout, _without(layout.shape, frozenset([index]))):
+            harms[index] = harm()
+        progress("leave one layer out", index + 1, len(layout.layers))
+    return harms
+
+
+def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = silent) -> Array:
+    """Mean KL divergence (nats) of the model without each layer from the whole model.
+
+    The mean squared difference where the model has one output or gives a representation.
+    """
     embeds = head_of(layout.model).embeds
+    count = max(sum(len(batch["input_ids"]) for batch in batches), 1)
     with frozen(layout.model), torch.no_grad():
         whole = [forward(layout.model, batch) for batch in batches]
-        for index in range(len(layout.layers)):
-            if index not in _droppable(layout.shape):
-                harms[index] = np.inf
-                continue
-            with masked(layout, _without(layout.shape, frozenset([index]))):
-                for batch, reference in zip(batches, whole, strict=True):
-                    output = forward(layout.model, batch)
-                    harms[index] += float(divergence(reference, output, batch, embeds=embeds))
-            progress("leave one layer out", index + 1, len(layout.layers))
-    harms /= max(sum(len(batch["input_ids"]) for batch in batches), 1)
-    return harms
+
+        def harm() -> float:
+            return (
+                sum(
+                    float(divergence(reference, forward(layout.model, batch), batch, embeds=embeds))
+                    for batch, reference in zip(batches, whole, strict=True)
+                )
+                / count
+            )
+
+        return leave_one_out(layout, harm, progress)
 
 
 def _compare(stack: ExitStack, layer: LayerLayout, sums: Tensor, mask: list[Tensor]) -> None:
@@ -159,5 +184,5 @@ def _dropped(
         case "contribution":
             order = np.argsort(-contribution(layout, batches, progress), kind="stable")
         case "leave-one-out":
-            order = np.argsort(leave_one_out(layout, batches, progress), kind="stable")
+            order = np.argsort(left_out_divergence(layout, batches, progress), kind="stable")
     return frozenset([int(i) for i in order if i in layers][:n_drop])

@@ -15,6 +15,7 @@ __all__ = [
     "LayoutError",
     "ParityError",
     "PlanError",
+    "PromiseError",
     "ProviderError",
     "RecipeError",
     "TableError",
@@ -78,6 +79,10 @@ class VerificationError(ToolchainError):
 
 class ParityError(VerificationError):
     """Outputs differ: variant, case, largest difference, tolerance."""
+
+
+class PromiseError(VerificationError):
+    """A promised latency was not met by any student that was measured."""
 
 
 class FusionError(VerificationError):

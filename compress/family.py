@@ -41,7 +41,7 @@ from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.reachable import cheapest, check_enough, check_reachable
 from compress.repair import repair_
-from compress.search import Judge, Problem, search
+from compress.search import Judge, Problem, plan_within, search
 from compress.statistics import observe
 from compress.surgery import apply_
 
@@ -127,11 +127,14 @@ class Walk:
         spec: FamilySpec | None = None,
         progress: Progress = silent,
     ) -> None:
+        self.teacher = bind(model)
+        tokens, sequences = sum(map(n_tokens, batches)), sum(map(_sequences, batches))
+        check_enough(self.teacher.shape, tokens, sequences)
         if len(batches) < 2:
             raise DataError(
-                f"calibration needs at least two batches, found {len(batches)}; give it more data"
+                f"calibration needs two batches or more, one to fit on and one to judge by, found "
+                f"{len(batches)} of {sequences} examples; {2 * sequences} would do"
             )
-        self.teacher = bind(model)
         self.prices, self.spec, self.progress = prices, spec or FamilySpec(), progress
         n_held = max(1, len(batches) // 16)
         self._held, self._seen = batches[:n_held], batches[n_held:]
@@ -141,7 +144,6 @@ class Walk:
                 "the model's outputs must be finite, found NaN or Inf on the calibration data; "
                 "repair or retrain the checkpoint"
             )
-        check_enough(self.teacher.shape, *self._counts())
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
 
@@ -222,8 +224,10 @@ class Walk:
             drop_harms=self._drop_harms(),
         )
         problem = Problem(shape=student.shape, options=options, prices=self.prices, budget=budget)
-        trials = spec.trials if last else 0
-        step = search(problem, self._judge(), trials, spec.seed, self.progress)
+        if last and spec.trials:
+            step = search(problem, self._judge(), spec.trials, spec.seed, self.progress)
+        else:
+            step = plan_within(problem, {})
         apply_(student.model, step)
         self.plan = self.plan.then(step)
         self._student = bind(student.model)
@@ -250,36 +254,49 @@ class Walk:
             model = copy.deepcopy(self._student.model).eval()
             apply_(model, plan)
             whole = self.plan.then(plan)
-            repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
+            if self.spec.repair:
+                repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
             return self._divergence(lambda batch: forward(model, batch), judged, wanted)
 
         return judge
 
-    def _counts(self) -> tuple[int, int]:
-        return sum(map(n_tokens, self._seen)), sum(map(_sequences, self._seen))
-
     def _drop_harms(self) -> dict[int, float]:
-        """Harm of dropping layers whole, on the scale of the other options' harms.
+        """Harm of dropping layers whole, in the unit of the other options' harms.
 
-        Half the curvature along a change is, to second order, the divergence that it makes; so
-        twice the divergence measured without a layer stands beside the sums of the others. The
-        layer that would be missed most is never offered.
+        To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of harm: twice the divergence
+        of classes at the temperature that their labels are drawn at, and the squared difference
+        where the output is one number or a representation. The layer that would be missed most
+        is never offered, nor one that cannot be skipped.
         """
         shape = self._student.shape
         if "layers" not in self.spec.units or shape.groups or shape.n_layers == 1:
             return {}
         batches = _first(self._seen, _sequences, self.spec.judged)
-        harms = 2.0 * leave_one_out(self._student, batches, self.progress)
+        own = [self._softened(self._output(self._student.model, batch)) for batch in batches]
+        harms = leave_one_out(self._student, lambda: self._harm(batches, own), self.progress)
         allowed = np.argsort(harms)[:-1]
-        return {int(layer): float(harms[layer]) for layer in allowed}
+        return {int(i): float(harms[i]) for i in allowed if np.isfinite(harms[i])}
+
+    def _harm(self, batches: Batches, own: list[Tensor]) -> float:
+        def run(batch: Batch) -> Tensor:
+            return self._softened(forward(self._student.model, batch))
+
+        squared = self._embeds or own[0].shape[-1] == 1
+        return self._divergence(run, batches, own) * (1.0 if squared else 2.0)
+
+    def _softened(self, output: Tensor) -> Tensor:
+        return output if self._embeds else output / self.spec.temperature
+
+    @property
+    def _embeds(self) -> bool:
+        return head_of(self.teacher.model).embeds
 
     def _divergence(self, run: Runner, batches: Batches, wanted: list[Tensor]) -> float:
-        embeds = head_of(self.teacher.model).embeds
         total = 0.0
         for batch, reference in zip(batches, wanted, strict=True):
             with torch.no_grad():
                 output = self._pooled(run(batch), batch)
-            total += float(divergence(reference, output, batch, embeds=embeds))
+            total += float(divergence(reference, output, batch, embeds=self._embeds))
         return total / sum(map(_sequences, batches))
 
     def _output(self, model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -293,8 +310,7 @@ class Walk:
     def _loss(self) -> Loss:
         """Its squared gradients are a Fisher matrix of what the model gives, labels unread."""
         spec = self.spec
-        embeds = head_of(self.teacher.model).embeds
-        drawn = sampled_fisher_loss(spec.temperature, spec.seed, embeds=embeds)
+        drawn = sampled_fisher_loss(spec.temperature, spec.seed, embeds=self._embeds)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
 

@@ -6,6 +6,7 @@ A plan is of the encoder; the head stays as it is. What differs by head is told 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "head_of",
     "init_arguments",
     "named_outputs",
+    "stack_outputs",
     "stacked_outputs",
     "stock_class",
 ]
@@ -115,12 +117,16 @@ def stacked_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor
         masked language models; `(batch, 2, sequence)` for question answering, padding at the
         lowest value; `(batch, sequence, hidden_size)` for plain encoders.
     """
-    head, outputs = head_of(model), named_outputs(model, inputs)
+    outputs = named_outputs(model, inputs)
+    return stack_outputs(head_of(model), list(outputs.values()), inputs["attention_mask"])
+
+
+def stack_outputs(head: Head, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """A head's outputs in their order as one tensor, see `stacked_outputs`."""
     if head.outputs != _SPAN:
-        return outputs[head.outputs[0]]
-    spans = torch.stack([outputs[name] for name in _SPAN], dim=1)
-    padding = inputs["attention_mask"][:, None] == 0
-    return spans.masked_fill(padding, torch.finfo(spans.dtype).min)
+        return outputs[0]
+    spans = torch.stack(list(outputs), dim=1)
+    return spans.masked_fill(mask[:, None] == 0, torch.finfo(spans.dtype).min)
 
 
 def stock_class(model: PreTrainedModel) -> type[PreTrainedModel]:

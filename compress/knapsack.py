@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 BUCKETS = 4000
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
@@ -45,7 +47,7 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
         >>> choose([both, both], 1.0)
         [0, 1]
     """
-    if sum(float(item.cost.min()) for item in items) > budget:
+    if sum(float(item.cost.min()) for item in items) > budget * (1 + _ROUNDING):
         return None
     units = [np.ceil(item.cost / budget * buckets - 1e-9).astype(int) for item in items]
     least = np.zeros(buckets + 1)

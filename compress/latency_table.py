@@ -94,7 +94,7 @@ class Point:
         workload: Sequences at a time, and tokens each.
         base_ms: Embeddings, task head, the call itself.
         attention, ffn: Of one use of a layer; size 0 stands for what is left when it is gone.
-        dense_ms: The unpruned model, measured among the stacks.
+        dense_ms: The unpruned model, by the fit to the stacks.
         spread: Median relative half-width of the measurements' 95 % intervals.
     """
 
@@ -235,10 +235,23 @@ class LatencyTable:
         return cls.from_json(text)
 
 
-def table_geometry(shape: EncoderShape) -> dict[str, Any]:
-    """What of an encoder decides a layer's latency."""
+def table_geometry(shape: EncoderShape, class_name: str, vocab_size: int) -> dict[str, Any]:
+    """What of a model decides its latency.
+
+    Raises:
+        TableError: Layers differ in size, so that no stack of equal layers stands for them.
+    """
+    if len(set(shape.n_heads)) > 1 or len(set(shape.ffn_widths)) > 1:
+        raise TableError(
+            "a latency table needs a model whose layers are alike, found heads "
+            f"{shape.n_heads} and FFN widths {shape.ffn_widths}; measure the unpruned model"
+        )
     return {
         "model_type": shape.model_type,
+        "class": class_name,
+        "vocab_size": vocab_size,
+        "depth": shape.depth,
+        "kinds": ",".join(shape.kinds),
         "hidden_size": shape.hidden_size,
         "head_width": shape.head_width,
         "queries": shape.queries,

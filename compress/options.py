@@ -20,7 +20,15 @@ from compress.obs import Removal, covariance, removal_order
 from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.statistics import Moments, Statistics
 
-__all__ = ["SEARCH_UNITS", "LayerOptions", "SearchUnit", "Weights", "encoder_options", "plan_of"]
+__all__ = [
+    "SEARCH_UNITS",
+    "LayerOptions",
+    "SearchUnit",
+    "Weights",
+    "allowed_counts",
+    "encoder_options",
+    "plan_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -118,8 +126,8 @@ def encoder_options(
     options = []
     for layer in layout.layers:
         whole = "sublayers" in units
-        heads = _counts(layer.n_heads, 1, "heads" in units, whole)
-        widths = _counts(layer.ffn_width, multiple, "neurons" in units, whole)
+        heads = allowed_counts(layer.n_heads, 1, "heads" in units, whole)
+        widths = allowed_counts(layer.ffn_width, multiple, "neurons" in units, whole)
         options.append(
             LayerOptions(
                 layer=layer.index,
@@ -181,7 +189,8 @@ def _removal(
     return removal_order(weight, spread, metric, width)
 
 
-def _counts(most: int, step: int, may_shrink: bool, may_vanish: bool) -> NDArray[np.int64]:
+def allowed_counts(most: int, step: int, may_shrink: bool, may_vanish: bool) -> NDArray[np.int64]:
+    """How many of `most` units may stay: all; fewer, in steps; none."""
     counts = {most}
     if may_shrink:
         counts |= set(range(step, most, step))

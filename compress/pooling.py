@@ -69,6 +69,12 @@ def read_pooling(folder: Path) -> Pooling | None:
     kinds = {str(m["type"]).rpartition(".")[2]: folder / str(m["path"]) for m in modules}
     if "Pooling" not in kinds:
         return None
+    others = set(kinds) - {"Transformer", "Pooling", "Normalize"}
+    if others:
+        raise CheckpointError(
+            f"{folder / 'modules.json'} must name a Transformer, a Pooling and a Normalize alone, "
+            f"found {', '.join(sorted(others))}; calibrate without pooling by removing modules.json"
+        )
     config: dict[str, Any] = _read(kinds["Pooling"] / "config.json")
     named = config.get("pooling_mode")
     wanted: list[Any] = [mode for key, mode in _KEYS.items() if config.get(key)] or [named]

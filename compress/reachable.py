@@ -6,7 +6,7 @@ import math
 
 from compress.cost import CostUnit, Prices
 from compress.errors import BudgetError, DataError
-from compress.options import SearchUnit
+from compress.options import SearchUnit, allowed_counts
 from compress.plan import EncoderShape
 
 __all__ = ["cheapest", "check_enough", "check_reachable"]
@@ -19,12 +19,11 @@ def cheapest(
     shape: EncoderShape, prices: Prices, units: tuple[SearchUnit, ...], multiple: int
 ) -> float:
     """What the cheapest student costs that a model of that shape can become."""
-    fewest_heads = 0 if "sublayers" in units else 1
-    narrowest = 0 if "sublayers" in units else multiple
+    whole = "sublayers" in units
     layers = []
     for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
-        least_heads = min(fewest_heads, heads) if "heads" in units else heads
-        least_width = min(narrowest, width) if "neurons" in units else width
+        least_heads = allowed_counts(heads, 1, "heads" in units, whole).min()
+        least_width = allowed_counts(width, multiple, "neurons" in units, whole).min()
         layers.append(uses * (prices.attention[least_heads] + prices.ffn[least_width]))
     droppable = "layers" in units and not shape.groups
     return prices.fixed + float(min(layers) if droppable else sum(layers))

@@ -76,7 +76,7 @@ def search(
     Args:
         problem: Options, prices and budget.
         judge: Tried on every plan that is new.
-        trials: Changes to try; with 0 the unweighted plan is taken unjudged.
+        trials: Changes to try.
         seed: Of the changes.
         progress: Told after every trial.
 
@@ -87,8 +87,6 @@ def search(
     places = [(option.layer, sublayer) for option in problem.options for sublayer in SUBLAYERS]
     logs = np.zeros(len(places))
     best = plan_within(problem, {})
-    if not trials:
-        return best
     judged = {best: judge(best)}
     for trial in range(1, trials + 1):
         moved = generator.random(len(places)) < _CHANGED

@@ -58,20 +58,20 @@ class Mix:
         return ", ".join(f"{share:.0%} {workload}" for workload, share in self.shares)
 
 
-def length_mix(lengths: Sequence[int], batch: int, bins: int = 4) -> Mix:
+def length_mix(lengths: Sequence[int], batch: int, longest: int, bins: int = 4) -> Mix:
     """A mix of at most `bins` lengths that stands for a histogram of real ones.
 
     Lengths are split at their quantiles; each part counts by its share, at the multiple of 8 that
-    its longest member is padded to.
+    its longest member is padded to, `longest` at most.
 
     Example:
-        >>> print(length_mix([5] * 50 + [30] * 50, batch=1, bins=2))
+        >>> print(length_mix([5] * 50 + [30] * 50, batch=1, longest=512, bins=2))
         50% 1 × 8, 50% 1 × 32
     """
     parts = np.array_split(np.sort(np.array(lengths)), min(bins, len(lengths)))
     shares: dict[Workload, float] = {}
     for part in parts:
-        padded = max(8, -(-int(part[-1]) // 8) * 8)
+        padded = min(max(8, -(-int(part[-1]) // 8) * 8), longest)
         workload = Workload(batch=batch, sequence=padded)
         shares[workload] = shares.get(workload, 0.0) + len(part) / len(lengths)
     return Mix.of(sorted(shares.items()))

@@ -59,7 +59,7 @@ def prune(
     macs: opt.Macs = None,
     parameters: opt.Parameters = None,
     precision: Annotated[
-        str, typer.Option(help="What --speedup is measured in: fp32, int8, int8-static or fp16.")
+        str, typer.Option(help="What --speedup is measured in: fp32, int8 or int8-static.")
     ] = "fp32",
     score: Annotated[
         str | None,

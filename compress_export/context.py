@@ -22,7 +22,7 @@ from compress.checkpoint import load
 from compress.cost import Prices
 from compress.errors import DataError
 from compress.family import Walk
-from compress.folder import versions
+from compress.folder import sha256, versions
 from compress.heads import head_of
 from compress.latency_table import LatencyTable
 from compress.pooling import Pooling, read_pooling
@@ -32,7 +32,7 @@ from compress_export.loading import calibration_batches, check_length, label2id,
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
-from export.inputs import input_names
+from export.inputs import input_names, longest_sequence
 from export.int8 import Feeds
 from export.precision import Variant
 
@@ -118,6 +118,8 @@ class Context:
             "benchmark.sequences": max(settings.sequences),
             "benchmark.max_length": settings.max_length,
         }
+        if isinstance(self.recipe.target.mix, list):
+            lengths["target.mix"] = max(point.sequence for point in self.recipe.target.mix)
         for field, length in lengths.items():
             check_length(self.teacher, field, length)
 
@@ -142,7 +144,7 @@ class Context:
         """How an embedding model pools, as its folder says; for other models none."""
         if not head_of(self.teacher).embeds:
             return None
-        return read_pooling(Path(self.model_source))
+        return read_pooling(_described(self.model_source))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -158,7 +160,8 @@ class Context:
         recipe = self.recipe
         sample = self.dataset("train").sample(recipe.prune.calibration_examples, recipe.seed)
         lengths = text_lengths(sample.texts, self.tokenizer, recipe.benchmark.max_length)
-        return length_mix(lengths, recipe.target.batch)
+        longest = longest_sequence(self.teacher) or max(lengths)
+        return length_mix(lengths, recipe.target.batch, longest)
 
     def tables(
         self, variants: Sequence[Variant], effort: Effort, progress: Progress
@@ -185,15 +188,30 @@ class Context:
             )
         return self._datasets[split]
 
-    def held_out(self, count: int = 1000) -> Dataset:
-        """Texts of the training split that calibration does not look at; all, if it needs all.
+    def held_out(self) -> Dataset:
+        """Texts without labels that calibration does not look at: a tenth, 1,000 at most.
 
-        For data without labels, to compare students with their teacher on.
+        All of them where there are fewer than 20.
         """
-        whole, recipe = self.dataset("train"), self.recipe
-        seen = set(whole.sample(recipe.prune.calibration_examples, recipe.seed).texts)
-        rest = tuple(text for text in whole.texts if text not in seen) or whole.texts
-        return replace(whole, texts=rest, labels=()).sample(count, recipe.seed)
+        whole = self.dataset("train")
+        return self._part(whole, slice(0, self._n_held or None))
+
+    def _training(self) -> Dataset:
+        """What calibration draws from."""
+        whole = self.dataset("train")
+        return self._part(whole, slice(self._n_held, None)) if self._n_held else whole
+
+    @property
+    def _n_held(self) -> int:
+        if not isinstance(self.task, TextTask):
+            return 0
+        count = len(self.dataset("train"))
+        return min(count // 10, 1000) if count >= 20 else 0
+
+    def _part(self, whole: Dataset, part: slice) -> Dataset:
+        """A part of texts without labels, once they are shuffled."""
+        order = np.random.default_rng(self.recipe.seed).permutation(len(whole))[part]
+        return replace(whole, texts=tuple(whole.texts[i] for i in order), labels=())
 
     def labels(self, dataset: Dataset) -> NDArray[np.float64]:
         """The data's labels as the teacher's ids; none where the data has none."""
@@ -204,14 +222,15 @@ class Context:
     def calibration(self) -> list[Batch]:
         """The batches that scores and repair look at."""
         recipe = self.recipe
-        sample = self.dataset("train").sample(recipe.prune.calibration_examples, recipe.seed)
+        sample = self._training().sample(recipe.prune.calibration_examples, recipe.seed)
         length = recipe.benchmark.max_length
         labels = self.labels(sample)
         return calibration_batches(sample, labels, self.tokenizer, length, recipe.seed)
 
-    @cached_property
-    def feeds(self) -> Feeds:
-        """Calibration inputs as graphs take them, for static int8."""
+    def feeds_for(self, variants: Sequence[Variant]) -> Feeds:
+        """Calibration inputs as graphs take them; none where no variant is static int8."""
+        if not any(variant.static for variant in variants):
+            return ()
         batches = self.calibration()[:FEEDS]
         return [{name: batch[name].numpy() for name in self.names} for batch in batches]
 
@@ -221,6 +240,11 @@ class Context:
         limits = self.recipe.promises()["latency_ms"]
         promised = [name for name, limit in limits.items() if limit is not None]
         return max([LEAST_SAMPLES, *(samples_needed(float(name[1:])) for name in promised)])
+
+    def _table_key(self) -> str:
+        table = self.recipe.target.table
+        found = None if table is None else self.base / table
+        return sha256(found) if found is not None and found.is_file() else ""
 
     @cached_property
     def keys(self) -> dict[str, str]:
@@ -237,6 +261,7 @@ class Context:
                 "data": _data_key(self.dataset("train")),
                 "spec": recipe.prune,
                 "target": recipe.target,
+                "table": self._table_key(),
                 "seed": recipe.seed,
                 "where": machine() if recipe.goal() else None,
                 "examples": recipe.prune.calibration_examples,
@@ -268,3 +293,15 @@ class Context:
 
 def _data_key(dataset: Dataset) -> str:
     return content_key({"texts": dataset.texts, "labels": dataset.labels})
+
+
+def _described(source: str) -> Path:
+    """Where a model's own description of its pooling lies; of a Hub model it is downloaded."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, allow_patterns=["modules.json", "*/config.json"]))
+    except OSError:  # offline, and not in the cache
+        return Path(source)

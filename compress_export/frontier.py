@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.environment import environment
+from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import save
 from compress.errors import BudgetError
 from compress.family import Member
+from compress.latency_table import LatencyTable
 from compress_export.baselines import baselines
 from compress_export.context import Context
 from compress_export.facts import model_facts
@@ -88,36 +90,36 @@ class Frontier:
         self.targets = sorted(set(targets))
         self.reference = context.recipe.reference()
         self.variants = tuple(dict.fromkeys([self.reference, *context.recipe.candidates()]))
+        self.tables: dict[str, LatencyTable] = {}
+        self.feeds = context.feeds_for(self.variants)
         self.entries: list[Entry] = []
         self.attempts: list[dict[str, Any]] = []
+        self.missed: list[dict[str, Any]] = []
         self.unreached: list[dict[str, Any]] = []
 
     def __call__(self, *, with_baselines: bool) -> dict[str, Any]:
         """Make the students, measure everything, and give the frontier as plain data."""
         with tempfile.TemporaryDirectory(prefix="compress-export-") as work:
-            walk, promises = promise_of(self.context, self.variants, Path(work), self.progress)
+            promises = promise_of(self.context, self.variants, Path(work), self.progress)
             promise = promises[self.reference.name]
-            self._unpruned(promises, Path(work))
-            members = [m for m in (self._student(promise, promises, t) for t in self.targets) if m]
+            self.tables = {name: p.table for name, p in promises.items()}
+            self._unpruned(Path(work))
+            members = [m for m in (self._student(promise, t) for t in self.targets) if m]
             if with_baselines:
                 self._baselines(members, Path(work))
-            del walk
             return self._measured(promise.watch)
 
-    def _unpruned(self, promises: dict[str, Promise], work: Path) -> None:
+    def _unpruned(self, work: Path) -> None:
         graphs = [work / "unpruned" / v.name / "model.onnx" for v in self.variants]
         teacher = self.context.teacher
-        export_graphs(teacher, self.context.names, self.variants, graphs, self.context.feeds)
+        export_graphs(teacher, self.context.names, self.variants, graphs, self.feeds)
         shape = bind(teacher).shape
         for variant, graph in zip(self.variants, graphs, strict=True):
-            prices = promises[variant.name].table.prices(self.context.mix)
+            prices = self.tables[variant.name].prices(self.context.mix)
             self._add("unpruned", "unpruned", variant, graph, teacher, prices.total(shape))
 
-    def _student(
-        self, promise: Promise, promises: dict[str, Promise], target: float
-    ) -> tuple[float, Member] | None:
+    def _student(self, promise: Promise, target: float) -> tuple[float, Member] | None:
         """The student of one target, written in every variant; none where it is out of reach."""
-        before = {name: p.table.corrected(1.0) for name, p in promises.items()}
         try:
             member, attempts = promise.keep(Goal(speedup=target))
         except BudgetError as error:
@@ -131,12 +133,12 @@ class Frontier:
             self.context.tokenizer,
             self.variants,
             folder / "onnx",
-            feeds=self.context.feeds,
+            feeds=self.feeds,
         )
         shape = member.plan.student_shape
         for variant in self.variants:
             graph = folder / "onnx" / variant.name / "model.onnx"
-            predicted = before[variant.name].prices(self.context.mix).total(shape)
+            predicted = self.tables[variant.name].prices(self.context.mix).total(shape)
             self._add(
                 f"{target:g}×", "student", variant, graph, member.model, predicted,
                 target=target, error=member.error,
@@ -145,6 +147,9 @@ class Frontier:
 
     def _note(self, target: float, attempts: Sequence[Attempt]) -> None:
         self.attempts += [{"target": target, **attempt.to_dict()} for attempt in attempts]
+        if not attempts[-1].kept:
+            speedup = attempts[-1].speedup
+            self.missed.append({"target": target, "speedup": speedup, "attempts": len(attempts)})
 
     def _baselines(self, members: Sequence[tuple[float, Member]], work: Path) -> None:
         """What simpler ways give at the MACs of the students in the middle of the curve."""
@@ -184,7 +189,8 @@ class Frontier:
 
     def _measured(self, watch: Stopwatch) -> dict[str, Any]:
         self.progress("frontier latency", 0, 1)
-        _, *milliseconds = watch.time([entry.graph for entry in self.entries])
+        long = replace(watch, effort=Effort(precision=0.005, seconds=30.0))
+        _, *milliseconds = long.time([entry.graph for entry in self.entries])
         self.progress("frontier latency", 1, 1)
         first = self.entries[0]
         provider = self.reference.provider
@@ -209,6 +215,7 @@ class Frontier:
             "points": points,
             "knee": knee(students),
             "attempts": self.attempts,
+            "missed": self.missed,
             "unreached": self.unreached,
         }
 

@@ -124,7 +124,7 @@ class Run:
                 self.recipe.variants(),
                 self.work / "onnx",
                 self.progress,
-                self.context.feeds,
+                self.context.feeds_for(self.recipe.variants()),
             )
             return {"exported": [e.to_dict() for e in exported]}
 

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.profile import Effort, measure_graphs
 from benchmarks.runtimes.onnxruntime import OrtModel
+from compress.batches import Batch
 from compress.errors import BudgetError
 from compress.family import Member, Runner, Walk
+from compress.heads import Head, head_of, stack_outputs
 from compress.latency_table import LatencyTable
 from compress.workload import Mix
 from compress_export.goal import Goal
@@ -116,14 +119,18 @@ class Promise:
         self.walk, self.table, self.dense_ms, self.watch = walk, table, dense_ms, watch
         self.variant, self.names, self.feeds = variant, names, feeds
 
+    def floor_ms(self) -> float:
+        """What the fastest student within reach takes, by the table."""
+        self.walk.prices = self.table.prices(self.watch.mix)
+        return self.walk.floor()
+
     def check(self, goal: Goal) -> None:
         """Refuse a goal that no plan can reach, by the table.
 
         Raises:
             BudgetError: Names the fastest that can be reached.
         """
-        self.walk.prices = self.table.prices(self.watch.mix)
-        floor, budget = self.walk.floor(), goal.budget_ms(self.dense_ms)
+        floor, budget = self.floor_ms(), goal.budget_ms(self.dense_ms)
         if floor > budget:
             raise BudgetError(
                 f"target {goal} cannot be reached by removing {', '.join(self.walk.spec.units)}: "
@@ -134,18 +141,24 @@ class Promise:
 
     def fastest(self) -> Member:
         """The cheapest student within reach, in one step."""
-        self.walk.prices = self.table.prices(self.watch.mix)
-        return self.walk.leap_to(self.walk.floor())
+        return self.walk.leap_to(self.floor_ms())
 
     def keep(self, goal: Goal) -> tuple[Member, list[Attempt]]:
         """Walk on until a student meets the goal as measured, or `ATTEMPTS` have failed.
 
+        Where a corrected table says that the goal is out of reach, the last student stands.
+
         Raises:
-            BudgetError: No plan can reach it.
+            BudgetError: The table says so from the start.
         """
         attempts: list[Attempt] = []
         while True:
-            self.check(goal)
+            try:
+                self.check(goal)
+            except BudgetError:
+                if attempts:
+                    return self.walk.member(), attempts
+                raise
             member = self.walk.down_to(self._aim(goal))
             attempts.append(self._attempt(member, goal))
             if attempts[-1].kept or len(attempts) == ATTEMPTS:
@@ -160,7 +173,7 @@ class Promise:
         with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
             graph = Path(folder) / "model.onnx"
             export_graphs(member.model, self.names, [self.variant], [graph], self.feeds)
-            error = self.walk.error_of(_runner(graph, self.variant.provider))
+            error = self.walk.error_of(_runner(graph, self.variant.provider, head_of(member.model)))
             dense, student = self.watch.time([graph])
         now = dense if goal.latency_ms is None else self.dense_ms
         return Attempt(
@@ -174,9 +187,12 @@ class Promise:
         )
 
 
-def _runner(graph: Path, provider: str) -> Runner:
+def _runner(graph: Path, provider: str, head: Head) -> Runner:
     """What a graph gives for a batch of torch tensors."""
     model = OrtModel(graph, provider)
-    return lambda batch: torch.from_numpy(
-        model({name: values.numpy() for name, values in batch.items()})
-    )
+
+    def run(batch: Batch) -> Tensor:
+        found = model.outputs({name: values.numpy() for name, values in batch.items()})
+        return stack_outputs(head, [torch.from_numpy(v) for v in found], batch["attention_mask"])
+
+    return run

@@ -14,14 +14,14 @@ from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Progress
 from compress.binding import bind
 from compress.errors import BudgetError
-from compress.family import Member, Walk
+from compress.family import Member
 from compress.importance import Scores
 from compress.plan import Plan
 from compress.prune import prune
 from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.promise import Attempt, Promise, Stopwatch
-from compress_export.quality import Yardstick
+from compress_export.quality import Yardstick, can_judge
 from export.onnx import export_graphs
 from export.precision import Variant
 
@@ -47,6 +47,12 @@ class Reached:
     scores: Scores | None = None
     attempts: tuple[Attempt, ...] = ()
     error: float | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether a promised latency was not met."""
+        own = [a for a in self.attempts if a.variant == self.variant.name]
+        return bool(own) and not own[-1].kept
 
     def facts(self) -> dict[str, Any]:
         """What the report tells of it."""
@@ -81,8 +87,8 @@ def reach(context: Context, progress: Progress) -> Reached:
 
 def promise_of(
     context: Context, variants: tuple[Variant, ...], folder: Path, progress: Progress
-) -> tuple[Walk, dict[str, Promise]]:
-    """One walk, and the promises that each of `variants` makes along it.
+) -> dict[str, Promise]:
+    """The promises that each of `variants` makes along one walk, by its name.
 
     Args:
         context: Whose target is a latency.
@@ -92,14 +98,12 @@ def promise_of(
     """
     recipe = context.recipe
     reference = recipe.reference()
+    shape = bind(context.teacher).shape
     # First, for it refuses data that a measurement of minutes would be wasted on.
-    walk = context.walk(recipe.cost().prices(bind(context.teacher).shape), progress)
+    walk = context.walk(recipe.cost().prices(shape), progress)
     needed = tuple(dict.fromkeys([reference, *variants]))
     tables = context.tables(needed, Effort(), progress)
-    dense_ms = sum(
-        share * tables[reference.name].point(workload).dense_ms
-        for workload, share in context.mix.shares
-    )
+    dense_ms = tables[reference.name].prices(context.mix).total(shape)
     dense = folder / reference.name / "model.onnx"
     export_graphs(context.teacher, context.names, [reference], [dense])
     watch = Stopwatch(
@@ -108,45 +112,53 @@ def promise_of(
         mix=context.mix,
         vocab_size=int(context.teacher.config.vocab_size),
     )
+    feeds = context.feeds_for(variants)
     promises: dict[str, Promise] = {
         variant.name: Promise(
-            walk, tables[variant.name], dense_ms, watch, variant, context.names, context.feeds
+            walk, tables[variant.name], dense_ms, watch, variant, context.names, feeds
         )
         for variant in variants
     }
-    return walk, promises
+    return promises
 
 
 def _kept(context: Context, goal: Goal, progress: Progress) -> Reached:
-    """The best of the precisions that compete, the one that prunes least first."""
-    candidates = context.recipe.candidates()
+    """The best of the precisions that compete; the fastest comes first, for it prunes least."""
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
-        _, promises = promise_of(context, candidates, Path(folder), progress)
+        promises = promise_of(context, context.recipe.candidates(), Path(folder), progress)
+        dense = bind(context.teacher).shape
+        candidates = sorted(
+            context.recipe.candidates(),
+            key=lambda v: promises[v.name].table.prices(context.mix).total(dense),
+        )
         reached: list[Reached] = []
-        refused: list[BudgetError] = []
-        for variant in reversed(candidates):  # int8 and fp16 need less pruning than fp32
+        refused: dict[str, BudgetError] = {}
+        for variant in candidates:
             try:
                 member, attempts = promises[variant.name].keep(goal)
             except BudgetError as error:
-                refused.append(error)
+                refused[variant.name] = error
                 continue
             reached.append(_reached(member, variant, tuple(attempts)))
         if not reached:
-            least = promises[candidates[-1].name]
-            told = f"{refused[-1]}; that student would keep {_kept_by_the_fastest(context, least)}"
-            raise BudgetError(told) from refused[-1]
+            fastest = min(promises, key=lambda name: promises[name].floor_ms())
+            kept = _kept_by_the_fastest(context, promises[fastest])
+            raise BudgetError(f"{refused[fastest]}{kept}") from refused[fastest]
     best = min(reached, key=lambda r: (not r.attempts[-1].kept, r.error or 0.0))
     return replace(best, attempts=tuple(a for r in reached for a in r.attempts))
 
 
 def _kept_by_the_fastest(context: Context, promise: Promise) -> str:
-    """What the fastest student within reach keeps, measured."""
+    """What the fastest student within reach keeps, measured; for heads that can be judged."""
+    if not can_judge(context.teacher):
+        return ""
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
         graph = Path(folder) / "model.onnx"
-        export_graphs(promise.fastest().model, context.names, [promise.variant], [graph])
+        student = promise.fastest().model
+        export_graphs(student, context.names, [promise.variant], [graph], promise.feeds)
         yardstick = Yardstick(context, OrtModel(promise.watch.dense, promise.watch.provider))
         kept = yardstick.kept(OrtModel(graph, promise.variant.provider))
-    return f"{kept['retention']:.1%} of {yardstick.metric}"
+    return f"; that student would keep {kept['retention']:.1%} of {yardstick.metric}"
 
 
 def _reached(member: Member, variant: Variant, attempts: tuple[Attempt, ...] = ()) -> Reached:

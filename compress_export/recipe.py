@@ -30,6 +30,7 @@ from compress_export.recipe_parts import (
     Benchmark,
     Export,
     GateSpec,
+    MixPoint,
     OwnData,
     Part,
     Prune,
@@ -41,7 +42,7 @@ __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "pars
 
 FISHER_STEPS = 6
 
-_TAGS = ("OwnData", "BareTexts", "str")
+_TAGS = ("OwnData", "BareTexts", "str", "list[MixPoint]", "literal['data']")
 
 
 def _kind_of_task(value: Any) -> str:
@@ -286,10 +287,15 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _fields_at(path: list[str], bare_texts: bool) -> dict[str, Any]:
+    """The fields of the part at `path`; places in lists are passed by."""
     fields: dict[str, Any] = dict(Recipe.model_fields)
     for name in path:
-        own = BareTexts if bare_texts else OwnData
-        kind = own if name == "task" else fields[name].annotation
+        if name.isdigit():
+            continue
+        own: Any = BareTexts if bare_texts else OwnData
+        if name == "mix":
+            own = MixPoint
+        kind = own if name in ("task", "mix") else fields[name].annotation
         fields = dict(kind.model_fields)
     return fields
 

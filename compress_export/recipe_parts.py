@@ -105,6 +105,12 @@ class Target(Part):
         for name in ("mix", "table", "force_table"):
             if getattr(self, name) and not measured:
                 raise ValueError(f"{name} goes with speedup or latency_ms, found neither")
+        if not measured and self.precision != ["fp32"]:
+            raise ValueError("precision goes with speedup or latency_ms, found neither")
+        if isinstance(self.mix, list):
+            places = [(point.batch, point.sequence) for point in self.mix]
+            if not places or len(set(places)) < len(places):
+                raise ValueError(f"mix must name each workload once, found {places or 'none'}")
         runs = ("fp32", "fp16") if self.device == "cuda" else ("fp32", "int8", "int8-static")
         for precision in self.precision:
             if precision not in runs:

@@ -20,6 +20,7 @@ from compress.batches import Progress, silent
 from compress.binding import bind
 from compress.errors import TableError
 from compress.folder import versions
+from compress.heads import stock_class
 from compress.latency_table import LatencyTable, table_geometry
 from compress.workload import Workload
 from compress_export.stages import content_key
@@ -29,12 +30,16 @@ from export.stacks import export_stacks, stack_sizes
 __all__ = ["TableSource", "cache_folder", "latency_tables", "runtime"]
 
 
+_LOOSER = 5.0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSource:
     """Where tables come from.
 
     Attributes:
-        file: A table to use as it is; left out, the cache or a measurement.
+        file: A table to use as it is for the variant that it is of; for other variants, and left
+            out, the cache or a measurement.
         force: Use `file` though it is of another machine or runtime.
         fresh: Measure again what is in the cache.
     """
@@ -78,16 +83,23 @@ def latency_tables(
     Raises:
         TableError: A given file is of another model, machine or runtime, or lacks a workload.
     """
-    if source.file is not None:
-        return {v.name: _given(source, source.file, model, v, workloads) for v in variants}
-    tables: dict[str, LatencyTable] = {
-        v.name: _cached(model, v, fresh=source.fresh) for v in variants
-    }
-    missing = [
-        v for v in variants if any(not _holds(tables[v.name], workload) for workload in workloads)
-    ]
-    if missing:
-        for table in _measured(model, names, missing, workloads, effort, progress):
+    tables: dict[str, LatencyTable] = {v.name: _cached(model, v) for v in variants}
+    given = None if source.file is None else _given(source, source.file, model, variants)
+    if given is not None:
+        tables |= {given.variant: given}
+        for workload in workloads:
+            given.point(workload)
+    wanted: dict[tuple[str, ...], list[Workload]] = {}
+    for workload in workloads:
+        lacking = tuple(
+            name
+            for name, table in tables.items()
+            if table is not given and (source.fresh or not _holds(table, workload, effort))
+        )
+        wanted.setdefault(lacking, []).append(workload)
+    for lacking, unmeasured in wanted.items():
+        needed = [v for v in variants if v.name in lacking]
+        for table in _measured(model, names, needed, unmeasured, effort, progress):
             whole = _merged(tables[table.variant], table)
             tables[table.variant] = whole
             whole.save(_path(whole.geometry, whole.variant, whole.machine, whole.runtime))
@@ -103,7 +115,9 @@ def _measured(
     progress: Progress,
 ) -> list[LatencyTable]:
     shape = bind(model).shape
-    tables = []
+    tables: list[LatencyTable] = []
+    if not variants:
+        return tables
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
         stacks = stack_sizes(shape)
         graphs = export_stacks(model, stacks, names, variants, Path(folder), progress)
@@ -116,6 +130,7 @@ def _measured(
                 int(model.config.vocab_size),
                 effort,
                 _named(progress, variant.name),
+                shape.n_layers // shape.groups if shape.groups else 1,
             )
             tables.append(replace(_empty(model, variant), points=points))
     return tables
@@ -130,37 +145,34 @@ def _empty(model: PreTrainedModel, variant: Variant) -> LatencyTable:
         variant=variant.name,
         machine=machine(),
         runtime=runtime(variant),
-        geometry=table_geometry(bind(model).shape),
+        geometry=table_geometry(
+            bind(model).shape, stock_class(model).__name__, int(model.config.vocab_size)
+        ),
         points=(),
     )
 
 
 def _given(
-    source: TableSource,
-    file: Path,
-    model: PreTrainedModel,
-    variant: Variant,
-    workloads: Sequence[Workload],
+    source: TableSource, file: Path, model: PreTrainedModel, variants: Sequence[Variant]
 ) -> LatencyTable:
     table = LatencyTable.load(file)
-    if table.variant != variant.name:
-        raise TableError(
-            f"the latency table {file} is of the variant {table.variant!r}, found "
-            f"{variant.name!r} asked for; measure one with `compress-export profile`"
-        )
-    here = _empty(model, variant)
-    table.check_model(here.geometry)
-    if not source.force:
-        table.check_place(here.machine, here.runtime)
-    for workload in workloads:
-        table.point(workload)
-    return table
+    for variant in variants:
+        if table.variant == variant.name:
+            here = _empty(model, variant)
+            table.check_model(here.geometry)
+            if not source.force:
+                table.check_place(here.machine, here.runtime)
+            return table
+    raise TableError(
+        f"the latency table {file} must be of one of {', '.join(v.name for v in variants)}, found "
+        f"{table.variant!r}; measure one with `compress-export profile`"
+    )
 
 
-def _cached(model: PreTrainedModel, variant: Variant, *, fresh: bool) -> LatencyTable:
+def _cached(model: PreTrainedModel, variant: Variant) -> LatencyTable:
     empty = _empty(model, variant)
     path = _path(empty.geometry, empty.variant, empty.machine, empty.runtime)
-    if fresh or not path.is_file():
+    if not path.is_file():
         return empty
     try:
         return LatencyTable.load(path)
@@ -168,8 +180,12 @@ def _cached(model: PreTrainedModel, variant: Variant, *, fresh: bool) -> Latency
         return empty
 
 
-def _holds(table: LatencyTable, workload: Workload) -> bool:
-    return any(point.workload == workload for point in table.points)
+def _holds(table: LatencyTable, workload: Workload, effort: Effort) -> bool:
+    """Whether the workload is there, and not measured much more loosely than is asked for."""
+    return any(
+        point.workload == workload and point.spread <= _LOOSER * effort.precision
+        for point in table.points
+    )
 
 
 def _merged(old: LatencyTable, new: LatencyTable) -> LatencyTable:

@@ -45,7 +45,7 @@ def quantise_dynamic(source: Path, target: Path) -> None:
         )
 
 
-def quantise_static(source: Path, target: Path, feeds: Feeds) -> list[str]:
+def quantise_static(source: Path, target: Path, feeds: Feeds, *, exclude: bool = True) -> list[str]:
     """Quantise a float32 graph with activation ranges fixed from data, as Q-DQ pairs.
 
     What it costs in outputs is held against dynamic quantisation of the same graph: the nodes that
@@ -55,6 +55,7 @@ def quantise_static(source: Path, target: Path, feeds: Feeds) -> list[str]:
         source: The float32 graph.
         target: Where to write.
         feeds: Calibration inputs.
+        exclude: Give costly nodes back; of no use where latency alone is wanted.
 
     Returns:
         Names of the nodes left in float32.
@@ -68,9 +69,11 @@ def quantise_static(source: Path, target: Path, feeds: Feeds) -> list[str]:
             _write_static(source, trial, feeds[:_CALIBRATED], ranges, left_out)
             return _difference(_outputs(trial, judged), wanted)
 
-        quantise_dynamic(source, trial)
-        bound = _difference(_outputs(trial, judged), wanted)
-        left = exclusions(_quantised_nodes(source), error, bound)
+        left: list[str] = []
+        if exclude:
+            quantise_dynamic(source, trial)
+            bound = _difference(_outputs(trial, judged), wanted)
+            left = exclusions(_quantised_nodes(source), error, bound)
         _write_static(source, target, feeds[:_CALIBRATED], ranges, left)
     return left
 

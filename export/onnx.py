@@ -80,8 +80,8 @@ def export_graphs(
         names: Inputs.
         variants: int8 ones are made from one float32 graph of the same fusions.
         paths: Where to write, one a variant.
-        feeds: Inputs to calibrate static int8 on; made-up ones where there are none, which will do
-            to measure latency alone.
+        feeds: Inputs to calibrate static int8 on. Where there are none, made-up ones serve, and no
+            node is given back to float32: that will do to measure latency alone.
         progress: Told after every variant.
     """
     floats: dict[str | None, Path] = {}
@@ -97,7 +97,8 @@ def export_graphs(
                 floats[variant.fusions] = Path(folder) / "float32.onnx"
                 export_graph(model, names, variant, floats[variant.fusions])
             if variant.static:
-                quantise_static(floats[variant.fusions], path, feeds or _made_up(model, names))
+                given = feeds or _made_up(model, names)
+                quantise_static(floats[variant.fusions], path, given, exclude=bool(feeds))
             elif variant.int8:
                 quantise_dynamic(floats[variant.fusions], path)
             progress("export", done, len(pairs))

@@ -28,7 +28,7 @@ MOST_LAYERS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Stack:
-    """Layers that are all alike: `layers` of them, each with `heads` and `neurons`."""
+    """Layers that are all alike: `layers` positions, each layer with `heads` and `neurons`."""
 
     layers: int
     heads: int
@@ -36,13 +36,13 @@ class Stack:
 
 
 def stack_sizes(shape: EncoderShape, multiple: int = 16) -> tuple[Stack, ...]:
-    """The stacks to measure: sizes of attention beside a half FFN, of FFNs beside half the heads.
+    """The stacks to measure: sizes of attention beside one FFN, of FFNs beside half the heads.
 
     With them come the unpruned sizes, and bare layers, many and one, which tell what embeddings,
     head and norms cost.
     """
-    layers = min(shape.depth, MOST_LAYERS)
     one = shape.groups or 1
+    layers = max(min(shape.depth, MOST_LAYERS), one)
     most, widest = max(shape.n_heads), max(shape.ffn_widths)
     heads, widths = _head_grid(most), _width_grid(widest, multiple)
     middle = widths[len(widths) * 2 // 3] if len(widths) > 1 else widest

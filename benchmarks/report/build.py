@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gate import evaluate_gates, overall
+from benchmarks.gate import evaluate_gates, overall, promise_gate
 from benchmarks.latency import Latency, Workload, speedup
 from compress.plan import Plan
 
@@ -49,6 +49,8 @@ def build_report(
         gates: The recipe's promises.
     """
     evaluated = evaluate_gates(gates, accuracy, latency, reference, promised)
+    if promise is not None and len(promise["mix"]) > 1:
+        evaluated.append(promise_gate(promise))
     return {
         "schema": SCHEMA,
         "verdict": overall(evaluated),

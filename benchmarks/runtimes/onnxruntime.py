@@ -43,15 +43,22 @@ class OrtModel:
         Raises:
             BundleError: The graph refuses the inputs (a sequence longer than its positions).
         """
+        return self._run([self.output], inputs)[0]
+
+    def outputs(self, inputs: Inputs) -> list[NDArray[np.float32]]:
+        """All outputs, in the graph's order; as when called."""
+        return self._run(None, inputs)
+
+    def _run(self, names: list[str] | None, inputs: Inputs) -> list[NDArray[np.float32]]:
         feed = {name: inputs[name] for name in self.names}
         if self._choices:
             feed = {name: values[:, None] for name, values in feed.items()}
         try:
-            logits: NDArray[np.float32] = self._session.run([self.output], feed)[0]
+            found: list[NDArray[np.float32]] = self._session.run(names, feed)
         except Exception as error:  # ONNX Runtime raises its own types, which share no base
             shape = "×".join(map(str, feed[self.names[0]].shape))
             raise BundleError(
                 f"{self.graph} must run on inputs of {shape} tokens, found: "
                 f"{' '.join(str(error).split())[:160]}; give it shorter sequences"
             ) from error
-        return logits.astype(np.float32, copy=False)
+        return [values.astype(np.float32, copy=False) for values in found]

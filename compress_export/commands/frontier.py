@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report.frontier import write_frontier
+from benchmarks.tasks import TextTask
+from compress.errors import DataError, RecipeError
 from compress.folder import check_target, writing
 from compress_export.console import out as console
 from compress_export.console import progress, table
-from compress_export.context import Context
+from compress_export.context import SPLITS, Context
 from compress_export.frontier import Frontier
+from compress_export.quality import can_judge
 from compress_export.recipe import make_recipe
 
 
@@ -24,9 +27,17 @@ def run(
     as_json: bool,
 ) -> None:
     """Make the family that the recipe `data` asks for and write it to `out`."""
+    slow = [target for target in targets if target <= 1]
+    if slow:
+        raise RecipeError(f"--speedup must be above 1, found {slow[0]:g}; correct it")
     context = Context(make_recipe(data), Path())
     check_target(out, "frontier")
-    context.check(["train"] if "texts" in str(data["task"]) else ["train", "validation"])
+    context.check(["train"] if isinstance(context.task, TextTask) else SPLITS)
+    if not can_judge(context.teacher):
+        raise DataError(
+            "frontier compares sequence classifiers, regressors and encoders, found "
+            f"{type(context.teacher).__name__}; use `prune --texts FILE --speedup X`"
+        )
     with progress() as report, writing(out, "frontier") as folder:
         found = Frontier(context, targets, folder, report)(with_baselines=with_baselines)
         write_frontier(found, folder)
@@ -46,6 +57,8 @@ def run(
     ]
     header = ["", "variant", "predicted", "measured", f"{found['metric']} kept", "calibr. error"]
     table(f"{context.recipe.model} at {found['workloads']} tokens", header, rows, left=(0, 1))
+    for row in found["missed"]:
+        console.print(f"{row['target']:g}× missed: measured {row['speedup']:.2f}×")
     for row in found["unreached"]:
         console.print(f"{row['target']:g}× not reached: {row['reason']}", soft_wrap=True)
     if found["knee"]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from benchmarks.profile import Effort
 from benchmarks.report.curves import table_figure
+from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 from compress.checkpoint import load
-from compress.errors import RecipeError
+from compress.errors import DataError, RecipeError
 from compress.latency_table import Curve, LatencyTable
 from compress.workload import Workload
 from compress_export.console import out as console
@@ -37,6 +38,11 @@ def run(
     wanted = sorted({Workload(batch=b, sequence=s) for b, s in workloads})
     check_length(teacher, "--sequence", max(w.sequence for w in wanted))
     chosen = variant(variant_name)
+    if chosen.provider == CUDA and not cuda_available():
+        raise DataError(
+            f"--variant {chosen.name} needs a CUDA device, found none that ONNX Runtime can use; "
+            "run `compress-export doctor`, or choose a cpu variant"
+        )
     with progress() as report:
         tables = latency_tables(
             teacher, names, [chosen], wanted, TableSource(fresh=fresh), effort, report
@@ -74,11 +80,19 @@ def _print(found: LatencyTable, workload: Workload) -> None:
 
 
 def describe(unit: str, curve: Curve) -> str:
-    """Where a curve is flat and where it steps, in one sentence."""
+    """What the first units cost, where the curve is flat and where it steps, in one sentence."""
+    if len(curve.sizes) < 3:
+        return f"{unit}: too few sizes to tell a shape"
+    first = curve.milliseconds[1] - curve.milliseconds[0]
+    most = (curve.milliseconds[-1] - curve.milliseconds[1]) / (curve.sizes[-1] - curve.sizes[1])
     flat = [f"{s.low} to {s.high}" for s in curve.spans if s.kind == "flat"]
     steps = [
         f"{s.low} to {s.high} (+{s.milliseconds:.3f} ms)" for s in curve.spans if s.kind == "step"
     ]
     flat_part = f"flat, so that fewer are no faster: {', '.join(flat)}" if flat else "nowhere flat"
     step_part = f"a step: {', '.join(steps)}" if steps else "no step"
-    return f"{unit}: {flat_part}; {step_part}"
+    as_much = first / most if most > 0 else float("inf")
+    return (
+        f"{unit}: the first {curve.sizes[1]} cost {first:.3f} ms, as much as {as_much:.0f} more; "
+        f"{flat_part}; {step_part}"
+    )

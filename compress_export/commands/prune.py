@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint import save
+from compress.errors import PromiseError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.facts import model_facts
 from compress_export.loading import check_checkpoint_target
-from compress_export.reach import reach
-from compress_export.recipe import make_recipe
+from compress_export.reach import Reached, reach
+from compress_export.recipe import Recipe, make_recipe
 
 
 def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
@@ -36,6 +37,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
         facts = {"teacher": teacher, "student": student, "checkpoint": str(out)}
         facts["reached"] = reached.facts()
         console.print_json(json.dumps(facts))
+        _check_kept(reached, recipe)
         return
     rows = [
         [name, f"{teacher[key]:,}", f"{student[key]:,}", f"{student[key] / teacher[key]:.1%}"]
@@ -55,3 +57,14 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
             soft_wrap=True,
         )
     console.print(f"checkpoint: {out}", soft_wrap=True)
+    _check_kept(reached, recipe)
+
+
+def _check_kept(reached: Reached, recipe: Recipe) -> None:
+    """Fail by exit status where the promise was not kept; the checkpoint stands."""
+    if reached.missed:
+        raise PromiseError(
+            f"target {recipe.goal()} was missed after {len(reached.attempts)} attempts, the last "
+            f"student measured {reached.attempts[-1].speedup:.2f}×; ask for less, or let more go "
+            "(prune.units)"
+        )

@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 
+from compress.binding import bind
 from compress.checkpoint import load
+from compress.errors import TableError
 from compress.folder import verify_folder
 from compress.latency_table import LatencyTable
+from compress.surgery import apply_
 from compress_export import tables
+from export.precision import variant
 from tests.app.test_cli import cli, error_of
 from tests.app.test_pipeline import write_csv, write_project
-from tests.families import logits, tiny
+from tests.families import logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
 WORKLOAD = ("--batch", "2", "--sequence", "8")
@@ -49,7 +53,7 @@ def test_profile_writes_draws_and_remembers(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, picture = home / "table.json", home / "table.svg"
-    arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1")
+    arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1", "--precision", "0.5")
     assert run(*arguments, "-o", out, "--picture", picture) == 0
     assert "heads:" in capsys.readouterr().out
     table = LatencyTable.load(out)
@@ -86,6 +90,51 @@ def test_frontier_writes_students_that_load(home: Path, capsys: pytest.CaptureFi
     assert "| 1.05× | cpu-fp32 |" in (out / "frontier.md").read_text()
     student = load(out / "students" / "1.05x" / "checkpoint")
     assert logits(student).shape == (4, 3)
+
+
+def test_tables_are_of_one_depth_and_one_head(home: Path) -> None:
+    tiny("bert", num_hidden_layers=4).save_pretrained(home / "deeper")
+    tiny("bert", head="masked").save_pretrained(home / "masked")
+    paths = set()
+    for name in ("teacher", "deeper", "masked"):
+        empty = tables._empty(load(home / name), variant("cpu-fp32"))
+        paths.add(tables._path(empty.geometry, empty.variant, empty.machine, empty.runtime))
+    assert len(paths) == 3
+
+
+def test_pruned_students_have_no_table(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny("bert")
+    apply_(model, uneven(bind(model).shape))
+    with pytest.raises(TableError, match="layers are alike"):
+        tables._empty(model, variant("cpu-fp32"))
+
+
+def test_scores_of_a_reranker_are_compared_by_rank(home: Path) -> None:
+    tiny("bert", num_labels=1).save_pretrained(home / "reranker")
+    tiny_tokenizer().save_pretrained(home / "reranker")
+    arguments = (
+        "frontier", home / "reranker", "--texts", home / "texts.txt", "-o", home / "ranked",
+        *WORKLOAD, "--speedup", "1.1", "--precision", "fp32", "--no-baselines", "--max-length",
+        "16", "--table", home / "table.json",
+    )  # fmt: skip
+    assert run("profile", home / "reranker", *WORKLOAD, "--seconds", "1", "-o",
+               home / "table.json") == 0  # fmt: skip
+    assert run(*arguments) == 0
+    found = json.loads((home / "ranked" / "frontier.json").read_text())
+    assert found["metric"] == "rank correlation"
+    assert found["points"][-1]["retention"] < 1.0
+
+
+def test_other_heads_are_pruned_to_a_speed_up_and_not_compared(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny("bert", head="question").save_pretrained(home / "answers")
+    tiny_tokenizer().save_pretrained(home / "answers")
+    common = (home / "answers", "--texts", home / "texts.txt", *WORKLOAD, "--max-length", "16")
+    message = error_of(capsys, "frontier", *common, "-o", home / "none")
+    assert "BertForQuestionAnswering" in message
+    assert run("prune", *common, "--speedup", "1.05", "-o", home / "answered") in (0, 1)
+    assert load(home / "answered").config.model_type == "bert"
 
 
 def test_embedding_models_tell_cosines_and_neighbours(home: Path) -> None:

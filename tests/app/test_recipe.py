@@ -60,6 +60,15 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
             BASE + "target: {speedup: 2}\nexport: {variants: [portable]}",
             "targets and gates look at the variant 'cpu-fp32'",
         ),
+        (
+            BASE + "target: {speedup: 2, mix: [{batch: 1, wieght: 3}]}",
+            r"'target\.mix\.0\.wieght' is unknown; did you mean 'weight'",
+        ),
+        (
+            BASE + "target: {speedup: 2, mix: [{batch: 1, sequence: 8}, {batch: 1, sequence: 8}]}",
+            "mix must name each workload once",
+        ),
+        (BASE + "target: {macs: 0.5, precision: [int8]}", "precision goes with speedup"),
         ("- a list", "must be a mapping"),
         ("model: [", "must be YAML"),
     ],

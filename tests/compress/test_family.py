@@ -77,6 +77,33 @@ def test_only_what_is_named_goes(
     assert neurons is None or set(shape.ffn_widths) == neurons
 
 
+@pytest.mark.parametrize(
+    "units", [("sublayers",), ("neurons", "sublayers"), ("heads", "sublayers"), ("layers",)]
+)
+def test_the_least_that_is_promised_is_reached(units: tuple[SearchUnit, ...]) -> None:
+    down = walk("bert", replace(SPEC, units=units))
+    floor = down.floor()
+    assert down.leap_to(floor).cost == pytest.approx(floor)
+
+
+@pytest.mark.parametrize("head", ["token", "question", "masked", "plain"])
+def test_every_head_walks(head: str) -> None:
+    model = tiny("bert", head=head)
+    prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
+    unlabelled = [{k: v for k, v in b.items() if k != "labels"} for b in BATCHES]
+    spec = replace(SPEC, units=("heads", "neurons", "sublayers", "layers"))
+    down = Walk(model, unlabelled, prices, spec)
+    member = down.down_to(0.6 * down.dense_cost)
+    assert np.isfinite(member.error)
+
+
+def test_dropping_every_layer_but_one_is_priced_like_the_other_options() -> None:
+    down = walk("bert", replace(SPEC, units=("layers", "neurons")))
+    harms = down._drop_harms()
+    assert len(harms) == 2
+    assert all(harm > 0 for harm in harms.values())
+
+
 def test_layers_go_when_they_are_named() -> None:
     spec = replace(SPEC, units=("layers",))
     down = walk("bert", spec)

@@ -15,7 +15,7 @@ from compress.allocate import allocate, allocate_uniform, smallest_cost
 from compress.batches import forward, label_loss, sampled_fisher_loss
 from compress.binding import bind
 from compress.cost import CostModel
-from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, leave_one_out
+from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, left_out_divergence
 from compress.errors import BudgetError, PlanError
 from compress.importance import SCORE_NAMES, GradientScore, Scores, scorer
 from compress.importance.forward_only import activation_scores
@@ -293,7 +293,7 @@ def test_contribution_drops_the_layer_that_changes_least() -> None:
 
 def test_leave_one_out_measures_the_divergence_of_the_masked_model() -> None:
     layout = bind(tiny("bert"))
-    harms = leave_one_out(layout, [batch()])
+    harms = left_out_divergence(layout, [batch()])
     with torch.no_grad():
         whole = forward(layout.model, batch()).log_softmax(-1)
         with masked(layout, drop_layers(layout, 1, "top")):
