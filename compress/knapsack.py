@@ -49,6 +49,8 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
     """
     if sum(float(item.cost.min()) for item in items) > budget * (1 + _ROUNDING):
         return None
+    if budget <= 0:
+        return _cheapest(items)
     units = [np.ceil(item.cost / budget * buckets - 1e-9).astype(int) for item in items]
     least = np.zeros(buckets + 1)
     taken = []

@@ -58,7 +58,7 @@ def plan_within(problem: Problem, weights: Weights) -> Plan:
     """
     items, pairs = _items(problem, weights)
     left = problem.budget - problem.prices.fixed
-    picks = choose(items, left) if left > 0 else None
+    picks = choose(items, left)
     if picks is None:
         least = problem.prices.fixed + sum(float(item.cost.min()) for item in items)
         raise BudgetError(

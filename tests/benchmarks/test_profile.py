@@ -60,7 +60,11 @@ def test_a_table_of_a_tiny_model_predicts_from_data_alone(tmp_path: Path) -> Non
     effort = Effort(precision=0.05, seconds=1.0)
     points = measure_stacks(graphs, shape.depth, [WORK], CPU, 99, effort)
     table = LatencyTable(
-        variant="cpu-fp32", machine={}, runtime={}, geometry=table_geometry(shape), points=points
+        variant="cpu-fp32",
+        machine={},
+        runtime={},
+        geometry=table_geometry(shape, "B", 99),
+        points=points,
     )
     prices = table.prices(Mix.of([(WORK, 1.0)]))
     assert prices.total(shape) > prices.fixed >= 0
