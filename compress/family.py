@@ -63,7 +63,7 @@ class FamilySpec:
             more than a quarter of the cost that is left.
         repair: Refit the output projections after each step.
         trials: Changes of error weights that the last step to a target tries.
-        judged: Sequences that a trial is fitted on, and as many that it is judged by.
+        judged: Tokens that a trial is fitted on, and as many others that it is judged by.
         tokens: That statistics, and repairs on the way to a target, look at; the repair at a
             target looks at all.
         damping: Of covariances and of the repair, relative.
@@ -77,8 +77,8 @@ class FamilySpec:
     steps: int | None = None
     repair: bool = True
     trials: int = 8
-    judged: int = 256
-    tokens: int = 40_000
+    judged: int = 8_000
+    tokens: int = 30_000
     damping: float = 0.001
     temperature: float = 2.0
     pooling: Pooling | None = None
@@ -271,7 +271,7 @@ class Walk:
         shape = self._student.shape
         if "layers" not in self.spec.units or shape.groups or shape.n_layers == 1:
             return {}
-        batches = _first(self._seen, _sequences, self.spec.judged)
+        batches = _first(self._seen, n_tokens, self.spec.judged)
         own = [self._softened(self._output(self._student.model, batch)) for batch in batches]
         harms = leave_one_out(self._student, lambda: self._harm(batches, own), self.progress)
         allowed = np.argsort(harms)[:-1]
@@ -314,10 +314,10 @@ class Walk:
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
 
-def _split(batches: Batches, sequences: int) -> tuple[Batches, Batches]:
-    """About so many sequences to fit on, and as many others to judge by."""
-    half = _first(batches, _sequences, sequences)
-    return half, _first(batches[len(half) :], _sequences, sequences) or half
+def _split(batches: Batches, tokens: int) -> tuple[Batches, Batches]:
+    """About so many tokens to fit on, and as many others to judge by; the same if there are few."""
+    half = _first(batches, n_tokens, tokens)
+    return half, _first(batches[len(half) :] or half, n_tokens, tokens)
 
 
 def _first(batches: Batches, count: Callable[[Batch], int], most: int) -> Batches:

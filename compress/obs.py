@@ -19,7 +19,7 @@ from torch import Tensor
 
 __all__ = ["Removal", "adjusted", "covariance", "removal_order"]
 
-_BLOCK = 32
+_BLOCK = 48
 _EPSILON = 1e-30
 
 

@@ -21,7 +21,7 @@ from compress.surgery import apply_
 from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
 
 BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
-SPEC = FamilySpec(multiple=4, trials=2, judged=8)
+SPEC = FamilySpec(multiple=4, trials=2, judged=100)
 
 
 def walk(family: str, spec: FamilySpec = SPEC, unit: str = "macs") -> Walk:
