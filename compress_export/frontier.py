@@ -23,8 +23,8 @@ from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import save
 from compress.errors import BudgetError
-from compress.family import Member
 from compress.latency_table import LatencyTable
+from compress.plan import Plan
 from compress_export.baselines import baselines
 from compress_export.context import Context
 from compress_export.facts import model_facts
@@ -104,9 +104,9 @@ class Frontier:
             promise = promises[self.reference.name]
             self.tables = {name: p.table for name, p in promises.items()}
             self._unpruned(Path(work))
-            members = [m for m in (self._student(promise, t) for t in self.targets) if m]
+            plans = [p for p in (self._student(promise, t) for t in self.targets) if p]
             if with_baselines:
-                self._baselines(members, Path(work))
+                self._baselines(plans, Path(work))
             return self._measured(promise.watch)
 
     def _unpruned(self, work: Path) -> None:
@@ -118,7 +118,7 @@ class Frontier:
             prices = self.tables[variant.name].prices(self.context.mix)
             self._add("unpruned", "unpruned", variant, graph, teacher, prices.total(shape))
 
-    def _student(self, promise: Promise, target: float) -> tuple[float, Member] | None:
+    def _student(self, promise: Promise, target: float) -> tuple[float, Plan] | None:
         """The student of one target, written in every variant; none where it is out of reach."""
         try:
             member, attempts = promise.keep(Goal(speedup=target))
@@ -143,7 +143,7 @@ class Frontier:
                 f"{target:g}×", "student", variant, graph, member.model, predicted,
                 target=target, error=member.error,
             )  # fmt: skip
-        return target, member
+        return target, member.plan
 
     def _note(self, target: float, attempts: Sequence[Attempt]) -> None:
         self.attempts += [{"target": target, **attempt.to_dict()} for attempt in attempts]
@@ -151,11 +151,11 @@ class Frontier:
             speedup = attempts[-1].speedup
             self.missed.append({"target": target, "speedup": speedup, "attempts": len(attempts)})
 
-    def _baselines(self, members: Sequence[tuple[float, Member]], work: Path) -> None:
+    def _baselines(self, plans: Sequence[tuple[float, Plan]], work: Path) -> None:
         """What simpler ways give at the MACs of the students in the middle of the curve."""
-        middle = members[1 : 1 + 2 * BASELINE_TARGETS : 2] or members[:1]
-        for target, member in middle:
-            for name, model in baselines(self.context, member.plan, self.progress):
+        middle = plans[1 : 1 + 2 * BASELINE_TARGETS : 2] or plans[:1]
+        for target, plan in middle:
+            for name, model in baselines(self.context, plan, self.progress):
                 graph = work / f"{name}-{target:g}" / "model.onnx"
                 export_graphs(model, self.context.names, [self.reference], [graph])
                 self._add(f"{name}, {target:g}×", "baseline", self.reference, graph, model)
