@@ -208,7 +208,8 @@ class LatencyTable:
             return cls(points=points, **data)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TableError(
-                f"a latency table lacks or misspells a field: {error!r}; measure it again"
+                f"a latency table must hold all fields in their form, found: {error}; write it "
+                "again with `compress-export profile -o FILE`"
             ) from error
 
     def save(self, path: Path) -> None:
@@ -232,7 +233,10 @@ class LatencyTable:
                 f"a latency table must be a readable file, found: {error}; write one with "
                 "`compress-export profile`"
             ) from error
-        return cls.from_json(text)
+        try:
+            return cls.from_json(text)
+        except TableError as error:
+            raise TableError(f"{path}: {error}") from error
 
 
 def table_geometry(shape: EncoderShape, class_name: str, vocab_size: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from compress.plan import EncoderShape
 
 __all__ = ["cheapest", "check_enough", "check_reachable"]
 
+_ROUNDING = 1e-9
 _ENOUGH = 2.0
 """Tokens that a least-squares fit wants for each unknown."""
 
@@ -20,28 +21,33 @@ def cheapest(
 ) -> float:
     """What the cheapest student costs that a model of that shape can become."""
     whole = "sublayers" in units
-    layers = []
+    layers, extra = [], []
     for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
-        least_heads = allowed_counts(heads, 1, "heads" in units, whole).min()
-        least_width = allowed_counts(width, multiple, "neurons" in units, whole).min()
-        layers.append(uses * (prices.attention[least_heads] + prices.ffn[least_width]))
+        few_heads, *_ = sizes = allowed_counts(heads, 1, "heads" in units, whole)
+        narrow, *_ = widths = allowed_counts(width, multiple, "neurons" in units, whole)
+        layers.append(uses * (prices.attention[few_heads] + prices.ffn[narrow]))
+        # Something has to be left: an encoder of norms alone gives the same for every text.
+        for curve, counts in ((prices.attention, sizes), (prices.ffn, widths)):
+            empty = few_heads == narrow == 0 and len(counts) > 1
+            extra.append(uses * (curve[counts[1]] - curve[0]) if empty else 0.0)
     droppable = "layers" in units and not shape.groups
-    return prices.fixed + float(min(layers) if droppable else sum(layers))
+    kept = min(layers) if droppable else sum(layers)
+    return prices.fixed + float(kept + min(extra))
 
 
 def check_reachable(
     budget: float, floor: float, dense: float, unit: CostUnit, units: tuple[SearchUnit, ...]
 ) -> None:
-    """Refuse a budget below the cheapest student.
+    """Refuse a budget below the cheapest student, both told as shares of the unpruned model.
 
     Raises:
         BudgetError: Names the cheapest.
     """
-    if budget < floor:
+    if budget < floor * (1 - _ROUNDING):
         raise BudgetError(
-            f"target.{unit} must be at least {floor:.4g} ({floor / dense:.4f} of the unpruned "
-            f"model), the least that removing {', '.join(units)} can reach, found {budget:.4g}; "
-            "ask for less, or let more go (prune.units)"
+            f"target.{unit} must be at least {floor / dense:.4f}, the smallest share that removing "
+            f"{', '.join(units)} can reach, found {budget / dense:.4g}; raise it, or let more go "
+            "(prune.units)"
         )
 
 

@@ -162,7 +162,7 @@ def profile(
     variant: Annotated[str, typer.Option(help="Variant to measure.")] = "cpu-fp32",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the table, JSON.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, SVG.")] = None,
-    precision: Annotated[
+    spread: Annotated[
         float, typer.Option(help="Relative half-width of the intervals at which to stop.")
     ] = 0.01,
     seconds: Annotated[float, typer.Option(help="Seconds per workload, at most.")] = 30.0,
@@ -174,7 +174,7 @@ def profile(
     from compress_export.commands.profile import run
 
     workloads = [(b, s) for b in batch or [8] for s in sequence or [64]]
-    effort = Effort(precision=precision, seconds=seconds)
+    effort = Effort(precision=spread, seconds=seconds)
     run(model, workloads, variant, out, picture, effort, fresh=fresh, as_json=json)
 
 

@@ -27,6 +27,7 @@ from compress.heads import head_of
 from compress.latency_table import LatencyTable
 from compress.pooling import Pooling, read_pooling
 from compress.prune import check_budget
+from compress.reachable import cheapest, check_reachable
 from compress.workload import Mix, length_mix
 from compress_export.loading import calibration_batches, check_length, label2id, load_tokenizer
 from compress_export.recipe import Recipe
@@ -67,13 +68,22 @@ class Context:
             ToolchainError: Of the kind that fits; the message names field, value and remedy.
         """
         self._check_head()
-        if self.recipe.prune.method != "obs":
-            check_budget(bind(self.teacher), self.recipe.prune_spec())
+        self._check_budget()
         self._check_lengths()
         _ = self.tokenizer
         for split in splits:
             self.labels(self.dataset(split))
         self._check_devices()
+
+    def _check_budget(self) -> None:
+        recipe, layout = self.recipe, bind(self.teacher)
+        if recipe.prune.method != "obs":
+            check_budget(layout, recipe.prune_spec())
+        elif recipe.goal() is None:
+            prices = recipe.cost().prices(layout.shape)
+            total, units = prices.total(layout.shape), recipe.units()
+            floor = cheapest(layout.shape, prices, units, recipe.prune.multiple)
+            check_reachable(recipe.share() * total, floor, total, prices.unit, units)
 
     def _check_head(self) -> None:
         head, prune = head_of(self.teacher), self.recipe.prune

@@ -32,6 +32,8 @@ from export.precision import Variant
 __all__ = ["Attempt", "Promise", "Stopwatch"]
 
 ATTEMPTS = 5
+
+_ROOM = 0.005
 MARGIN = 0.02
 """Aimed below the target by this share: a promise is kept by the whole interval, not its middle."""
 
@@ -120,9 +122,9 @@ class Promise:
         self.variant, self.names, self.feeds = variant, names, feeds
 
     def floor_ms(self) -> float:
-        """What the fastest student within reach takes, by the table."""
+        """What the fastest student within reach takes, by the table, and room for its rounding."""
         self.walk.prices = self.table.prices(self.watch.mix)
-        return self.walk.floor()
+        return self.walk.floor() * (1 + _ROOM)
 
     def check(self, goal: Goal) -> None:
         """Refuse a goal that no plan can reach, by the table.
@@ -166,8 +168,7 @@ class Promise:
             self.table = self.table.corrected(attempts[-1].measured_ms / attempts[-1].predicted_ms)
 
     def _aim(self, goal: Goal) -> float:
-        floor = self.walk.floor()
-        return max(goal.budget_ms(self.dense_ms) / (1 + MARGIN), floor)
+        return max(goal.budget_ms(self.dense_ms) / (1 + MARGIN), self.floor_ms())
 
     def _attempt(self, member: Member, goal: Goal) -> Attempt:
         with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:

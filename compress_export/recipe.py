@@ -246,6 +246,9 @@ def make_recipe(data: dict[str, Any]) -> Recipe:
     """Validate a recipe given as plain data; see `parse_recipe`."""
     if isinstance(data.get("task"), dict) and isinstance(data["task"].get("text"), str):
         data = data | {"task": data["task"] | {"text": [data["task"]["text"]]}}
+    target = data.get("target")
+    if isinstance(target, dict) and isinstance(target.get("precision"), str):
+        data = data | {"target": target | {"precision": [target["precision"]]}}
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:

@@ -30,9 +30,6 @@ from export.stacks import export_stacks, stack_sizes
 __all__ = ["TableSource", "cache_folder", "latency_tables", "runtime"]
 
 
-_LOOSER = 5.0
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSource:
     """Where tables come from.
@@ -94,7 +91,7 @@ def latency_tables(
         lacking = tuple(
             name
             for name, table in tables.items()
-            if table is not given and (source.fresh or not _holds(table, workload, effort))
+            if table is not given and (source.fresh or not _holds(table, workload))
         )
         wanted.setdefault(lacking, []).append(workload)
     for lacking, unmeasured in wanted.items():
@@ -158,15 +155,21 @@ def _given(
     table = LatencyTable.load(file)
     for variant in variants:
         if table.variant == variant.name:
-            here = _empty(model, variant)
-            table.check_model(here.geometry)
-            if not source.force:
-                table.check_place(here.machine, here.runtime)
+            _check(table, file, _empty(model, variant), force=source.force)
             return table
     raise TableError(
         f"the latency table {file} must be of one of {', '.join(v.name for v in variants)}, found "
         f"{table.variant!r}; measure one with `compress-export profile`"
     )
+
+
+def _check(table: LatencyTable, file: Path, here: LatencyTable, *, force: bool) -> None:
+    try:
+        table.check_model(here.geometry)
+        if not force:
+            table.check_place(here.machine, here.runtime)
+    except TableError as error:
+        raise TableError(f"{file}: {error}") from error
 
 
 def _cached(model: PreTrainedModel, variant: Variant) -> LatencyTable:
@@ -180,12 +183,8 @@ def _cached(model: PreTrainedModel, variant: Variant) -> LatencyTable:
         return empty
 
 
-def _holds(table: LatencyTable, workload: Workload, effort: Effort) -> bool:
-    """Whether the workload is there, and not measured much more loosely than is asked for."""
-    return any(
-        point.workload == workload and point.spread <= _LOOSER * effort.precision
-        for point in table.points
-    )
+def _holds(table: LatencyTable, workload: Workload) -> bool:
+    return any(point.workload == workload for point in table.points)
 
 
 def _merged(old: LatencyTable, new: LatencyTable) -> LatencyTable:

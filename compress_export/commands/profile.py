@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.profile import Effort
 from benchmarks.report.curves import table_figure
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
@@ -17,6 +19,8 @@ from compress_export.loading import check_length, load_tokenizer
 from compress_export.tables import TableSource, latency_tables
 from export.inputs import input_names
 from export.precision import variant
+
+LOOSE = 0.04
 
 
 def run(
@@ -70,29 +74,36 @@ def _print(found: LatencyTable, workload: Workload) -> None:
         for unit, curve in (("heads", point.attention), ("neurons", point.ffn))
         for size, ms in zip(curve.sizes, curve.milliseconds, strict=True)
     ]
-    title = (
-        f"{found.variant} at {workload} tokens: unpruned {point.dense_ms:.2f} ms, of which "
-        f"{point.base_ms:.2f} outside the layers (± {point.spread:.1%})"
+    console.print(
+        f"{found.variant} at {workload} tokens: unpruned {point.dense_ms:.2f} ms, "
+        f"{point.base_ms:.2f} of them outside the layers, ± {point.spread:.1%}",
+        soft_wrap=True,
     )
-    table(title, ["unit", "kept in a layer", "ms per layer"], rows)
+    table("", ["unit", "kept in a layer", "ms per layer"], rows)
+    if point.spread > LOOSE:
+        console.print(
+            f"measured within {point.spread:.1%}, too loosely to tell a shape: run it again with "
+            "--fresh when the machine is idle",
+            soft_wrap=True,
+        )
+        return
     for unit, curve in (("heads", point.attention), ("neurons", point.ffn)):
-        console.print(describe(unit, curve))
+        console.print(describe(unit, curve), soft_wrap=True)
 
 
 def describe(unit: str, curve: Curve) -> str:
     """What the first units cost, where the curve is flat and where it steps, in one sentence."""
     if len(curve.sizes) < 3:
         return f"{unit}: too few sizes to tell a shape"
-    first = curve.milliseconds[1] - curve.milliseconds[0]
-    most = (curve.milliseconds[-1] - curve.milliseconds[1]) / (curve.sizes[-1] - curve.sizes[1])
+    rising = curve.at(np.array(curve.sizes, float))
+    first = rising[1] - rising[0]
+    most = (rising[-1] - rising[1]) / (curve.sizes[-1] - curve.sizes[1])
     flat = [f"{s.low} to {s.high}" for s in curve.spans if s.kind == "flat"]
     steps = [
         f"{s.low} to {s.high} (+{s.milliseconds:.3f} ms)" for s in curve.spans if s.kind == "step"
     ]
     flat_part = f"flat, so that fewer are no faster: {', '.join(flat)}" if flat else "nowhere flat"
     step_part = f"a step: {', '.join(steps)}" if steps else "no step"
-    as_much = first / most if most > 0 else float("inf")
-    return (
-        f"{unit}: the first {curve.sizes[1]} cost {first:.3f} ms, as much as {as_much:.0f} more; "
-        f"{flat_part}; {step_part}"
-    )
+    as_much = f", as much as {first / most:.0f} more" if most > 0 else ""
+    named = "one costs" if curve.sizes[1] == 1 else f"{curve.sizes[1]} cost"
+    return f"{unit}: the first {named} {first:.3f} ms{as_much}; {flat_part}; {step_part}"

@@ -15,7 +15,6 @@ from benchmarks.report.write import headline
 from compress.batches import silent
 from compress.binding import bind
 from compress.prune import predict
-from compress.reachable import cheapest, check_reachable
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
@@ -82,8 +81,6 @@ def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:
     shape = bind(teacher).shape
     prices = recipe.cost().prices(shape)
     total = prices.total(shape)
-    floor = cheapest(shape, prices, recipe.units(), recipe.prune.multiple)
-    check_reachable(recipe.share() * total, floor, total, prices.unit, recipe.units())
     return round(total), [math.floor(recipe.share() * total)]
 
 

@@ -53,7 +53,7 @@ def test_profile_writes_draws_and_remembers(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, picture = home / "table.json", home / "table.svg"
-    arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1", "--precision", "0.5")
+    arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1", "--spread", "0.5")
     assert run(*arguments, "-o", out, "--picture", picture) == 0
     assert "heads:" in capsys.readouterr().out
     table = LatencyTable.load(out)

@@ -83,7 +83,9 @@ def test_only_what_is_named_goes(
 def test_the_least_that_is_promised_is_reached(units: tuple[SearchUnit, ...]) -> None:
     down = walk("bert", replace(SPEC, units=units))
     floor = down.floor()
-    assert down.leap_to(floor).cost == pytest.approx(floor)
+    member = down.leap_to(1.005 * floor)
+    assert member.cost == pytest.approx(floor, rel=0.005)
+    assert sum(member.plan.student_shape.n_heads + member.plan.student_shape.ffn_widths) > 0
 
 
 @pytest.mark.parametrize("head", ["token", "question", "masked", "plain"])
@@ -119,7 +121,7 @@ def test_a_pinned_first_layer_stays() -> None:
 
 def test_an_unreachable_budget_names_the_least() -> None:
     down = walk("bert", replace(SPEC, units=("heads",)))
-    with pytest.raises(BudgetError, match=r"must be at least .* removing heads can reach"):
+    with pytest.raises(BudgetError, match=r"at least .* removing heads can reach, found 0\.1"):
         down.down_to(0.1 * down.dense_cost)
     assert down.plan.student_shape.n_heads == (4, 4, 4)
 
