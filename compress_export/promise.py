@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,11 @@ class Stopwatch:
     mix: Mix
     vocab_size: int
     effort: Effort = field(default_factory=lambda: Effort(precision=0.008, seconds=8.0))
+
+    def again(self) -> Stopwatch:
+        """The same with three times the patience, for a measurement that matters more."""
+        patient = replace(self.effort, seconds=3 * self.effort.seconds)
+        return replace(self, effort=patient)
 
     def time(self, graphs: Sequence[Path]) -> list[float]:
         """Milliseconds over the mix: of the unpruned model, then of each graph."""
@@ -176,6 +181,8 @@ class Promise:
             export_graphs(member.model, self.names, [self.variant], [graph], self.feeds)
             error = self.walk.error_of(_runner(graph, self.variant.provider, head_of(member.model)))
             dense, student = self.watch.time([graph])
+            if student > goal.budget_ms(dense):  # a miss is believed the second time
+                dense, student = self.watch.again().time([graph])
         now = dense if goal.latency_ms is None else self.dense_ms
         return Attempt(
             variant=self.variant.name,
