@@ -43,9 +43,10 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
         One index an item, or `None` where even the cheapest options cost more.
 
     Example:
-        >>> both = Item(cost=np.array([0.0, 1.0]), harm=np.array([5.0, 0.0]))
-        >>> choose([both, both], 1.0)
-        [0, 1]
+        >>> dear = Item(cost=np.array([0.0, 1.0]), harm=np.array([5.0, 0.0]))
+        >>> cheap = Item(cost=np.array([0.0, 1.0]), harm=np.array([1.0, 0.0]))
+        >>> choose([dear, cheap], 1.0)
+        [1, 0]
     """
     if sum(float(item.cost.min()) for item in items) > budget * (1 + _ROUNDING):
         return None

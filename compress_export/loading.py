@@ -87,11 +87,13 @@ def calibration_batches(
     max_length: int,
     seed: int = 0,
 ) -> list[Batch]:
-    """Batches of examples of like length, in random order, with labels where there are any."""
+    """Batches of examples of like length, in random order, with labels where there are any.
+
+    At least four of them where there are as many examples: some fit, others judge.
+    """
     batches: list[Batch] = []
-    for batch in tokenise(
-        dataset.texts, tokenizer, batch_size=CALIBRATION_BATCH, max_length=max_length
-    ):
+    size = max(1, min(CALIBRATION_BATCH, len(dataset) // 4))
+    for batch in tokenise(dataset.texts, tokenizer, batch_size=size, max_length=max_length):
         tensors = {name: torch.from_numpy(values) for name, values in batch.inputs.items()}
         if len(labels):
             tensors["labels"] = torch.from_numpy(labels[batch.rows])

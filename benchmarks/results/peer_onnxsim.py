@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxsim
 from transformers import AutoConfig, AutoTokenizer
 
 from benchmarks.accuracy import predict
@@ -36,6 +35,8 @@ def parameters(graph: Path) -> int:
 
 def pruned(graph: Path, sparsity: float, data: list[dict[str, Any]], out: Path) -> None:
     """Heads, then channels, both by Wanda's score."""
+    import onnxsim
+
     model = onnx.load(graph)
     model = onnxsim.apply_attention_head_wanda_pruning(model, data, sparsity=sparsity)
     onnx.save(onnxsim.apply_structured_wanda_pruning(model, data, sparsity=sparsity), out)

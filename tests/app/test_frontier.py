@@ -55,7 +55,7 @@ def test_profile_writes_draws_and_remembers(
     out, picture = home / "table.json", home / "table.svg"
     arguments = ("profile", home / "teacher", *WORKLOAD, "--seconds", "1", "--spread", "0.5")
     assert run(*arguments, "-o", out, "--picture", picture) == 0
-    assert "heads:" in capsys.readouterr().out
+    assert "outside the layers" in capsys.readouterr().out
     table = LatencyTable.load(out)
     assert [str(p.workload) for p in table.points] == ["2 × 8"]
     assert picture.read_text().startswith("<svg")
@@ -122,7 +122,7 @@ def test_scores_of_a_reranker_are_compared_by_rank(home: Path) -> None:
     assert run(*arguments) == 0
     found = json.loads((home / "ranked" / "frontier.json").read_text())
     assert found["metric"] == "rank correlation"
-    assert found["points"][-1]["retention"] < 1.0
+    assert 0.5 < found["points"][-1]["retention"] <= 1.0
 
 
 def test_other_heads_are_pruned_to_a_speed_up_and_not_compared(
@@ -155,10 +155,10 @@ def test_embedding_models_tell_cosines_and_neighbours(home: Path) -> None:
     ("more", "message"),
     [
         (("--table", "none.json"), "a latency table must be a readable file"),
-        (("--speedup", "0.5"), "'target.speedup': input should be greater than 1, found 0.5"),
+        (("--speedup", "0.5"), "--speedup must be above 1, found 0.5"),
         (("--units", "heads,tails"), "'prune.units.1'"),
         (("--precision", "fp16"), "precision 'fp16' does not run on cpu"),
-        (("--calibration-examples", "2"), "examples would do"),
+        (("--calibration-examples", "1"), "examples would do"),
         (("--sequence", "999"), "target.sequence must be at most 48"),
     ],
 )

@@ -153,7 +153,7 @@ def test_markdown_tells_the_same_figures(finished: Path) -> None:
 
 def test_a_second_run_does_nothing_again(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = report_of(copied)
-    for name in ("prune", "export_bundle", "export_variant", "predict", "measure"):
+    for name in ("reach", "export_bundle", "export_variant", "predict", "measure"):
         monkeypatch.setattr(pipeline, name, None)
     assert run(copied) == 0
     assert report_of(copied) == before
@@ -190,7 +190,7 @@ def test_an_interrupted_run_goes_on_from_the_last_whole_stage(
     assert "interrupted" in capsys.readouterr().err
     assert not (project / "out").exists()
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "prune", None)
+        patch.setattr(pipeline, "reach", None)
         assert run(project) == 0
     verify_folder(project / "out")
 
@@ -267,7 +267,7 @@ def test_scores_compares_every_score(glue_like: Path, capsys: pytest.CaptureFixt
     assert cli([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scores"]
     assert [row["score"] for row in rows] == [
-        "fisher", "michel", "magnitude", "activation", "random"
+        "fisher", "michel", "magnitude", "activation", "random", "obs"
     ]  # fmt: skip
 
 
