@@ -13,9 +13,11 @@ from compress.checkpoint import load
 from compress.errors import TableError
 from compress.folder import verify_folder
 from compress.latency_table import LatencyTable
+from compress.plan import EncoderShape
 from compress.surgery import apply_
 from compress_export import tables
 from export.precision import variant
+from export.stacks import Stack, stack_sizes
 from tests.app.test_cli import cli, error_of
 from tests.app.test_pipeline import write_csv, write_project
 from tests.families import logits, tiny, uneven
@@ -40,9 +42,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def few_sizes(shape: EncoderShape) -> tuple[Stack, ...]:
+    """The stacks of a tiny model without those that only make curves finer."""
+    return tuple(s for s in stack_sizes(shape) if s.heads not in (1, 3) and s.neurons != 16)
+
+
 @pytest.fixture(autouse=True)
 def _cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    monkeypatch.setattr(tables, "stack_sizes", few_sizes)
 
 
 def run(*arguments: object) -> int:
