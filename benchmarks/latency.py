@@ -24,6 +24,7 @@ __all__ = [
     "Latency",
     "Sampling",
     "Workload",
+    "interleaved",
     "measure",
     "samples_needed",
     "speedup",
@@ -162,7 +163,7 @@ def measure(
                 variant=contender.variant,
                 provider=contender.provider,
                 workload=workload,
-                seconds=tuple(seconds),
+                seconds=tuple(seconds.tolist()),
             )
             for contender, seconds in zip(contenders, samples, strict=True)
         ]
@@ -201,19 +202,42 @@ def workload_inputs(workload: Workload, vocab_size: int, seed: int = 0) -> Input
     }
 
 
-def _rounds(runs: Sequence[Runner], inputs: Inputs, sampling: Sampling) -> list[list[float]]:
+def interleaved(
+    runs: Sequence[Runner],
+    inputs: Inputs,
+    enough: Callable[[Sequence[Sequence[float]], float], bool],
+    warmup: int = 3,
+) -> NDArray[np.float64]:
+    """Seconds of every run in rounds of random order: `(rounds, runs)`.
+
+    Args:
+        runs: What to time.
+        inputs: Given to each.
+        enough: Asked after every round, with all rounds and the seconds since the first.
+        warmup: Untimed calls of each before the first.
+    """
     for run in runs:
-        for _ in range(sampling.warmup):
+        for _ in range(warmup):
             run(inputs)
-    samples: list[list[float]] = [[] for _ in runs]
     generator = np.random.default_rng(0)
+    rounds: list[list[float]] = []
     start = time.perf_counter()
-    for number in range(sampling.rounds):
+    while not rounds or not enough(rounds, time.perf_counter() - start):
+        row = [0.0] * len(runs)
         for index in generator.permutation(len(runs)):
-            samples[index].append(_timed(runs[index], inputs))
-        if number + 1 >= sampling.least and time.perf_counter() - start > sampling.seconds:
-            break
-    return samples
+            row[index] = _timed(runs[index], inputs)
+        rounds.append(row)
+    return np.array(rounds)
+
+
+def _rounds(runs: Sequence[Runner], inputs: Inputs, sampling: Sampling) -> NDArray[np.float64]:
+    """Samples of each run, `(runs, rounds)`."""
+
+    def enough(rounds: Sequence[Sequence[float]], seconds: float) -> bool:
+        patience = len(rounds) >= sampling.least and seconds > sampling.seconds
+        return patience or len(rounds) >= sampling.rounds
+
+    return interleaved(runs, inputs, enough, sampling.warmup).T
 
 
 def _timed(run: Runner, inputs: Inputs) -> float:

@@ -6,7 +6,6 @@ Opens graphs and times them; must not know how a stack was made.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.latency import Runner, workload_inputs
+from benchmarks.latency import Runner, interleaved, workload_inputs
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.latency_table import Curve, Point
 from compress.workload import Workload
@@ -182,26 +181,15 @@ def _rounds(
     runs: Sequence[Runner], inputs: dict[str, NDArray[np.int64]], effort: Effort, seconds: float
 ) -> Array:
     """Seconds of every run in every round: `(rounds, runs)`."""
-    for run in runs:
-        for _ in range(2):
-            run(inputs)
-    generator = np.random.default_rng(0)
-    samples: list[list[float]] = []
-    start = time.perf_counter()
-    while len(samples) < effort.rounds:
-        row = [0.0] * len(runs)
-        for index in generator.permutation(len(runs)):
-            begin = time.perf_counter()
-            runs[index](inputs)
-            row[index] = time.perf_counter() - begin
-        samples.append(row)
-        if len(samples) < LEAST_ROUNDS:
-            continue
-        logs = np.log(samples)
-        tight = np.median(_half_widths(logs - logs.mean(axis=1, keepdims=True)))
-        if tight <= effort.precision or time.perf_counter() - start > seconds:
-            break
-    return np.array(samples)
+
+    def enough(rounds: Sequence[Sequence[float]], passed: float) -> bool:
+        if len(rounds) < LEAST_ROUNDS:
+            return False
+        logs = np.log(rounds)
+        tight = float(np.median(_half_widths(logs - logs.mean(axis=1, keepdims=True))))
+        return tight <= effort.precision or passed > seconds or len(rounds) >= effort.rounds
+
+    return interleaved(runs, inputs, enough, warmup=2)
 
 
 def _half_widths(centred: Array) -> Array:

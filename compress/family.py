@@ -244,11 +244,7 @@ class Walk:
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""
         fitted, judged = _split(self._seen, self.spec.judged)
-        wanted = (
-            [self._output(self.teacher.model, batch) for batch in judged]
-            if self.spec.trials
-            else []
-        )
+        wanted = [self._output(self.teacher.model, batch) for batch in judged]
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()

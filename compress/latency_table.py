@@ -24,7 +24,6 @@ from compress.workload import Mix, Workload
 __all__ = ["Curve", "LatencyTable", "Point", "Span", "table_geometry"]
 
 Array = NDArray[np.float64]
-Unit = Literal["heads", "neurons"]
 
 SCHEMA = 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,6 @@ from compress.plan import EncoderShape, LayerPlan, Plan
 from compress.statistics import Moments, Statistics
 
 __all__ = [
-    "SEARCH_UNITS",
     "LayerOptions",
     "SearchUnit",
     "Weights",
@@ -33,7 +32,6 @@ __all__ = [
 Array = NDArray[np.float64]
 
 SearchUnit = Literal["heads", "neurons", "sublayers", "layers"]
-SEARCH_UNITS: tuple[SearchUnit, ...] = get_args(SearchUnit)
 
 Weights: TypeAlias = Mapping[tuple[int, Sublayer], float]
 """What a sublayer's harm counts beside the others', by layer."""

@@ -49,10 +49,10 @@ class Reached:
     error: float | None = None
 
     @property
-    def missed(self) -> bool:
-        """Whether a promised latency was not met."""
+    def missed(self) -> Attempt | None:
+        """The winner's last attempt, where it did not meet the promised latency."""
         own = [a for a in self.attempts if a.variant == self.variant.name]
-        return bool(own) and not own[-1].kept
+        return own[-1] if own and not own[-1].kept else None
 
     def facts(self) -> dict[str, Any]:
         """What the report tells of it."""

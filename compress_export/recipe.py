@@ -40,8 +40,6 @@ from export.precision import VARIANTS, Variant, variant
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
 
-FISHER_STEPS = 6
-
 _TAGS = ("OwnData", "BareTexts", "str", "list[MixPoint]", "literal['data']")
 
 
@@ -138,11 +136,11 @@ class Recipe(Part):
 
     def prune_spec(self) -> PruneSpec:
         """The part of the recipe that `compress.prune` takes; for scores other than obs."""
+        steps = {} if self.prune.steps is None else {"steps": self.prune.steps}
         return PruneSpec(
             share=self.share(),
             cost=self.cost(),
             score=_score(self.prune, self.seed),
-            steps=self.prune.steps or FISHER_STEPS,
             repair=self.prune.repair,
             damping=self.prune.damping,
             units=self._counted_units(),
@@ -151,6 +149,7 @@ class Recipe(Part):
             drop=self.prune.drop_layers,
             strategy=self.prune.strategy,
             seed=self.seed,
+            **steps,
         )
 
     def _counted_units(self) -> tuple[Unit, ...]:

@@ -65,6 +65,6 @@ def _check_kept(reached: Reached, recipe: Recipe) -> None:
     if reached.missed:
         raise PromiseError(
             f"target {recipe.goal()} was missed after {len(reached.attempts)} attempts, the last "
-            f"student measured {reached.attempts[-1].speedup:.2f}×; ask for less, or let more go "
+            f"student measured {reached.missed.speedup:.2f}×; ask for less, or let more go "
             "(prune.units)"
         )
