@@ -50,6 +50,7 @@ __all__ = ["FamilySpec", "Member", "Runner", "Walk"]
 Runner: TypeAlias = Callable[[Batch], Tensor]
 
 _MOST = 0.25
+_LEAST_TOKENS = 30_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,8 +65,8 @@ class FamilySpec:
         repair: Refit the output projections after each step.
         trials: Changes of error weights that the last step to a target tries.
         judged: Tokens that a trial is fitted on, and as many others that it is judged by.
-        tokens: That statistics, and repairs on the way to a target, look at; the repair at a
-            target looks at all.
+        tokens: That statistics, and repairs on the way to a target, look at; by default a third
+            of all, at least 30,000. The repair at a target looks at all.
         damping: Of covariances and of the repair, relative.
         temperature: Of the labels drawn for the curvature.
         pooling: Of an embedding model: what counts is then the pooled vector.
@@ -78,7 +79,7 @@ class FamilySpec:
     repair: bool = True
     trials: int = 8
     judged: int = 8_000
-    tokens: int = 30_000
+    tokens: int | None = None
     damping: float = 0.001
     temperature: float = 2.0
     pooling: Pooling | None = None
@@ -213,7 +214,7 @@ class Walk:
 
     def _step(self, budget: float, *, last: bool) -> None:
         spec, student = self.spec, self._student
-        some = _first(self._seen, n_tokens, spec.tokens)
+        some = self._some()
         statistics = observe(student, some, self._loss(), self.progress)
         options = encoder_options(
             student,
@@ -240,6 +241,12 @@ class Walk:
                 damping=spec.damping,
                 progress=self.progress,
             )
+
+    def _some(self) -> Batches:
+        most = self.spec.tokens
+        if most is None:
+            most = max(_LEAST_TOKENS, sum(map(n_tokens, self._seen)) // 3)
+        return _first(self._seen, n_tokens, most)
 
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""

@@ -134,6 +134,7 @@ def frontier(
         bool, typer.Option("--force-table", help="Use a table of another machine or runtime.")
     ] = False,
     calibration_examples: opt.Examples = 2048,
+    trials: opt.Trials = None,
     max_length: opt.MaxLength = 128,
     seed: opt.Seed = 0,
     json: opt.Json = False,
@@ -148,7 +149,7 @@ def frontier(
         target={"speedup": max(targets), "device": device, "batch": batch, "sequence": sequence,
                 "precision": precision or ["fp32", second], "mix": "data" if lengths else None,
                 "table": table, "force_table": force_table},
-        prune={"units": units, "calibration_examples": calibration_examples},
+        prune={"units": units, "calibration_examples": calibration_examples, "trials": trials},
         max_length=max_length, seed=seed,
     )  # fmt: skip
     run(recipe, targets, out, with_baselines=baselines, as_json=json)

@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TaskOrTexts",
     "Texts",
+    "Trials",
     "Units",
     "Variant",
     "recipe_of",
@@ -61,6 +62,10 @@ Speedup = Annotated[
 Units = Annotated[
     str | None,
     typer.Option(help="What may go, with commas: heads, neurons, sublayers, layers."),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option(min=0, help="Plans tried at each target, with score obs; 8 if left out."),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
