@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,12 +22,15 @@ __all__ = [
     "Loss",
     "Progress",
     "divergence",
+    "first_within",
     "forward",
     "frozen",
     "label_loss",
+    "n_sequences",
     "n_tokens",
     "sampled_fisher_loss",
     "silent",
+    "split_within",
     "token_mask",
 ]
 
@@ -51,6 +55,23 @@ class Progress(Protocol):
 
 def silent(label: str, done: int, total: int) -> None:
     """The progress callback that tells nobody."""
+
+
+def n_sequences(batch: Batch) -> int:
+    """Examples of a batch."""
+    return len(batch["input_ids"])
+
+
+def first_within(batches: Batches, tokens: int) -> Batches:
+    """The first batches, at least one, that together have no more than `tokens` real tokens."""
+    sizes = np.cumsum([n_tokens(batch) for batch in batches])
+    return batches[: max(1, int(np.searchsorted(sizes, tokens, side="right")))]
+
+
+def split_within(batches: Batches, tokens: int) -> tuple[Batches, Batches]:
+    """About so many tokens, and as many others; the same again if there are no others."""
+    first = first_within(batches, tokens)
+    return first, first_within(batches[len(first) :] or first, tokens)
 
 
 def n_tokens(batch: Batch) -> int:

@@ -1,18 +1,17 @@
 """A family of students from one model: each further down than the last, each repaired.
 
 One walk from the unpruned model to the smallest target leaves a student at every target on the
-way. A step looks at the student as it then is (`statistics`), works out what could go and at what
-harm (`options`), finds the plan that its budget allows (`search`), cuts, and refits towards the
-unpruned model (`repair`). Knows prices, not where they come from.
+way. A step looks at the student as it then is and ranks its units (`ranking`), works out what could
+go and at what harm (`options`), finds the plan that its budget allows (`search`), cuts, and refits
+towards the unpruned model (`repair`). Knows prices, not where they come from.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,32 +21,31 @@ from transformers import PreTrainedModel
 from compress.batches import (
     Batch,
     Batches,
-    Loss,
     Progress,
-    divergence,
+    first_within,
     forward,
     frozen,
+    n_sequences,
     n_tokens,
-    sampled_fisher_loss,
     silent,
+    split_within,
 )
 from compress.binding import bind
 from compress.cost import Prices
 from compress.depth import leave_one_out
 from compress.errors import CheckpointError, DataError
 from compress.heads import head_of
-from compress.options import SearchUnit, encoder_options
+from compress.options import SearchUnit, encoder_options, settled
+from compress.outputs import Outputs, Runner
 from compress.plan import Plan
 from compress.pooling import Pooling
+from compress.ranking import Rank, RankingName, knowledge_ranking, obs_ranking
 from compress.reachable import cheapest, check_enough, check_reachable
 from compress.repair import repair_
 from compress.search import Judge, Problem, plan_within, search
-from compress.statistics import observe
 from compress.surgery import apply_
 
-__all__ = ["FamilySpec", "Member", "Runner", "Walk"]
-
-Runner: TypeAlias = Callable[[Batch], Tensor]
+__all__ = ["FamilySpec", "Member", "Walk"]
 
 _MOST = 0.25
 _LEAST_TOKENS = 30_000
@@ -58,12 +56,15 @@ class FamilySpec:
     """How to walk down.
 
     Attributes:
+        ranking: In which order units go. `obs`: structured OBS, all layers at once, a quarter of
+            the cost a step, plans searched. `kprune`: K-prune's order, layers bottom-up, the rest
+            ranked anew once a layer is cut and repaired, by default all in one step.
         units: What may go.
         multiple: FFN widths are multiples of it.
-        steps: Of one way down to a target; by default as many as it needs where none takes away
-            more than a quarter of the cost that is left.
+        steps: Of one way down to a target; by default with obs as many as it needs where none
+            takes away more than a quarter of the cost that is left.
         repair: Refit the output projections after each step.
-        trials: Changes of error weights that the last step to a target tries.
+        trials: Changes of error weights that the last step to a target tries, with obs.
         judged: Tokens that a trial is fitted on, and as many others that it is judged by.
         tokens: That statistics, and repairs on the way to a target, look at; by default a third
             of all, at least 30,000. The repair at a target looks at all.
@@ -73,6 +74,7 @@ class FamilySpec:
         seed: Of all draws.
     """
 
+    ranking: RankingName = "obs"
     units: tuple[SearchUnit, ...] = ("heads", "neurons", "sublayers")
     multiple: int = 16
     steps: int | None = None
@@ -129,7 +131,7 @@ class Walk:
         progress: Progress = silent,
     ) -> None:
         self.teacher = bind(model)
-        tokens, sequences = sum(map(n_tokens, batches)), sum(map(_sequences, batches))
+        tokens, sequences = sum(map(n_tokens, batches)), sum(map(n_sequences, batches))
         check_enough(self.teacher.shape, tokens, sequences)
         if len(batches) < 2:
             raise DataError(
@@ -139,7 +141,12 @@ class Walk:
         self.prices, self.spec, self.progress = prices, spec or FamilySpec(), progress
         n_held = max(1, len(batches) // 16)
         self._held, self._seen = batches[:n_held], batches[n_held:]
-        self._wanted = [self._output(model, batch) for batch in self._held]
+        self._outputs = Outputs(
+            embeds=head_of(model).embeds,
+            pooling=self.spec.pooling,
+            temperature=self.spec.temperature,
+        )
+        self._wanted = self._outputs.of(_runner(model), self._held)
         if not all(bool(torch.isfinite(output).all()) for output in self._wanted):
             raise CheckpointError(
                 "the model's outputs must be finite, found NaN or Inf on the calibration data; "
@@ -178,7 +185,7 @@ class Walk:
             model=model,
             plan=self.plan,
             cost=self.prices.total(self._student.shape),
-            error=self.error_of(lambda batch: forward(model, batch)),
+            error=self.error_of(_runner(model)),
         )
 
     def error_of(self, run: Runner) -> float:
@@ -187,7 +194,7 @@ class Walk:
         Args:
             run: From a batch to a head's output, such as an exported student's.
         """
-        return self._divergence(run, self._held, self._wanted)
+        return self._outputs.divergence(run, self._held, self._wanted)
 
     def floor(self) -> float:
         """What the cheapest student within reach costs."""
@@ -208,37 +215,65 @@ class Walk:
         if now <= budget:
             return
         needed = math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - 0.25)
-        n_steps = self.spec.steps or max(1, needed)
+        by_default = 1 if self.spec.ranking == "kprune" else max(1, needed)
+        n_steps = self.spec.steps or by_default
         for i in range(1, n_steps + 1):
             yield max(now * (budget / now) ** (i / n_steps), budget)
 
     def _step(self, budget: float, *, last: bool) -> None:
+        finally_seen = self._seen if last else self._some()
+        if self.spec.ranking == "kprune":
+            top = self._student.shape.n_layers - 1
+            for layer in range(top):
+                self._cut(self._plan_of_layer(layer, budget), self._some())
+            self._cut(self._plan_of_layer(top, budget), finally_seen)
+        else:
+            self._cut(self._plan_at_once(budget, searched=last), finally_seen)
+
+    def _plan_at_once(self, budget: float, *, searched: bool) -> Plan:
+        problem, spec = self._problem(budget), self.spec
+        if searched and spec.trials:
+            return search(problem, self._judge(), spec.trials, spec.seed, self.progress)
+        return plan_within(problem, {})
+
+    def _plan_of_layer(self, layer: int, budget: float) -> Plan:
+        """What becomes of one layer when those below are settled and those above may still go."""
+        problem = self._problem(budget)
+        options = [settled(o) if o.layer < layer else o for o in problem.options]
+        whole = Plan.full(problem.shape)
+        cut = plan_within(replace(problem, options=options), {}).layers[layer]
+        layers = tuple(cut if i == layer else kept for i, kept in enumerate(whole.layers))
+        return replace(whole, layers=layers)
+
+    def _problem(self, budget: float) -> Problem:
         spec, student = self.spec, self._student
-        some = self._some()
-        statistics = observe(student, some, self._loss(), self.progress)
         options = encoder_options(
             student,
-            statistics,
+            self._ranks(),
             units=spec.units,
             multiple=spec.multiple,
-            damping=spec.damping,
             drop_harms=self._drop_harms(),
         )
-        problem = Problem(shape=student.shape, options=options, prices=self.prices, budget=budget)
-        if last and spec.trials:
-            step = search(problem, self._judge(), spec.trials, spec.seed, self.progress)
-        else:
-            step = plan_within(problem, {})
-        apply_(student.model, step)
+        return Problem(shape=student.shape, options=options, prices=self.prices, budget=budget)
+
+    def _ranks(self) -> Rank:
+        student, some, loss = self._student, self._some(), self._outputs.loss(self.spec.seed)
+        if self.spec.ranking == "kprune":
+            return knowledge_ranking(student, some, loss, self.progress)
+        return obs_ranking(student, some, loss, self.spec.damping, self.progress)
+
+    def _cut(self, step: Plan, batches: Batches) -> None:
+        """Carry a step out, and refit what is left on `batches`."""
+        apply_(self._student.model, step)
         self.plan = self.plan.then(step)
-        self._student = bind(student.model)
-        if spec.repair:
+        self._student = bind(self._student.model)
+        if self.spec.repair:
             repair_(
                 self._student,
                 self.teacher,
                 self.plan,
-                self._seen if last else some,
-                damping=spec.damping,
+                batches,
+                damping=self.spec.damping,
                 progress=self.progress,
             )
 
@@ -246,12 +281,12 @@ class Walk:
         most = self.spec.tokens
         if most is None:
             most = max(_LEAST_TOKENS, sum(map(n_tokens, self._seen)) // 3)
-        return _first(self._seen, n_tokens, most)
+        return first_within(self._seen, most)
 
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""
-        fitted, judged = _split(self._seen, self.spec.judged)
-        wanted = [self._output(self.teacher.model, batch) for batch in judged]
+        fitted, judged = split_within(self._seen, self.spec.judged)
+        wanted = self._outputs.of(_runner(self.teacher.model), judged)
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()
@@ -259,75 +294,30 @@ class Walk:
             whole = self.plan.then(plan)
             if self.spec.repair:
                 repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
-            return self._divergence(lambda batch: forward(model, batch), judged, wanted)
+            return self._outputs.divergence(_runner(model), judged, wanted)
 
         return judge
 
     def _drop_harms(self) -> dict[int, float]:
         """Harm of dropping layers whole, in the unit of the other options' harms.
 
-        To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of harm: twice the divergence
-        of classes at the temperature that their labels are drawn at, and the squared difference
-        where the output is one number or a representation. The layer that would be missed most
-        is never offered, nor one that cannot be skipped.
+        The layer that would be missed most is never offered, nor one that cannot be skipped.
         """
         shape = self._student.shape
         if "layers" not in self.spec.units or shape.groups or shape.n_layers == 1:
             return {}
-        batches = _first(self._seen, n_tokens, self.spec.judged)
-        own = [self._softened(self._output(self._student.model, batch)) for batch in batches]
-        harms = leave_one_out(self._student, lambda: self._harm(batches, own), self.progress)
+        batches, run = first_within(self._seen, self.spec.judged), _runner(self._student.model)
+        own = self._outputs.of(run, batches)
+        harms = leave_one_out(
+            self._student, lambda: self._outputs.harm(run, batches, own), self.progress
+        )
         allowed = np.argsort(harms)[:-1]
         return {int(i): float(harms[i]) for i in allowed if np.isfinite(harms[i])}
 
-    def _harm(self, batches: Batches, own: list[Tensor]) -> float:
-        def run(batch: Batch) -> Tensor:
-            return self._softened(forward(self._student.model, batch))
 
-        squared = self._embeds or own[0].shape[-1] == 1
-        return self._divergence(run, batches, own) * (1.0 if squared else 2.0)
+def _runner(model: PreTrainedModel) -> Runner:
+    def run(batch: Batch) -> Tensor:
+        with frozen(model):
+            return forward(model, batch)
 
-    def _softened(self, output: Tensor) -> Tensor:
-        return output if self._embeds else output / self.spec.temperature
-
-    @property
-    def _embeds(self) -> bool:
-        return head_of(self.teacher.model).embeds
-
-    def _divergence(self, run: Runner, batches: Batches, wanted: list[Tensor]) -> float:
-        total = 0.0
-        for batch, reference in zip(batches, wanted, strict=True):
-            with torch.no_grad():
-                output = self._pooled(run(batch), batch)
-            total += float(divergence(reference, output, batch, embeds=self._embeds))
-        return total / sum(map(_sequences, batches))
-
-    def _output(self, model: PreTrainedModel, batch: Batch) -> Tensor:
-        with frozen(model), torch.no_grad():
-            return self._pooled(forward(model, batch), batch)
-
-    def _pooled(self, output: Tensor, batch: Batch) -> Tensor:
-        pooling = self.spec.pooling
-        return output if pooling is None else pooling(output, batch["attention_mask"])
-
-    def _loss(self) -> Loss:
-        """Its squared gradients are a Fisher matrix of what the model gives, labels unread."""
-        spec = self.spec
-        drawn = sampled_fisher_loss(spec.temperature, spec.seed, embeds=self._embeds)
-        return lambda output, batch: drawn(self._pooled(output, batch), batch)
-
-
-def _split(batches: Batches, tokens: int) -> tuple[Batches, Batches]:
-    """About so many tokens to fit on, and as many others to judge by; the same if there are few."""
-    half = _first(batches, n_tokens, tokens)
-    return half, _first(batches[len(half) :] or half, n_tokens, tokens)
-
-
-def _first(batches: Batches, count: Callable[[Batch], int], most: int) -> Batches:
-    """The first batches, at least one, that together count no more than `most`."""
-    sizes = np.cumsum([count(batch) for batch in batches])
-    return batches[: max(1, int(np.searchsorted(sizes, most, side="right")))]
-
-
-def _sequences(batch: Batch) -> int:
-    return len(batch["input_ids"])
+    return run

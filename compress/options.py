@@ -1,12 +1,12 @@
 """What each layer could become: the options among which a search chooses, with cost and harm.
 
-Knows layouts, statistics and prices; must not know the budget.
+Knows layouts and prices; must not know how units are ranked, nor the budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal, TypeAlias
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from compress.cost import Prices
 from compress.knapsack import Item
 from compress.layout import LayerLayout, Layout, Sublayer
-from compress.obs import Removal, covariance, removal_order
+from compress.obs import Removal
 from compress.plan import EncoderShape, LayerPlan, Plan
-from compress.statistics import Moments, Statistics
+from compress.ranking import Rank
 
 __all__ = [
     "LayerOptions",
@@ -27,6 +27,7 @@ __all__ = [
     "allowed_counts",
     "encoder_options",
     "plan_of",
+    "settled",
 ]
 
 Array = NDArray[np.float64]
@@ -104,21 +105,19 @@ class LayerOptions:
 
 def encoder_options(
     layout: Layout,
-    statistics: Statistics,
+    rank: Rank,
     *,
     units: tuple[SearchUnit, ...],
     multiple: int,
-    damping: float,
     drop_harms: Mapping[int, float],
 ) -> list[LayerOptions]:
     """What every layer of a model could become.
 
     Args:
         layout: The model.
-        statistics: Of it.
+        rank: In which order the units of a sublayer go.
         units: What may go; `sublayers` lets a whole attention or FFN go.
         multiple: FFN widths are multiples of it, or whole.
-        damping: Of the inputs' covariance, relative.
         drop_harms: Of the layers that may be dropped whole.
     """
     options = []
@@ -130,12 +129,21 @@ def encoder_options(
             LayerOptions(
                 layer=layer.index,
                 uses=layout.shape.uses[layer.index],
-                attention=_sublayer(layer, "attention", heads, layout.shape, statistics, damping),
-                ffn=_sublayer(layer, "ffn", widths, layout.shape, statistics, damping),
+                attention=_sublayer(layer, "attention", heads, rank),
+                ffn=_sublayer(layer, "ffn", widths, rank),
                 drop_harm=drop_harms.get(layer.index, np.inf),
             )
         )
     return options
+
+
+def settled(option: LayerOptions) -> LayerOptions:
+    """The layer as it is, with nothing left to choose."""
+    attention, ffn = (
+        SublayerOptions(counts=sublayer.counts[-1:], removal=None)
+        for sublayer in (option.attention, option.ffn)
+    )
+    return replace(option, attention=attention, ffn=ffn, drop_harm=np.inf)
 
 
 def plan_of(
@@ -156,35 +164,10 @@ def plan_of(
 
 
 def _sublayer(
-    layer: LayerLayout,
-    sublayer: Sublayer,
-    counts: NDArray[np.int64],
-    shape: EncoderShape,
-    statistics: Statistics,
-    damping: float,
+    layer: LayerLayout, sublayer: Sublayer, counts: NDArray[np.int64], rank: Rank
 ) -> SublayerOptions:
-    found = statistics.attention if sublayer == "attention" else statistics.ffn
-    moments = found.get(layer.index)
-    if moments is None or len(counts) == 1:
-        return SublayerOptions(counts=counts, removal=None)
-    width = shape.head_width if sublayer == "attention" else 1
-    removal = _removal(layer, sublayer, moments, statistics, width, damping)
-    return SublayerOptions(counts=counts, removal=removal)
-
-
-def _removal(
-    layer: LayerLayout,
-    sublayer: Sublayer,
-    moments: Moments,
-    statistics: Statistics,
-    width: int,
-    damping: float,
-) -> Removal:
-    weight, bias = layer.projection(sublayer)
-    assert weight is not None  # it has moments
-    spread = covariance(moments.inputs, damping, centred=bias is not None)
-    metric = moments.outputs.double() / max(statistics.sequences, 1)
-    return removal_order(weight, spread, metric, width)
+    removal = None if len(counts) == 1 else rank(layer, sublayer)
+    return SublayerOptions(counts=counts[-1:] if removal is None else counts, removal=removal)
 
 
 def allowed_counts(most: int, step: int, may_shrink: bool, may_vanish: bool) -> NDArray[np.int64]:

@@ -64,8 +64,8 @@ def prune(
     score: Annotated[
         str | None,
         typer.Option(
-            help="obs, fisher, michel, magnitude, activation or random; by default obs, or fisher "
-            "with --layout uniform or --drop-layers."
+            help="obs, kprune, fisher, michel, magnitude, activation or random; by default obs, "
+            "or fisher with --layout uniform or --drop-layers."
         ),
     ] = None,
     steps: Annotated[

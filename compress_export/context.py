@@ -15,7 +15,7 @@ from benchmarks.environment import machine
 from benchmarks.latency import samples_needed
 from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
-from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, text_lengths
+from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, glue_task, text_lengths
 from compress.batches import Batch, Progress
 from compress.binding import bind
 from compress.checkpoint import load
@@ -77,7 +77,7 @@ class Context:
 
     def _check_budget(self) -> None:
         recipe, layout = self.recipe, bind(self.teacher)
-        if recipe.prune.method != "obs":
+        if not recipe.prune.walks:
             check_budget(layout, recipe.prune_spec())
         elif recipe.goal() is None:
             prices = recipe.cost().prices(layout.shape)
@@ -197,6 +197,14 @@ class Context:
                 split, None if data is None else self.base / data
             )
         return self._datasets[split]
+
+    def similar_pairs(self) -> Dataset | None:
+        """STS-B's dev pairs, to judge embeddings by, where the recipe says where GLUE is."""
+        if self.recipe.data is None:
+            return None
+        task = glue_task("stsb")
+        assert task is not None  # one of the nine
+        return task.load("validation", self.base / self.recipe.data)
 
     def held_out(self) -> Dataset:
         """Texts without labels that calibration does not look at: a tenth, 1,000 at most.

@@ -208,7 +208,7 @@ class Frontier:
             "model": self.context.recipe.model,
             "task": self.context.task.name,
             "metric": yardstick.metric,
-            "examples": len(yardstick.dataset),
+            "examples": yardstick.examples,
             "workloads": str(self.context.mix),
             "environment": environment(),
             "reference": first.variant.name,

@@ -20,9 +20,10 @@ from benchmarks.profile import Effort, measure_graphs
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Batch
 from compress.errors import BudgetError
-from compress.family import Member, Runner, Walk
+from compress.family import Member, Walk
 from compress.heads import Head, head_of, stack_outputs
 from compress.latency_table import LatencyTable
+from compress.outputs import Runner
 from compress.workload import Mix
 from compress_export.goal import Goal
 from export.int8 import Feeds

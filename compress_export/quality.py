@@ -2,11 +2,12 @@
 
 With labels, the task's own metrics. Without, what the teacher itself gives is the measure: the
 share of texts on which both choose alike, the rank correlation of scores, and for embedding models
-cosines and neighbours.
+cosines and neighbours, or STS-B where GLUE is at hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.accuracy import predict, retention_interval
 from benchmarks.runtimes.onnxruntime import OrtModel
-from benchmarks.tasks import METRICS, Dataset, TextTask, predictions, tokenise
+from benchmarks.tasks import METRICS, Dataset, Texts, TextTask, encode_labels, predictions, tokenise
 from compress.heads import head_of
 from compress.pooling import Pooling
 from compress_export.context import Context
@@ -41,71 +42,88 @@ class Yardstick:
         self.unlabelled = isinstance(context.task, TextTask)
         embeds = head_of(context.teacher).embeds
         self._pooling = (context.pooling or Pooling()) if embeds else None
-        self.dataset = self._dataset()
+        self.dataset = context.held_out() if self.unlabelled else context.dataset("validation")
+        self.pairs = context.similar_pairs() if embeds else None
         self._teacher = self._outputs(teacher)
+        self._likeness = None if self.pairs is None else self._cosines(teacher, self.pairs)
 
     @property
     def metric(self) -> str:
         """The name of what is compared."""
         if not self.unlabelled:
             return self.context.task.metrics[0]
+        if self.pairs is not None:
+            return "STS-B spearman"
         if self._pooling:
             return "mean cosine"
         return "rank correlation" if self.context.teacher.config.num_labels == 1 else "agreement"
+
+    @property
+    def examples(self) -> int:
+        """How many texts or pairs the metric is over."""
+        return len(self.dataset if self.pairs is None else self.pairs)
 
     def kept(self, student: OrtModel) -> dict[str, float]:
         """The metric of teacher and student, what is kept, and more where there is more.
 
         Returns:
-            `teacher`, `student`, `retention`, and a 95 % interval `low` and `high` for a task with
-            labels; `neighbours` for embedding models.
+            `teacher`, `student`, `retention`; a 95 % interval `low` and `high` where there are
+            labels; `cosine` and `neighbours` for embedding models.
         """
         outputs = self._outputs(student)
         if not self.unlabelled:
-            return self._of_task(outputs)
-        if self._pooling is None:
-            before, after = predictions(self._teacher), predictions(outputs)
-            name = "spearman" if self.metric == "rank correlation" else "accuracy"
-            same = METRICS[name](before, after)
-            return {"teacher": 1.0, "student": same, "retention": same}
-        cosines = (_unit(self._teacher) * _unit(outputs)).sum(1)
-        return {
-            "teacher": 1.0,
-            "student": float(cosines.mean()),
-            "retention": float(cosines.mean()),
-            "neighbours": neighbour_overlap(self._teacher, outputs),
-        }
-
-    def _of_task(self, outputs: Array) -> dict[str, float]:
-        labels = self.context.labels(self.dataset)
-        compute = METRICS[self.metric]
+            labels = self.context.labels(self.dataset)
+            return _kept(self.metric, labels, predictions(self._teacher), predictions(outputs))
+        if self._pooling is not None:
+            return self._of_vectors(student, outputs)
         before, after = predictions(self._teacher), predictions(outputs)
-        teacher, student = compute(labels, before), compute(labels, after)
-        low, high = retention_interval(self.metric, labels, before, after)
-        kept = student / teacher if teacher > 0 else 0.0
-        return {
-            "teacher": teacher, "student": student, "retention": kept, "low": low, "high": high
-        }  # fmt: skip
+        name = "spearman" if self.metric == "rank correlation" else "accuracy"
+        same = METRICS[name](before, after)
+        return {"teacher": 1.0, "student": same, "retention": same}
 
-    def _dataset(self) -> Dataset:
-        if not self.unlabelled:
-            return self.context.dataset("validation")
-        return self.context.held_out()
+    def _of_vectors(self, student: OrtModel, vectors: Array) -> dict[str, float]:
+        cosine = float((_unit(self._teacher) * _unit(vectors)).sum(1).mean())
+        near = {"cosine": cosine, "neighbours": neighbour_overlap(self._teacher, vectors)}
+        if self.pairs is None or self._likeness is None:
+            return {"teacher": 1.0, "student": cosine, "retention": cosine} | near
+        labels, likeness = encode_labels(self.pairs, {}), self._cosines(student, self.pairs)
+        return _kept("spearman", labels, self._likeness, likeness) | near
+
+    def _cosines(self, model: OrtModel, pairs: Dataset) -> NDArray[np.float64]:
+        """Of the two texts of each pair: `(pairs,)`."""
+        first, second = (
+            self._vectors(model, [(texts[i],) for texts in pairs.texts]) for i in range(2)
+        )
+        cosines: NDArray[np.float64] = (_unit(first) * _unit(second)).sum(1, dtype=np.float64)
+        return cosines
 
     def _outputs(self, model: OrtModel) -> Array:
-        context = self.context
-        length = context.recipe.benchmark.max_length
-        if self._pooling is None:
-            return predict(model, context.tokenizer, self.dataset, max_length=length)
-        pooling = self._pooling
-        found: list[Array] = [np.zeros(0, np.float32)] * len(self.dataset)
-        batches = tokenise(self.dataset.texts, context.tokenizer, batch_size=32, max_length=length)
-        for batch in batches:
+        if self._pooling is not None:
+            return self._vectors(model, self.dataset.texts)
+        length = self.context.recipe.benchmark.max_length
+        return predict(model, self.context.tokenizer, self.dataset, max_length=length)
+
+    def _vectors(self, model: OrtModel, texts: Sequence[Texts]) -> Array:
+        """Pooled, `(texts, hidden_size)`."""
+        assert self._pooling is not None  # it embeds
+        length, tokenizer = self.context.recipe.benchmark.max_length, self.context.tokenizer
+        found: list[Array] = [np.zeros(0, np.float32)] * len(texts)
+        for batch in tokenise(texts, tokenizer, batch_size=32, max_length=length):
             hidden = torch.from_numpy(model(batch.inputs))
-            vectors = pooling(hidden, torch.from_numpy(batch.inputs["attention_mask"])).numpy()
-            for row, vector in zip(batch.rows, vectors, strict=True):
+            mask = torch.from_numpy(batch.inputs["attention_mask"])
+            for row, vector in zip(batch.rows, self._pooling(hidden, mask).numpy(), strict=True):
                 found[int(row)] = vector
         return np.stack(found)
+
+
+def _kept(
+    metric: str, labels: NDArray[np.float64], before: NDArray[np.float64],
+    after: NDArray[np.float64],
+) -> dict[str, float]:  # fmt: skip
+    teacher, student = METRICS[metric](labels, before), METRICS[metric](labels, after)
+    low, high = retention_interval(metric, labels, before, after)
+    kept = student / teacher if teacher > 0 else 0.0
+    return {"teacher": teacher, "student": student, "retention": kept, "low": low, "high": high}
 
 
 def can_judge(model: PreTrainedModel) -> bool:

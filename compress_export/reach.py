@@ -70,7 +70,7 @@ def reach(context: Context, progress: Progress) -> Reached:
         BudgetError: Nothing that may go gets there; the message names what can be reached.
     """
     recipe = context.recipe
-    if recipe.prune.method != "obs":
+    if not recipe.prune.walks:
         spec = recipe.prune_spec()
         pruned = prune(context.teacher, context.calibration(), spec, progress)
         return Reached(

@@ -95,9 +95,9 @@ class Recipe(Part):
 
     @model_validator(mode="after")
     def _latency_is_searched(self) -> Recipe:
-        if self.goal() and self.prune.method != "obs":
+        if self.goal() and not self.prune.walks:
             raise ValueError(
-                "target.speedup and target.latency_ms go with prune.score obs, found "
+                "target.speedup and target.latency_ms go with prune.score obs or kprune, found "
                 f"{self.prune.method}; use obs, or a share of macs"
             )
         return self
@@ -156,9 +156,10 @@ class Recipe(Part):
         return tuple(unit for unit in UNITS if unit in self.units())
 
     def family_spec(self, pooling: Pooling | None = None) -> FamilySpec:
-        """The part of the recipe that a `compress.family.Walk` takes; for the score obs."""
+        """The part of the recipe that a `compress.family.Walk` takes, for scores that walk."""
         trials = {} if self.prune.trials is None else {"trials": self.prune.trials}
         return FamilySpec(
+            ranking="kprune" if self.prune.method == "kprune" else "obs",
             units=self.units(),
             steps=self.prune.steps,
             repair=self.prune.repair,
@@ -173,7 +174,7 @@ class Recipe(Part):
         """What may go."""
         if self.prune.units is not None:
             return tuple(self.prune.units)
-        return FamilySpec().units if self.prune.method == "obs" else UNITS
+        return FamilySpec().units if self.prune.walks else UNITS
 
     def mix(self) -> Mix | None:
         """The workloads of the target; `None` where they are to be read from the data."""
@@ -255,8 +256,8 @@ def make_recipe(data: dict[str, Any]) -> Recipe:
 
 
 def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
-    if prune.method == "obs":
-        raise ValueError("the score obs is a walk of its own, see `Recipe.family_spec`")
+    if prune.method == "obs" or prune.method == "kprune":  # so written, for the type checker
+        raise ValueError(f"the score {prune.method} is a walk, see `Recipe.family_spec`")
     options = {k: getattr(prune, k) for k in ("labels", "reduction", "power", "layer_norm")}
     given = {name: value for name, value in options.items() if value is not None}
     if not given:

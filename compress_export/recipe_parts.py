@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.depth import DepthStrategy
 from compress.options import SearchUnit
 from compress.prune import PlanLayout
+from compress.ranking import RankingName
 from export.precision import VariantName
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
-MethodName = Literal["obs", "fisher", "michel", "magnitude", "activation", "random"]
+MethodName = Literal["obs", "kprune", "fisher", "michel", "magnitude", "activation", "random"]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
 SIZES = ("speedup", "latency_ms", "macs", "parameters")
@@ -127,7 +128,7 @@ class Prune(Part):
     score: MethodName | None = Field(
         None,
         description="How heads and neurons are scored; by default obs, or fisher with a uniform "
-        "layout or drop_layers.",
+        "layout or drop_layers. kprune goes layer by layer, bottom-up.",
     )
     labels: Literal["sampled", "given"] | None = Field(
         None, description="Labels of a gradient score: sampled from the model, or the data's."
@@ -169,21 +170,27 @@ class Prune(Part):
             return self.score
         return "fisher" if self.layout == "uniform" or self.drop_layers else "obs"
 
+    @property
+    def walks(self) -> bool:
+        """Whether the method ranks and repairs step by step against any price, see `Walk`."""
+        return self.method in get_args(RankingName)
+
     @model_validator(mode="after")
     def _fits_method(self) -> Prune:
         options = {k: getattr(self, k) for k in ("labels", "reduction", "power", "layer_norm")}
         given = [name for name, value in options.items() if value is not None]
         if given and self.method not in ("fisher", "michel"):
             raise ValueError(f"{given[0]} goes with score fisher or michel, found {self.method}")
-        if self.method == "obs":
-            if self.layout == "uniform" or self.drop_layers:
-                name = "layout uniform" if self.layout == "uniform" else "drop_layers"
-                raise ValueError(f"{name} goes with the other scores, found obs; use fisher")
-            return self
-        for unit in ("sublayers", "layers"):
-            if unit in (self.units or ()):
-                raise ValueError(f"units {unit!r} goes with score obs, found {self.method}")
-        if self.trials is not None:
+        if self.walks and (self.layout == "uniform" or self.drop_layers):
+            name = "layout uniform" if self.layout == "uniform" else "drop_layers"
+            raise ValueError(f"{name} goes with the other scores, found {self.method}; use fisher")
+        if "sublayers" in (self.units or ()) and not self.walks:
+            raise ValueError(
+                f"units 'sublayers' goes with score obs or kprune, found {self.method}"
+            )
+        if "layers" in (self.units or ()) and self.method != "obs":
+            raise ValueError(f"units 'layers' goes with score obs, found {self.method}")
+        if self.trials is not None and self.method != "obs":
             raise ValueError(f"trials goes with score obs, found {self.method}")
         return self
 

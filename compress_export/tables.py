@@ -66,7 +66,7 @@ def latency_tables(
     effort: Effort = Effort(),  # noqa: B008 - frozen
     progress: Progress = silent,
 ) -> dict[str, LatencyTable]:
-    """One table a variant, holding every workload; what is missing is measured and cached.
+    """One table a variant, holding every workload; what is missing or loose is measured and cached.
 
     Args:
         model: The unpruned model.
@@ -184,7 +184,7 @@ def _cached(model: PreTrainedModel, variant: Variant) -> LatencyTable:
 
 
 def _holds(table: LatencyTable, workload: Workload) -> bool:
-    return any(point.workload == workload for point in table.points)
+    return any(p.workload == workload and not p.is_loose for p in table.points)
 
 
 def _merged(old: LatencyTable, new: LatencyTable) -> LatencyTable:

@@ -66,7 +66,7 @@ def main(source: str, task_name: str, glue: str, teacher: str, *bundles: str) ->
     metric = task.metrics[0]
     found = [predictions(output) for output in outputs]
     scores = [METRICS[metric](labels, chosen) for chosen in found]
-    points = [
+    points: list[dict[str, Any]] = [
         {
             "student": name,
             "speedup": float(took[0] / ms),

@@ -10,6 +10,7 @@ from benchmarks.report.frontier import write_frontier
 from benchmarks.tasks import TextTask
 from compress.errors import DataError, RecipeError
 from compress.folder import check_target, writing
+from compress.heads import head_of
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import SPLITS, Context
@@ -38,6 +39,8 @@ def run(
             "frontier compares sequence classifiers, regressors and encoders, found "
             f"{type(context.teacher).__name__}; use `prune --texts FILE --speedup X`"
         )
+    if head_of(context.teacher).embeds:
+        context.similar_pairs()  # so that what cannot be read is told before the work
     with progress() as report, writing(out, "frontier") as folder:
         found = Frontier(context, targets, folder, report)(with_baselines=with_baselines)
         write_frontier(found, folder)

@@ -76,7 +76,7 @@ def print_prediction(context: Context, as_json: bool) -> None:
 
 def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:
     """What the teacher costs, and the student at most after each step."""
-    if recipe.prune.method != "obs":
+    if not recipe.prune.walks:
         return predict(teacher, recipe.prune_spec())
     shape = bind(teacher).shape
     prices = recipe.cost().prices(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from compress.binding import bind
 from compress.family import FamilySpec, Walk
 from compress.importance import SCORE_NAMES
 from compress.prune import prune
+from compress.ranking import RankingName
 from compress_export.console import out, progress, table
 from compress_export.context import Context
 from compress_export.recipe import make_recipe
@@ -51,16 +52,17 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
                 for repair in (False, True)
             ]
             rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
-        student = _searched(context, report)
-        rows.append({"score": "obs", "without_repair": None, "with_repair": measured(student)})
+        for ranking in get_args(RankingName):
+            value = measured(_walked(context, ranking, report))
+            rows.append({"score": ranking, "without_repair": None, "with_repair": value})
     _print(rows, teacher, f"{task.name} {task.metrics[0]}, {len(validation)} examples", as_json)
 
 
-def _searched(context: Context, report: Progress) -> PreTrainedModel:
-    """The student of the score obs at the same budget, whose walk always repairs."""
+def _walked(context: Context, ranking: RankingName, report: Progress) -> PreTrainedModel:
+    """The student of a walk at the same budget; a walk always repairs."""
     recipe = context.recipe
     prices = recipe.cost().prices(bind(context.teacher).shape)
-    spec = FamilySpec(multiple=recipe.prune.multiple, seed=recipe.seed)
+    spec = FamilySpec(ranking=ranking, multiple=recipe.prune.multiple, seed=recipe.seed)
     walk = Walk(context.teacher, context.calibration(), prices, spec, report)
     return walk.down_to(recipe.share() * walk.dense_cost).model
 

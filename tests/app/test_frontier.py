@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from scipy.stats import spearmanr
 
+from benchmarks.runtimes.onnxruntime import OrtModel
+from compress import latency_table
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import TableError
@@ -16,6 +20,10 @@ from compress.latency_table import LatencyTable
 from compress.plan import EncoderShape
 from compress.surgery import apply_
 from compress_export import tables
+from compress_export.context import Context
+from compress_export.quality import Yardstick
+from compress_export.recipe import make_recipe
+from export.onnx import export_graphs
 from export.precision import variant
 from export.stacks import Stack, stack_sizes
 from tests.app.test_cli import cli, error_of
@@ -51,6 +59,7 @@ def few_sizes(shape: EncoderShape) -> tuple[Stack, ...]:
 def _cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setattr(tables, "stack_sizes", few_sizes)
+    monkeypatch.setattr(latency_table, "LOOSE_SPREAD", 1.0)
 
 
 def run(*arguments: object) -> int:
@@ -74,6 +83,9 @@ def test_profile_writes_draws_and_remembers(
     monkeypatch.setattr(tables, "export_stacks", never)
     assert run(*arguments, "--json") == 0
     assert LatencyTable.from_json(capsys.readouterr().out) == table
+    monkeypatch.setattr(latency_table, "LOOSE_SPREAD", 0.0)
+    with pytest.raises(AssertionError, match="measured again"):
+        run(*arguments)
 
 
 def test_frontier_writes_students_that_load(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +169,48 @@ def test_embedding_models_tell_cosines_and_neighbours(home: Path) -> None:
     assert found["metric"] == "mean cosine"
     assert 0.5 < found["points"][-1]["retention"] <= 1.0001
     assert 0 <= found["points"][-1]["neighbours"] <= 1
+
+
+def test_embedding_models_are_judged_by_similar_pairs_where_there_are_some(home: Path) -> None:
+    lines = (home / "texts.txt").read_text().splitlines()
+    rows = [f"{a}\t{b}\t{i % 6}.0" for i, (a, b) in enumerate(zip(lines, lines[7:], strict=False))]
+    (home / "glue" / "STS-B").mkdir(parents=True)
+    (home / "glue" / "STS-B" / "dev.tsv").write_text(
+        "\n".join(["sentence1\tsentence2\tscore", *rows]) + "\n"
+    )
+    context = Context(
+        make_recipe(
+            {
+                "model": str(home / "encoder"),
+                "task": {"texts": home / "texts.txt"},
+                "data": home / "glue",
+                "benchmark": {"max_length": 16, "sequences": [8]},
+                "target": {"sequence": 8},
+            }
+        ),
+        home,
+    )
+    graph = home / "encoder.onnx"
+    export_graphs(context.teacher, context.names, [variant("cpu-fp32")], [graph])
+    model = OrtModel(graph)
+    yardstick = Yardstick(context, model)
+    kept = yardstick.kept(model)
+    assert (yardstick.metric, yardstick.examples) == ("STS-B spearman", len(rows))
+    assert kept["retention"] == kept["low"] == kept["high"] == 1.0
+    assert kept["cosine"] == pytest.approx(1.0)
+    by_torch = [similarity(context, row.split("\t")[:2]) for row in rows]
+    wanted = spearmanr(by_torch, [i % 6 for i in range(len(rows))]).statistic
+    assert kept["teacher"] == pytest.approx(wanted, abs=0.01)
+
+
+def similarity(context: Context, texts: list[str]) -> float:
+    """Cosine of two texts' mean token states, by torch."""
+    means = []
+    for text in texts:
+        inputs = context.tokenizer(text, truncation=True, max_length=16, return_tensors="pt")
+        with torch.no_grad():
+            means.append(context.teacher(**inputs).last_hidden_state[0].mean(0))
+    return float(torch.cosine_similarity(means[0], means[1], dim=0))
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,9 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
         (BASE + "prune: {score: obs, layout: uniform}", "layout uniform goes with the other"),
         (BASE + "prune: {score: fisher, units: [layers]}", "units 'layers' goes with score obs"),
         (BASE + "prune: {score: magnitude, trials: 3}", "trials goes with score obs"),
+        (BASE + "prune: {score: kprune, trials: 3}", "trials goes with score obs, found kprune"),
+        (BASE + "prune: {score: kprune, units: [layers]}", "units 'layers' goes with score obs"),
+        (BASE + "prune: {score: kprune, drop_layers: 1}", "drop_layers goes with the other"),
         (BASE + "prune: {labels: given}", "labels goes with score fisher or michel, found obs"),
         (
             BASE + "target: {speedup: 2}\nexport: {variants: [portable]}",

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from compress.batches import forward
+from compress.batches import Batches, forward, sampled_fisher_loss, silent
 from compress.binding import bind
 from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError, DataError
 from compress.family import FamilySpec, Walk
+from compress.importance import activation_scores, scorer
 from compress.options import SearchUnit
+from compress.plan import Plan
 from compress.pooling import Pooling
+from compress.ranking import knowledge_ranking
 from compress.reachable import cheapest
 from compress.surgery import apply_
 from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
@@ -24,15 +27,26 @@ BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
 SPEC = FamilySpec(multiple=4, trials=2, judged=100)
 
 
+KPRUNE = replace(SPEC, ranking="kprune")
+
+
 def walk(family: str, spec: FamilySpec = SPEC, unit: str = "macs") -> Walk:
     model = tiny(family)
     cost = CostModel(unit=unit, sequence=12)  # type: ignore[arg-type]
     return Walk(model, BATCHES, cost.prices(bind(model).shape), spec)
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *VARIANTS])
-def test_a_walk_meets_its_budgets_and_its_plans_make_its_students(family: str) -> None:
-    down = walk(family)
+@pytest.mark.parametrize(
+    ("family", "spec"),
+    [
+        *((family, SPEC) for family in [*FAMILIES, *VARIANTS]),
+        *((family, KPRUNE) for family in ["bert", "albert", "modernbert", "xlnet"]),
+    ],
+)
+def test_a_walk_meets_its_budgets_and_its_plans_make_its_students(
+    family: str, spec: FamilySpec
+) -> None:
+    down = walk(family, spec)
     teacher = down.teacher.model
     before = logits(teacher)
     for share in (0.8, 0.5):
@@ -181,3 +195,38 @@ def test_embedding_models_are_judged_by_their_pooled_vector(mode: str) -> None:
     vectors = [pooling(forward(m, held), held["attention_mask"]) for m in (model, member.model)]
     expected = float((vectors[0] - vectors[1]).detach().square().sum(1).mean())
     assert member.error == pytest.approx(expected, rel=1e-4)
+
+
+def test_kprune_cuts_layers_bottom_up_and_spends_what_the_lower_ones_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    down, cuts = walk("bert", KPRUNE), []
+    cut = down._cut
+
+    def watched(step: Plan, batches: Batches) -> None:
+        full = Plan.full(step.shape)
+        cuts.append([i for i, layer in enumerate(step.layers) if layer != full.layers[i]])
+        cut(step, batches)
+
+    monkeypatch.setattr(down, "_cut", watched)
+    member = down.down_to(0.5 * down.dense_cost)
+    assert [changed for changed in cuts if changed] == [[0], [1], [2]]
+    assert member.cost > 0.45 * down.dense_cost
+
+
+def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> None:
+    layout = bind(tiny("bert"))
+    loss = sampled_fisher_loss(2.0, 0, embeds=False)
+    rank = knowledge_ranking(layout, BATCHES, loss)
+    fisher = scorer("fisher", 0)(layout, BATCHES, silent)
+    energy = activation_scores(layout, BATCHES)
+    for layer in layout.layers:
+        for sublayer, scale, of_outputs, of_states in (
+            ("attention", 64, fisher.heads, energy.heads),
+            ("ffn", 1, fisher.neurons, energy.neurons),
+        ):
+            found = rank(layer, sublayer)  # type: ignore[arg-type]
+            assert found is not None
+            wanted = scale * (of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index])
+            assert np.diff(found.harm) == pytest.approx(np.sort(wanted), rel=1e-4)
+            assert wanted[found.order] == pytest.approx(np.sort(wanted), rel=1e-4)

@@ -1,0 +1,91 @@
+"""In which order the units of each sublayer go, and at what harm: by OBS, or by K-prune.
+
+Knows layouts, data and losses; must not know prices or budgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from compress.batches import Batches, Loss, Progress, silent
+from compress.importance import GradientScore, activation_scores, gradient_scores
+from compress.layout import LayerLayout, Layout, Sublayer
+from compress.obs import Removal, covariance, removal_order
+from compress.statistics import observe
+
+__all__ = ["Rank", "RankingName", "knowledge_ranking", "obs_ranking"]
+
+RankingName = Literal["obs", "kprune"]
+
+Rank: TypeAlias = Callable[[LayerLayout, Sublayer], Removal | None]
+"""The order in which a sublayer's units go; `None` where it has none, or no use for an order."""
+
+REPRESENTATION = 2.5e-4
+"""λ of the representational part, beside 1 for the predictive one (K-prune's published default)."""
+HEAD = 64.0
+"""μ, by which heads count more than neurons (K-prune's published default)."""
+
+
+def obs_ranking(
+    layout: Layout, batches: Batches, loss: Loss, damping: float, progress: Progress = silent
+) -> Rank:
+    """By structured OBS, see `compress.obs`: the others take over what they can of each that goes.
+
+    Args:
+        layout: The model.
+        batches: Calibration data.
+        loss: Whose squared gradients are a Fisher matrix of the outputs.
+        damping: Of the inputs' covariance, relative.
+        progress: Told after every batch.
+    """
+    statistics = observe(layout, batches, loss, progress)
+
+    def rank(layer: LayerLayout, sublayer: Sublayer) -> Removal | None:
+        found = statistics.attention if sublayer == "attention" else statistics.ffn
+        moments = found.get(layer.index)
+        if moments is None:
+            return None
+        weight, bias = layer.projection(sublayer)
+        assert weight is not None  # it has moments
+        spread = covariance(moments.inputs, damping, centred=bias is not None)
+        metric = moments.outputs.double() / max(statistics.sequences, 1)
+        width = layout.shape.head_width if sublayer == "attention" else 1
+        return removal_order(weight, spread, metric, width)
+
+    return rank
+
+
+def knowledge_ranking(
+    layout: Layout, batches: Batches, loss: Loss, progress: Progress = silent
+) -> Rank:
+    """By K-prune's predictive and representational knowledge (Park et al. 2024, ICLR, KPMS).
+
+    The published predictive part is a squared gradient of a divergence that is nil at the model
+    itself; here labels are drawn from the model, which gives the Fisher information it stands for.
+
+    Args:
+        layout: The model.
+        batches: Calibration data.
+        loss: Negative log-likelihood of drawn labels, summed over the batch.
+        progress: Told after every batch.
+    """
+    method = GradientScore(name="kprune", reduction="sequence", power=2)
+    predictive = gradient_scores(layout, batches, loss, method, progress)
+    representing = activation_scores(layout, batches, progress)
+
+    def rank(layer: LayerLayout, sublayer: Sublayer) -> Removal | None:
+        pick = "heads" if sublayer == "attention" else "neurons"
+        of_outputs, of_states = (
+            getattr(scores, pick)[layer.index] for scores in (predictive, representing)
+        )
+        if not len(of_outputs):
+            return None
+        scale = HEAD if sublayer == "attention" else 1.0
+        knowledge = scale * (of_outputs / 2 + REPRESENTATION * of_states)
+        order = np.argsort(knowledge, kind="stable")
+        return Removal(order=order, harm=np.concatenate([[0.0], np.cumsum(knowledge[order])]))
+
+    return rank
