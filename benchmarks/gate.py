@@ -119,7 +119,7 @@ def evaluate_gates(
 
 
 def promise_gate(promise: Mapping[str, Any]) -> Gate:
-    """Whether the last attempt kept a promise over a mix of workloads, judged by its medians."""
+    """Whether the last attempt kept a promise over `target.mix`, judged by its medians."""
     last = [a for a in promise["attempts"] if a["variant"] == promise["variant"]][-1]
     if promise["latency_ms"] is not None:
         value = last["measured_ms"]

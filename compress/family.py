@@ -33,21 +33,22 @@ from compress.batches import (
 from compress.binding import bind
 from compress.cost import Prices
 from compress.depth import leave_one_out
-from compress.errors import CheckpointError, DataError
+from compress.errors import BudgetError, CheckpointError, DataError
 from compress.heads import head_of
 from compress.options import SearchUnit, encoder_options, settled
 from compress.outputs import Outputs, Runner
 from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.ranking import Rank, RankingName, knowledge_ranking, obs_ranking
-from compress.reachable import cheapest, check_enough, check_reachable
+from compress.reachable import cheapest, check_enough, check_reachable, tokens_needed
 from compress.repair import repair_
 from compress.search import Judge, Problem, plan_within, search
 from compress.surgery import apply_
 
 __all__ = ["FamilySpec", "Member", "Walk"]
 
-_MOST = 0.25
+_MOST, _A_LITTLE = 0.25, 0.25
+_NEAR = 0.1
 _LEAST_TOKENS = 30_000
 
 
@@ -62,7 +63,8 @@ class FamilySpec:
         units: What may go.
         multiple: FFN widths are multiples of it.
         steps: Of one way down to a target; by default with obs as many as it needs where none
-            takes away more than a quarter of the cost that is left.
+            takes away much more than a quarter of the cost that is left. A way of less than a
+            tenth of it is always one step.
         repair: Refit the output projections after each step.
         trials: Changes of error weights that the last step to a target tries, with obs.
         judged: Tokens that a trial is fitted on, and as many others that it is judged by.
@@ -86,6 +88,12 @@ class FamilySpec:
     temperature: float = 2.0
     pooling: Pooling | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ranking == "kprune" and "layers" in self.units:
+            raise BudgetError(
+                "units 'layers' goes with the ranking obs, found kprune; leave layers out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,23 +139,24 @@ class Walk:
         progress: Progress = silent,
     ) -> None:
         self.teacher = bind(model)
-        tokens, sequences = sum(map(n_tokens, batches)), sum(map(n_sequences, batches))
+        self.prices, self.spec, self.progress = prices, spec or FamilySpec(), progress
+        n_held = max(1, len(batches) // 16)
+        self._held, self._seen = batches[:n_held], batches[n_held:]
+        fitted = self._seen or batches
+        tokens, sequences = sum(map(n_tokens, fitted)), sum(map(n_sequences, fitted))
         check_enough(self.teacher.shape, tokens, sequences)
-        if len(batches) < 2:
+        if not self._seen:
             raise DataError(
                 f"calibration needs two batches or more, one to fit on and one to judge by, found "
                 f"{len(batches)} of {sequences} examples; {2 * sequences} would do"
             )
-        self.prices, self.spec, self.progress = prices, spec or FamilySpec(), progress
-        n_held = max(1, len(batches) // 16)
-        self._held, self._seen = batches[:n_held], batches[n_held:]
         self._outputs = Outputs(
             embeds=head_of(model).embeds,
             pooling=self.spec.pooling,
             temperature=self.spec.temperature,
         )
-        self._wanted = self._outputs.of(_runner(model), self._held)
-        if not all(bool(torch.isfinite(output).all()) for output in self._wanted):
+        self._wanted = self._outputs.of(_runner(model))
+        if not all(bool(torch.isfinite(self._wanted(batch)).all()) for batch in self._held):
             raise CheckpointError(
                 "the model's outputs must be finite, found NaN or Inf on the calibration data; "
                 "repair or retrain the checkpoint"
@@ -194,7 +203,7 @@ class Walk:
         Args:
             run: From a batch to a head's output, such as an exported student's.
         """
-        return self._outputs.divergence(run, self._held, self._wanted)
+        return self._outputs.divergence(run, self._wanted, self._held)
 
     def floor(self) -> float:
         """What the cheapest student within reach costs."""
@@ -214,9 +223,10 @@ class Walk:
         now = self.prices.total(self._student.shape)
         if now <= budget:
             return
-        needed = math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - 0.25)
-        by_default = 1 if self.spec.ranking == "kprune" else max(1, needed)
-        n_steps = self.spec.steps or by_default
+        needed = max(1, math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - _A_LITTLE))
+        n_steps = self.spec.steps or needed
+        if (self.spec.ranking == "kprune" and not self.spec.steps) or budget > (1 - _NEAR) * now:
+            n_steps = 1
         for i in range(1, n_steps + 1):
             yield max(now * (budget / now) ** (i / n_steps), budget)
 
@@ -285,8 +295,9 @@ class Walk:
 
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""
-        fitted, judged = split_within(self._seen, self.spec.judged)
-        wanted = self._outputs.of(_runner(self.teacher.model), judged)
+        tokens = max(self.spec.judged, tokens_needed(self._student.shape))
+        fitted, judged = split_within(self._seen, tokens)
+        wanted = self._outputs.of(_runner(self.teacher.model))
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()
@@ -294,7 +305,7 @@ class Walk:
             whole = self.plan.then(plan)
             if self.spec.repair:
                 repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
-            return self._outputs.divergence(_runner(model), judged, wanted)
+            return self._outputs.divergence(_runner(model), wanted, judged)
 
         return judge
 
@@ -307,9 +318,9 @@ class Walk:
         if "layers" not in self.spec.units or shape.groups or shape.n_layers == 1:
             return {}
         batches, run = first_within(self._seen, self.spec.judged), _runner(self._student.model)
-        own = self._outputs.of(run, batches)
+        own = self._outputs.of(_runner(copy.deepcopy(self._student.model)))
         harms = leave_one_out(
-            self._student, lambda: self._outputs.harm(run, batches, own), self.progress
+            self._student, lambda: self._outputs.harm(run, own, batches), self.progress
         )
         allowed = np.argsort(harms)[:-1]
         return {int(i): float(harms[i]) for i in allowed if np.isfinite(harms[i])}

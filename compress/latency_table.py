@@ -31,8 +31,6 @@ FLAT_SLOPE = 0.25
 """A stretch is flat where a unit adds less than this share of what it adds on the whole curve."""
 STEEP_SLOPE = 2.5
 """A stretch is a step where a unit adds more than this many times what it adds on the whole."""
-LOOSE_SPREAD = 0.04
-"""A measurement spreads too widely to tell the shape of a curve, or to be used again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,11 +103,6 @@ class Point:
     ffn: Curve
     dense_ms: float
     spread: float
-
-    @property
-    def is_loose(self) -> bool:
-        """Whether the machine was too busy for the measurement to be used again."""
-        return self.spread > LOOSE_SPREAD
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

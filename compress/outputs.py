@@ -20,6 +20,9 @@ __all__ = ["Outputs", "Runner"]
 Runner: TypeAlias = Callable[[Batch], Tensor]
 """From a batch to a head's output, see `compress.heads.stacked_outputs`."""
 
+MOST_REMEMBERED = 100_000_000
+"""Elements: 400 MB. A vocabulary's worth of logits a token is computed anew instead."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
@@ -35,40 +38,57 @@ class Outputs:
     pooling: Pooling | None
     temperature: float
 
-    def of(self, run: Runner, batches: Batches) -> list[Tensor]:
-        """What `run` gives for each batch."""
-        with torch.no_grad():
-            return [self._pooled(run(batch), batch) for batch in batches]
+    def of(self, run: Runner) -> Runner:
+        """What `run` gives, pooled, and remembered batch by batch as far as memory allows.
 
-    def divergence(self, run: Runner, batches: Batches, wanted: list[Tensor]) -> float:
-        """Mean divergence of what `run` gives from what is `wanted`, over sequences.
+        A batch must be the same object to be known again, and must not change.
+        """
+        remembered: dict[int, Tensor] = {}
+        room = MOST_REMEMBERED
+
+        def pooled(batch: Batch) -> Tensor:
+            nonlocal room
+            if id(batch) in remembered:
+                return remembered[id(batch)]
+            with torch.no_grad():
+                output = self._pooled(run(batch), batch)
+            if output.numel() <= room:
+                remembered[id(batch)] = output
+                room -= output.numel()
+            return output
+
+        return pooled
+
+    def divergence(self, run: Runner, wanted: Runner, batches: Batches) -> float:
+        """Mean divergence of what `run` gives from what `wanted` (see `of`) gives, over sequences.
 
         In nats; the squared difference for one output or representations.
         """
-        return self._mean(self.of(run, batches), wanted, batches)
+        return self._mean(run, wanted, batches, 1.0)
 
-    def harm(self, run: Runner, batches: Batches, own: list[Tensor]) -> float:
+    def harm(self, run: Runner, wanted: Runner, batches: Batches) -> float:
         """The same in the unit of `loss`'s Fisher matrix.
 
         To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of harm: twice the divergence
         of classes at the temperature that their labels are drawn at, and the squared difference
         where the output is one number or a representation.
         """
-        if self.embeds or own[0].shape[-1] == 1:
-            return self.divergence(run, batches, own)
-        changed = [output / self.temperature for output in self.of(run, batches)]
-        return 2 * self._mean(changed, [output / self.temperature for output in own], batches)
+        if self.embeds or wanted(batches[0]).shape[-1] == 1:
+            return self.divergence(run, wanted, batches)
+        return 2 * self._mean(run, wanted, batches, self.temperature)
 
     def loss(self, seed: int) -> Loss:
         """Its squared gradients are a Fisher matrix of what the model gives, labels unread."""
         drawn = sampled_fisher_loss(self.temperature, seed, embeds=self.embeds)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
-    def _mean(self, outputs: list[Tensor], wanted: list[Tensor], batches: Batches) -> float:
-        total = sum(
-            float(divergence(reference, output, batch, embeds=self.embeds))
-            for output, reference, batch in zip(outputs, wanted, batches, strict=True)
-        )
+    def _mean(self, run: Runner, wanted: Runner, batches: Batches, temperature: float) -> float:
+        total = 0.0
+        for batch in batches:
+            with torch.no_grad():
+                output = self._pooled(run(batch), batch) / temperature
+            reference = wanted(batch) / temperature
+            total += float(divergence(reference, output, batch, embeds=self.embeds))
         return total / sum(map(n_sequences, batches))
 
     def _pooled(self, output: Tensor, batch: Batch) -> Tensor:

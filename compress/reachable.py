@@ -9,10 +9,10 @@ from compress.errors import BudgetError, DataError
 from compress.options import SearchUnit, allowed_counts
 from compress.plan import EncoderShape
 
-__all__ = ["cheapest", "check_enough", "check_reachable"]
+__all__ = ["cheapest", "check_enough", "check_reachable", "tokens_needed"]
 
 _ROUNDING = 1e-9
-_ENOUGH = 2.0
+_ENOUGH = 2
 """Tokens that a least-squares fit wants for each unknown."""
 
 
@@ -44,11 +44,18 @@ def check_reachable(
         BudgetError: Names the cheapest.
     """
     if budget < floor * (1 - _ROUNDING):
+        least = math.ceil(floor / dense * 1e4) / 1e4
         raise BudgetError(
-            f"target.{unit} must be at least {floor / dense:.4f}, the smallest share that removing "
+            f"target.{unit} must be at least {least:.4f}, the smallest share that removing "
             f"{', '.join(units)} can reach, found {budget / dense:.4g}; raise it, or let more go "
             "(prune.units)"
         )
+
+
+def tokens_needed(shape: EncoderShape) -> int:
+    """Twice the unknowns of the widest projection: fewer leave its least squares unstable."""
+    widest = max(*shape.ffn_widths, *(n * shape.head_width for n in shape.n_heads))
+    return _ENOUGH * (widest + 1)
 
 
 def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
@@ -62,11 +69,11 @@ def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
     Raises:
         DataError: Says how many examples would do.
     """
-    unknowns = max(*shape.ffn_widths, *(n * shape.head_width for n in shape.n_heads)) + 1
-    if tokens < _ENOUGH * unknowns:
-        enough = math.ceil(sequences * _ENOUGH * unknowns / max(tokens, 1) * 16 / 15 / 32) * 32
+    needed = tokens_needed(shape)
+    if tokens < needed:
+        enough = math.ceil(sequences * needed / max(tokens, 1) * 16 / 15 / 32) * 32
         raise DataError(
-            f"calibration needs {_ENOUGH * unknowns:.0f} tokens for a stable solution, twice the "
-            f"{unknowns} unknowns of the widest projection, found {tokens} in {sequences} "
+            f"calibration needs {needed} tokens for a stable solution, twice the "
+            f"{needed // _ENOUGH} unknowns of the widest projection, found {tokens} in {sequences} "
             f"examples; about {enough} examples would do (prune.calibration_examples)"
         )

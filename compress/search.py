@@ -17,7 +17,7 @@ import numpy as np
 from compress.batches import Progress, silent
 from compress.cost import Prices
 from compress.errors import BudgetError
-from compress.knapsack import choose
+from compress.knapsack import Item, choose
 from compress.layout import SUBLAYERS
 from compress.options import LayerOptions, Weights, plan_of
 from compress.plan import EncoderShape, Plan
@@ -100,7 +100,7 @@ def search(
     return best
 
 
-def _items(problem: Problem, weights: Weights) -> tuple[list, list]:  # type: ignore[type-arg]
+def _items(problem: Problem, weights: Weights) -> tuple[list[Item], list[list[Pair]]]:
     found = [option.item(problem.prices, weights) for option in problem.options]
     return [item for item, _ in found], [pairs for _, pairs in found]
 

@@ -22,7 +22,7 @@ def baselines(
 ) -> Iterator[tuple[str, PreTrainedModel]]:
     """Students as small as `plan`'s in MACs: by chance, by magnitude, uniform, of fewer layers.
 
-    Those that a model's shape rules out are left out.
+    Whole layers come as near to the MACs as they can. What a model's shape rules out is left out.
     """
     sequence = context.recipe.target.sequence
     share = encoder_macs(plan.student_shape, sequence) / encoder_macs(plan.shape, sequence)
@@ -35,7 +35,7 @@ def baselines(
         multiple=context.recipe.prune.multiple,
         seed=context.recipe.seed,
     )
-    n_drop = max(1, round((1 - share) * plan.shape.depth))
+    n_drop = min(max(1, round((1 - share) * plan.shape.depth)), plan.shape.depth - 1)
     kinds = {
         "random": replace(spec, score="random"),
         "magnitude": replace(spec, score="magnitude"),

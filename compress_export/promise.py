@@ -36,7 +36,9 @@ ATTEMPTS = 5
 
 _ROOM = 0.005
 MARGIN = 0.02
-"""Aimed below the target by this share: a promise is kept by the whole interval, not its middle."""
+"""Aimed below the target by this share, so that a measurement on another day agrees."""
+NEAR = 0.01
+"""Measured less than this share below the target, or above it: measured again, longer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +162,8 @@ class Promise:
             BudgetError: The table says so from the start.
         """
         attempts: list[Attempt] = []
+        if goal.latency_ms is not None:
+            self._set_clock()
         while True:
             try:
                 self.check(goal)
@@ -173,6 +177,14 @@ class Promise:
                 return member, attempts
             self.table = self.table.corrected(attempts[-1].measured_ms / attempts[-1].predicted_ms)
 
+    def _set_clock(self) -> None:
+        """Bring the table to what the unpruned model takes now: shares hold, milliseconds drift."""
+        effort = replace(self.watch.effort, absolute=True)
+        self.watch = replace(self.watch, effort=effort)
+        (now,) = self.watch.time([])
+        self.table = self.table.corrected(now / self.dense_ms)
+        self.dense_ms = now
+
     def _aim(self, goal: Goal) -> float:
         return max(goal.budget_ms(self.dense_ms) / (1 + MARGIN), self.floor_ms())
 
@@ -182,7 +194,7 @@ class Promise:
             export_graphs(member.model, self.names, [self.variant], [graph], self.feeds)
             error = self.walk.error_of(_runner(graph, self.variant.provider, head_of(member.model)))
             dense, student = self.watch.time([graph])
-            if student > goal.budget_ms(dense):  # a miss is believed the second time
+            if student > (1 - NEAR) * goal.budget_ms(dense):  # too near to be believed at once
                 dense, student = self.watch.again().time([graph])
         now = dense if goal.latency_ms is None else self.dense_ms
         return Attempt(

@@ -13,7 +13,7 @@ from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Progress
 from compress.binding import bind
-from compress.errors import BudgetError
+from compress.errors import BudgetError, ToolchainError
 from compress.family import Member
 from compress.importance import Scores
 from compress.plan import Plan
@@ -49,9 +49,14 @@ class Reached:
     error: float | None = None
 
     @property
+    def own_attempts(self) -> list[Attempt]:
+        """The winner's."""
+        return [a for a in self.attempts if a.variant == self.variant.name]
+
+    @property
     def missed(self) -> Attempt | None:
         """The winner's last attempt, where it did not meet the promised latency."""
-        own = [a for a in self.attempts if a.variant == self.variant.name]
+        own = self.own_attempts
         return own[-1] if own and not own[-1].kept else None
 
     def facts(self) -> dict[str, Any]:
@@ -144,14 +149,27 @@ def _kept(context: Context, goal: Goal, progress: Progress) -> Reached:
             fastest = min(promises, key=lambda name: promises[name].floor_ms())
             kept = _kept_by_the_fastest(context, promises[fastest])
             raise BudgetError(f"{refused[fastest]}{kept}") from refused[fastest]
-    best = min(reached, key=lambda r: (not r.attempts[-1].kept, r.error or 0.0))
+    best = min(reached, key=lambda r: _rank(r, goal))
     return replace(best, attempts=tuple(a for r in reached for a in r.attempts))
+
+
+def _rank(reached: Reached, goal: Goal) -> tuple[bool, float]:
+    """Those that keep the promise come first, by their error; others by how far they missed."""
+    last = reached.attempts[-1]
+    if last.kept:
+        return False, reached.error or 0.0
+    return True, last.measured_ms / goal.budget_ms(last.dense_ms)
 
 
 def _kept_by_the_fastest(context: Context, promise: Promise) -> str:
     """What the fastest student within reach keeps, measured; for heads that can be judged."""
-    if not can_judge(context.teacher):
+    try:
+        return _judged(context, promise) if can_judge(context.teacher) else ""
+    except ToolchainError:  # no data to judge by, say: what it keeps is a courtesy
         return ""
+
+
+def _judged(context: Context, promise: Promise) -> str:
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
         graph = Path(folder) / "model.onnx"
         student = promise.fastest().model

@@ -94,6 +94,16 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
+    def _gates_have_one_workload(self) -> Recipe:
+        gated = [name for name in ("speedup", "latency_ms") if name in self.gate.model_fields_set]
+        if self.target.mix is not None and gated:
+            raise ValueError(
+                f"gate.{gated[0]} looks at one workload, found target.mix; leave it out, since the "
+                "target is a gate itself"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _latency_is_searched(self) -> Recipe:
         if self.goal() and not self.prune.walks:
             raise ValueError(
@@ -187,11 +197,16 @@ class Recipe(Part):
         return Mix.of([(Workload(batch=p.batch, sequence=p.sequence), p.weight) for p in points])
 
     def promises(self) -> dict[str, Any]:
-        """The gates; a target of one workload that is measured is one, unless a gate says more."""
-        gates = self.gate.model_dump()
-        if self.target.mix is None:
-            gates["speedup"] = gates["speedup"] or self.target.speedup
-            gates["latency_ms"]["p50"] = gates["latency_ms"]["p50"] or self.target.latency_ms
+        """The gates; a target of one workload that is measured is one, and the stricter holds."""
+        gates, target = self.gate.model_dump(), self.target
+        limits = gates["latency_ms"]
+        if target.mix is None:
+            speedups = [s for s in (gates["speedup"], target.speedup) if s is not None]
+            medians = [ms for ms in (limits["p50"], target.latency_ms) if ms is not None]
+            gates["speedup"], limits["p50"] = (
+                max(speedups, default=None),
+                min(medians, default=None),
+            )
         return gates
 
     def candidates(self) -> tuple[Variant, ...]:

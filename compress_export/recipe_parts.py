@@ -140,11 +140,11 @@ class Prune(Part):
     layer_norm: bool | None = Field(None, description="Divide a layer's scores by their l2 norm.")
     steps: Positive | None = Field(
         None,
-        description="Times that units are scored again on the way down; by default 6, with obs as "
-        "many as a quarter off each needs.",
+        description="Times that units are scored again on the way down; by default 6, with kprune "
+        "1, with obs as many as a quarter off each needs.",
     )
     trials: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="With obs: changes of the layers' error weights that a step tries."
+        None, description="With obs: changes of the layers' error weights that the last step tries."
     )
     repair: bool = Field(True, description="Refit output projections by least squares.")
     damping: Annotated[float, Field(gt=0)] = Field(

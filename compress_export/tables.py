@@ -29,6 +29,9 @@ from export.stacks import export_stacks, stack_sizes
 
 __all__ = ["TableSource", "cache_folder", "latency_tables", "runtime"]
 
+TOLERATED = 4.0
+"""A cached measurement that spreads over more than so many times what is asked for is made anew."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableSource:
@@ -91,7 +94,7 @@ def latency_tables(
         lacking = tuple(
             name
             for name, table in tables.items()
-            if table is not given and (source.fresh or not _holds(table, workload))
+            if table is not given and (source.fresh or not _holds(table, workload, effort))
         )
         wanted.setdefault(lacking, []).append(workload)
     for lacking, unmeasured in wanted.items():
@@ -183,8 +186,9 @@ def _cached(model: PreTrainedModel, variant: Variant) -> LatencyTable:
         return empty
 
 
-def _holds(table: LatencyTable, workload: Workload) -> bool:
-    return any(p.workload == workload and not p.is_loose for p in table.points)
+def _holds(table: LatencyTable, workload: Workload, effort: Effort) -> bool:
+    most = TOLERATED * effort.precision
+    return any(p.workload == workload and p.spread <= most for p in table.points)
 
 
 def _merged(old: LatencyTable, new: LatencyTable) -> LatencyTable:

@@ -1,7 +1,7 @@
 """From a torch model to an ONNX graph on disk, through transformers' exporter.
 
-The one module that touches `transformers.exporters` and ONNX Runtime's quantiser: both are
-experimental, so parity (`export.parity`) is the judge of what comes out. Knows no task.
+The one module that touches `transformers.exporters`: it is experimental, so parity
+(`export.parity`) is the judge of what comes out. Knows no task.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def build_report(
         gates: The recipe's promises.
     """
     evaluated = evaluate_gates(gates, accuracy, latency, reference, promised)
-    if promise is not None and len(promise["mix"]) > 1:
+    if promise is not None and recipe["target"]["mix"] is not None:
         evaluated.append(promise_gate(promise))
     return {
         "schema": SCHEMA,

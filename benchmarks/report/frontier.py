@@ -43,7 +43,7 @@ def frontier_figure(frontier: Mapping[str, Any]) -> str:
             dense = [p for p in points if p["variant"] == variant and p["kind"] == "unpruned"]
             _draw_points(axes, dense, "s", colour, f"unpruned, {variant}")
         rest = [p for p in points if p["kind"] == "baseline"]
-        _draw_points(axes, rest, "x", TEACHER, "baselines, same MACs and repair")
+        _draw_points(axes, rest, "x", TEACHER, "baselines, about the same MACs, same repair")
         _name_points(axes, rest)
         _mark_knee(axes, frontier)
         axes.set_xlabel(

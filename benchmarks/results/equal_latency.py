@@ -43,9 +43,11 @@ def divergence(teacher: NDArray[np.float32], student: NDArray[np.float32]) -> fl
     return float((np.exp(before) * (before - after)).sum(1).mean())
 
 
-def between(points: Sequence[dict[str, Any]], field: str, speedup: float) -> float:
-    """What lies at that speed-up on the line through the points."""
+def between(points: Sequence[dict[str, Any]], field: str, speedup: float) -> float | None:
+    """What lies at that speed-up on straight lines between the points; nothing beyond them."""
     ordered = sorted(points, key=lambda point: float(point["speedup"]))
+    if speedup > ordered[-1]["speedup"]:
+        return None
     return float(np.interp(speedup, [p["speedup"] for p in ordered], [p[field] for p in ordered]))
 
 

@@ -85,10 +85,16 @@ class TextTask:
                 "task.texts holds no labels to measure accuracy on; name a task, or use "
                 "`compress-export prune --texts` and `export` alone"
             )
+        if not self.texts.is_file():
+            raise DataError(
+                f"task.texts must be a text file, found none at {self.texts}; correct it"
+            )
         try:
             lines = self.texts.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"task.texts must be a readable text file, found: {error}") from error
+            raise DataError(
+                f"task.texts must be readable as UTF-8, found in {self.texts}: {error}; save it so"
+            ) from error
         texts = tuple(tuple(line.split("\t")) for line in lines if line.strip())
         counts = {len(text) for text in texts}
         if len(counts) != 1 or max(counts) > 2:

@@ -20,6 +20,8 @@ from compress_export.tables import TableSource, latency_tables
 from export.inputs import input_names
 from export.precision import variant
 
+LOOSE = 0.04
+
 
 def run(
     model: str,
@@ -78,7 +80,7 @@ def _print(found: LatencyTable, workload: Workload) -> None:
         soft_wrap=True,
     )
     table("", ["unit", "kept in a layer", "ms per layer"], rows)
-    if point.is_loose:
+    if point.spread > LOOSE:
         console.print(
             f"measured within {point.spread:.1%}, too loosely to tell a shape: run it again with "
             "--fresh when the machine is idle",

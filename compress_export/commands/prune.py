@@ -64,7 +64,7 @@ def _check_kept(reached: Reached, recipe: Recipe) -> None:
     """Fail by exit status where the promise was not kept; the checkpoint stands."""
     if reached.missed:
         raise PromiseError(
-            f"target {recipe.goal()} was missed after {len(reached.attempts)} attempts, the last "
-            f"student measured {reached.missed.speedup:.2f}×; ask for less, or let more go "
+            f"target {recipe.goal()} was missed after {len(reached.own_attempts)} attempts, the "
+            f"last student measured {reached.missed.speedup:.2f}×; ask for less, or let more go "
             "(prune.units)"
         )

@@ -53,16 +53,19 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
             ]
             rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
         for ranking in get_args(RankingName):
-            value = measured(_walked(context, ranking, report))
-            rows.append({"score": ranking, "without_repair": None, "with_repair": value})
+            walked = replace(recipe.family_spec(), ranking=ranking, trials=0)
+            values = [
+                measured(_walk(context, replace(walked, repair=repair), report))
+                for repair in (False, True)
+            ]
+            rows.append({"score": ranking, "without_repair": values[0], "with_repair": values[1]})
     _print(rows, teacher, f"{task.name} {task.metrics[0]}, {len(validation)} examples", as_json)
 
 
-def _walked(context: Context, ranking: RankingName, report: Progress) -> PreTrainedModel:
-    """The student of a walk at the same budget; a walk always repairs."""
+def _walk(context: Context, spec: FamilySpec, report: Progress) -> PreTrainedModel:
+    """The student of a walk at the same budget, of the same units, without a search."""
     recipe = context.recipe
     prices = recipe.cost().prices(bind(context.teacher).shape)
-    spec = FamilySpec(ranking=ranking, multiple=recipe.prune.multiple, seed=recipe.seed)
     walk = Walk(context.teacher, context.calibration(), prices, spec, report)
     return walk.down_to(recipe.share() * walk.dense_cost).model
 

@@ -100,7 +100,7 @@ def test_shared_layers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--texts", "gone.txt"), "task.texts must be a readable text file"),
+        (("--texts", "gone.txt"), "task.texts must be a text file, found none at gone.txt"),
         (("--texts", "empty.txt"), "one text a line"),
         (("--texts", "odd.txt"), "one text a line"),
         (("--texts", "texts.txt", "--score", "michel"), "reads given labels"),

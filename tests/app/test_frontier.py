@@ -11,7 +11,6 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress import latency_table
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import TableError
@@ -59,7 +58,7 @@ def few_sizes(shape: EncoderShape) -> tuple[Stack, ...]:
 def _cache(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setattr(tables, "stack_sizes", few_sizes)
-    monkeypatch.setattr(latency_table, "LOOSE_SPREAD", 1.0)
+    monkeypatch.setattr(tables, "TOLERATED", 100.0)
 
 
 def run(*arguments: object) -> int:
@@ -83,7 +82,7 @@ def test_profile_writes_draws_and_remembers(
     monkeypatch.setattr(tables, "export_stacks", never)
     assert run(*arguments, "--json") == 0
     assert LatencyTable.from_json(capsys.readouterr().out) == table
-    monkeypatch.setattr(latency_table, "LOOSE_SPREAD", 0.0)
+    monkeypatch.setattr(tables, "TOLERATED", 0.0)
     with pytest.raises(AssertionError, match="measured again"):
         run(*arguments)
 

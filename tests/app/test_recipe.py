@@ -58,6 +58,7 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
         (BASE + "prune: {score: kprune, trials: 3}", "trials goes with score obs, found kprune"),
         (BASE + "prune: {score: kprune, units: [layers]}", "units 'layers' goes with score obs"),
         (BASE + "prune: {score: kprune, drop_layers: 1}", "drop_layers goes with the other"),
+        (BASE + "target: {speedup: 2, mix: data}\ngate: {speedup: 2}", "looks at one workload"),
         (BASE + "prune: {labels: given}", "labels goes with score fisher or michel, found obs"),
         (
             BASE + "target: {speedup: 2}\nexport: {variants: [portable]}",
@@ -118,6 +119,12 @@ def test_a_measured_target_is_a_gate() -> None:
     assert limits["p50"] == 5
     mixed = "target: {speedup: 2, mix: [{batch: 1, sequence: 8}, {batch: 1, sequence: 16}]}"
     assert parse_recipe(BASE + mixed).promises()["speedup"] is None
+
+
+@pytest.mark.parametrize(("gate", "stricter"), [(1.5, 2), (2.5, 2.5)])
+def test_the_stricter_of_gate_and_target_holds(gate: float, stricter: float) -> None:
+    text = f"target: {{speedup: 2}}\ngate: {{speedup: {gate}}}"
+    assert parse_recipe(BASE + text).promises()["speedup"] == stricter
 
 
 def test_one_text_column_may_be_written_without_a_list() -> None:
