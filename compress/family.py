@@ -64,7 +64,7 @@ class FamilySpec:
         multiple: FFN widths are multiples of it.
         steps: Of one way down to a target; by default with obs as many as it needs where none
             takes away much more than a quarter of the cost that is left. A way of less than a
-            tenth of it is always one step.
+            tenth of it is one step without a search.
         repair: Refit the output projections after each step.
         trials: Changes of error weights that the last step to a target tries, with obs.
         judged: Tokens that a trial is fitted on, and as many others that it is judged by.
@@ -225,10 +225,14 @@ class Walk:
             return
         needed = max(1, math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - _A_LITTLE))
         n_steps = self.spec.steps or needed
-        if (self.spec.ranking == "kprune" and not self.spec.steps) or budget > (1 - _NEAR) * now:
+        if (self.spec.ranking == "kprune" and not self.spec.steps) or self._is_near(budget):
             n_steps = 1
         for i in range(1, n_steps + 1):
             yield max(now * (budget / now) ** (i / n_steps), budget)
+
+    def _is_near(self, budget: float) -> bool:
+        """So little is to go, as after a missed promise, that a search would find nothing."""
+        return budget > (1 - _NEAR) * self.prices.total(self._student.shape)
 
     def _step(self, budget: float, *, last: bool) -> None:
         finally_seen = self._seen if last else self._some()
@@ -238,7 +242,8 @@ class Walk:
                 self._cut(self._plan_of_layer(layer, budget), self._some())
             self._cut(self._plan_of_layer(top, budget), finally_seen)
         else:
-            self._cut(self._plan_at_once(budget, searched=last), finally_seen)
+            far = not self._is_near(budget)
+            self._cut(self._plan_at_once(budget, searched=last and far), finally_seen)
 
     def _plan_at_once(self, budget: float, *, searched: bool) -> Plan:
         problem, spec = self._problem(budget), self.spec

@@ -91,6 +91,10 @@ class Stopwatch:
         patient = replace(self.effort, seconds=3 * self.effort.seconds)
         return replace(self, effort=patient)
 
+    def absolute(self) -> Stopwatch:
+        """The same for milliseconds themselves, where what slows all graphs alike matters."""
+        return replace(self, effort=replace(self.effort, absolute=True))
+
     def time(self, graphs: Sequence[Path]) -> list[float]:
         """Milliseconds over the mix: of the unpruned model, then of each graph."""
         totals = [0.0] * (len(graphs) + 1)
@@ -179,8 +183,7 @@ class Promise:
 
     def _set_clock(self) -> None:
         """Bring the table to what the unpruned model takes now: shares hold, milliseconds drift."""
-        effort = replace(self.watch.effort, absolute=True)
-        self.watch = replace(self.watch, effort=effort)
+        self.watch = self.watch.absolute()
         (now,) = self.watch.time([])
         self.table = self.table.corrected(now / self.dense_ms)
         self.dense_ms = now

@@ -25,7 +25,7 @@ from compress_export.quality import Yardstick, can_judge
 from export.onnx import export_graphs
 from export.precision import Variant
 
-__all__ = ["Reached", "promise_of", "reach"]
+__all__ = ["Reached", "promise_of", "rank", "reach"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,11 +149,11 @@ def _kept(context: Context, goal: Goal, progress: Progress) -> Reached:
             fastest = min(promises, key=lambda name: promises[name].floor_ms())
             kept = _kept_by_the_fastest(context, promises[fastest])
             raise BudgetError(f"{refused[fastest]}{kept}") from refused[fastest]
-    best = min(reached, key=lambda r: _rank(r, goal))
+    best = min(reached, key=lambda r: rank(r, goal))
     return replace(best, attempts=tuple(a for r in reached for a in r.attempts))
 
 
-def _rank(reached: Reached, goal: Goal) -> tuple[bool, float]:
+def rank(reached: Reached, goal: Goal) -> tuple[bool, float]:
     """Those that keep the promise come first, by their error; others by how far they missed."""
     last = reached.attempts[-1]
     if last.kept:

@@ -13,12 +13,13 @@ from compress.binding import bind
 from compress.errors import BudgetError
 from compress.family import FamilySpec, Walk
 from compress.latency_table import Curve, LatencyTable, Point, table_geometry
-from compress.plan import EncoderShape
+from compress.plan import EncoderShape, Plan
 from compress.workload import Mix, Workload
 from compress_export import promise as promise_module
 from compress_export.frontier import knee
 from compress_export.goal import Goal
-from compress_export.promise import ATTEMPTS, Promise, Stopwatch
+from compress_export.promise import ATTEMPTS, Attempt, Promise, Stopwatch
+from compress_export.reach import Reached, rank
 from export.precision import variant
 from tests.families import batch, tiny
 
@@ -52,7 +53,12 @@ class Machine:
     def again(self) -> Machine:
         return self
 
-    def time(self, _: list[Path]) -> list[float]:
+    def absolute(self) -> Machine:
+        return self
+
+    def time(self, graphs: list[Path]) -> list[float]:
+        if not graphs:
+            return [self.dense_ms]
         shape = bind(self.exported[-1]).shape
         predicted = table(bind(tiny("bert")).shape).prices(MIX).total(shape)
         return [self.dense_ms, self.factor * predicted * self.dense_ms / 25.1]
@@ -106,10 +112,30 @@ def test_a_speed_up_does_not_mind_a_slower_machine(make: Any) -> None:
     assert attempts[0].measured_ms <= 30.0
 
 
-def test_milliseconds_are_those_of_the_clock(make: Any) -> None:
-    _, attempts = make(Machine(1.0, dense_ms=30.0)).keep(Goal(latency_ms=12.0))
-    assert len(attempts) == 2
-    assert attempts[-1].measured_ms <= 12.0
+@pytest.mark.parametrize("dense_ms", [20.0, 30.0])
+def test_milliseconds_are_those_of_the_clock(make: Any, dense_ms: float) -> None:
+    _, attempts = make(Machine(1.0, dense_ms=dense_ms)).keep(Goal(latency_ms=12.0))
+    assert len(attempts) == 1
+    assert 11.0 < attempts[0].measured_ms <= 12.0
+    assert attempts[0].predicted_ms == pytest.approx(attempts[0].measured_ms)
+
+
+def test_of_misses_the_nearest_stands_and_of_promises_kept_the_truest() -> None:
+    def reached(name: str, measured_ms: float, error: float) -> Reached:
+        attempt = Attempt(
+            variant=name, dense_ms=30.0, predicted_ms=10.0, measured_ms=measured_ms,
+            speedup=30.0 / measured_ms, error=error, kept=measured_ms <= 10.0,
+        )  # fmt: skip
+        plan = Plan.full(bind(tiny("bert")).shape)
+        return Reached(
+            model=tiny("bert"), plan=plan, variant=variant(name), attempts=(attempt,), error=error
+        )
+
+    goal = Goal(speedup=3.0)
+    near, far = reached("cpu-fp32", 10.2, 0.5), reached("cpu-int8", 12.0, 0.1)
+    assert min([far, near], key=lambda r: rank(r, goal)) is near
+    kept, truer = reached("cpu-fp32", 9.0, 0.5), reached("cpu-int8", 9.9, 0.1)
+    assert min([near, kept, truer], key=lambda r: rank(r, goal)) is truer
 
 
 def test_a_miss_is_believed_the_second_time(make: Any) -> None:

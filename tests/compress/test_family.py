@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
+from compress import outputs as outputs_module
 from compress.batches import Batches, forward, sampled_fisher_loss, silent
 from compress.binding import bind
 from compress.cost import CostModel
@@ -16,6 +18,7 @@ from compress.errors import BudgetError, CheckpointError, DataError
 from compress.family import FamilySpec, Walk
 from compress.importance import activation_scores, scorer
 from compress.options import SearchUnit
+from compress.outputs import Outputs
 from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.ranking import knowledge_ranking
@@ -230,3 +233,25 @@ def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> 
             wanted = scale * (of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index])
             assert np.diff(found.harm) == pytest.approx(np.sort(wanted), rel=1e-4)
             assert wanted[found.order] == pytest.approx(np.sort(wanted), rel=1e-4)
+
+
+def test_outputs_too_large_to_remember_are_compared_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = tiny("bert"), tiny("bert", head="masked")
+    assert divergence_to_noisy(model) == pytest.approx(forgotten(monkeypatch, model))
+    assert divergence_to_noisy(other) == pytest.approx(forgotten(monkeypatch, other))
+
+
+def forgotten(monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel) -> float:
+    with monkeypatch.context() as patch:
+        patch.setattr(outputs_module, "MOST_REMEMBERED", 0)
+        return divergence_to_noisy(model)
+
+
+def divergence_to_noisy(model: PreTrainedModel) -> float:
+    """Mean divergence of outputs that are a little off from those of the model."""
+    outputs = Outputs(embeds=False, pooling=None, temperature=2.0)
+    unlabelled = [{k: v for k, v in b.items() if k != "labels"} for b in BATCHES]
+    wanted = outputs.of(lambda b: forward(model, b))
+    for found in (wanted(unlabelled[0]), wanted(unlabelled[0])):
+        assert torch.equal(found, forward(model, unlabelled[0]))
+    return outputs.divergence(lambda b: 1.1 * forward(model, b), wanted, unlabelled)
