@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from scipy.stats import spearmanr
 
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.binding import bind
@@ -83,8 +82,8 @@ def test_profile_writes_draws_and_remembers(
     assert run(*arguments, "--json") == 0
     assert LatencyTable.from_json(capsys.readouterr().out) == table
     monkeypatch.setattr(tables, "TOLERATED", 0.0)
-    with pytest.raises(AssertionError, match="measured again"):
-        run(*arguments)
+    assert run(*arguments) == 70
+    assert "measured again" in capsys.readouterr().err
 
 
 def test_frontier_writes_students_that_load(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -172,11 +171,7 @@ def test_embedding_models_tell_cosines_and_neighbours(home: Path) -> None:
 
 def test_embedding_models_are_judged_by_similar_pairs_where_there_are_some(home: Path) -> None:
     lines = (home / "texts.txt").read_text().splitlines()
-    rows = [f"{a}\t{b}\t{i % 6}.0" for i, (a, b) in enumerate(zip(lines, lines[7:], strict=False))]
-    (home / "glue" / "STS-B").mkdir(parents=True)
-    (home / "glue" / "STS-B" / "dev.tsv").write_text(
-        "\n".join(["sentence1\tsentence2\tscore", *rows]) + "\n"
-    )
+    pairs = list(zip(lines, lines[7:27], strict=False))
     context = Context(
         make_recipe(
             {
@@ -189,20 +184,24 @@ def test_embedding_models_are_judged_by_similar_pairs_where_there_are_some(home:
         ),
         home,
     )
+    by_torch = [similarity(context, pair) for pair in pairs]
+    rows = [f"{a}\t{b}\t{cosine}" for (a, b), cosine in zip(pairs, by_torch, strict=True)]
+    (home / "glue" / "STS-B").mkdir(parents=True)
+    (home / "glue" / "STS-B" / "dev.tsv").write_text(
+        "\n".join(["sentence1\tsentence2\tscore", *rows]) + "\n"
+    )
     graph = home / "encoder.onnx"
     export_graphs(context.teacher, context.names, [variant("cpu-fp32")], [graph])
     model = OrtModel(graph)
     yardstick = Yardstick(context, model)
     kept = yardstick.kept(model)
     assert (yardstick.metric, yardstick.examples) == ("STS-B spearman", len(rows))
+    assert kept["teacher"] == pytest.approx(1.0, abs=1e-3)
     assert kept["retention"] == kept["low"] == kept["high"] == 1.0
     assert kept["cosine"] == pytest.approx(1.0)
-    by_torch = [similarity(context, row.split("\t")[:2]) for row in rows]
-    wanted = spearmanr(by_torch, [i % 6 for i in range(len(rows))]).statistic
-    assert kept["teacher"] == pytest.approx(wanted, abs=0.01)
 
 
-def similarity(context: Context, texts: list[str]) -> float:
+def similarity(context: Context, texts: tuple[str, str]) -> float:
     """Cosine of two texts' mean token states, by torch."""
     means = []
     for text in texts:
