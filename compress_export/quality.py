@@ -86,7 +86,10 @@ class Yardstick:
         near = {"cosine": cosine, "neighbours": neighbour_overlap(self._teacher, vectors)}
         if self.pairs is None or self._likeness is None:
             return {"teacher": 1.0, "student": cosine, "retention": cosine} | near
-        labels, likeness = encode_labels(self.pairs, {"score": 0}), self._cosines(student, self.pairs)
+        labels, likeness = (
+            encode_labels(self.pairs, {"score": 0}),
+            self._cosines(student, self.pairs),
+        )
         return _kept("spearman", labels, self._likeness, likeness) | near
 
     def _cosines(self, model: OrtModel, pairs: Dataset) -> NDArray[np.float64]:
