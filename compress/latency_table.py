@@ -225,6 +225,11 @@ class LatencyTable:
         Raises:
             TableError: The file cannot be read, or is no table.
         """
+        if not path.is_file():
+            raise TableError(
+                f"a latency table (target.table) must be a readable file, found none at {path}; "
+                "write one with `compress-export profile MODEL -o FILE`"
+            )
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -75,5 +75,6 @@ def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
         raise DataError(
             f"calibration needs {needed} tokens for a stable solution, twice the "
             f"{needed // _ENOUGH} unknowns of the widest projection, found {tokens} in {sequences} "
-            f"examples; about {enough} examples would do (prune.calibration_examples)"
+            f"examples; about {enough} examples would do; raise prune.calibration_examples, or "
+            "give it data that holds as many"
         )

@@ -164,9 +164,9 @@ def profile(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the table, JSON.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, SVG.")] = None,
     spread: Annotated[
-        float, typer.Option(help="Relative half-width of the intervals at which to stop.")
+        float, typer.Option(min=1e-6, help="Relative half-width of intervals at which to stop.")
     ] = 0.01,
-    seconds: Annotated[float, typer.Option(help="Seconds per workload, at most.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds per workload, at most.")] = 30.0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again, cached or not.")] = False,
     json: opt.Json = False,
 ) -> None:

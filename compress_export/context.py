@@ -74,6 +74,11 @@ class Context:
         for split in splits:
             self.labels(self.dataset(split))
         self._check_devices()
+        self._check_table()
+
+    def _check_table(self) -> None:
+        if self.recipe.target.table is not None:
+            LatencyTable.load(self.base / self.recipe.target.table)
 
     def _check_budget(self) -> None:
         recipe, layout = self.recipe, bind(self.teacher)
@@ -103,7 +108,7 @@ class Context:
             raise DataError(
                 f"model must be a sequence classifier or regressor for task {self.task.name!r}, "
                 f"found {type(self.teacher).__name__}; prune it on texts without labels "
-                "(`prune --texts FILE`)"
+                "(`--texts FILE`)"
             )
 
     def _check_devices(self) -> None:

@@ -106,9 +106,11 @@ class Recipe(Part):
     @model_validator(mode="after")
     def _latency_is_searched(self) -> Recipe:
         if self.goal() and not self.prune.walks:
+            given = self.prune.score is not None
+            why = "" if given else ", the default beside prune.layout uniform and drop_layers"
             raise ValueError(
                 "target.speedup and target.latency_ms go with prune.score obs or kprune, found "
-                f"{self.prune.method}; use obs, or a share of macs"
+                f"{self.prune.method}{why}; use obs with a free layout, or a share of macs"
             )
         return self
 

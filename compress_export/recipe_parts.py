@@ -65,7 +65,9 @@ class MixPoint(Part):
 
     batch: Positive = Field(description="Sequences at a time.")
     sequence: Annotated[int, Field(gt=1)] = Field(description="Tokens per sequence.")
-    weight: Annotated[float, Field(gt=0)] = Field(1.0, description="Share of calls, any scale.")
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Share of calls, any scale."
+    )
 
 
 class Target(Part):
@@ -79,10 +81,10 @@ class Target(Part):
         description="Several workloads at once, in place of batch and sequence, or 'data': lengths "
         "of the training texts at `batch`.",
     )
-    speedup: Annotated[float, Field(gt=1)] | None = Field(
+    speedup: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = Field(
         None, description="Measured speed-up over the unpruned float32 model."
     )
-    latency_ms: Annotated[float, Field(gt=0)] | None = Field(
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Measured median latency, in milliseconds."
     )
     macs: Share | None = Field(None, description="Share of the encoder's MACs to keep.")
@@ -105,13 +107,17 @@ class Target(Part):
         measured = self.speedup is not None or self.latency_ms is not None
         for name in ("mix", "table", "force_table"):
             if getattr(self, name) and not measured:
-                raise ValueError(f"{name} goes with speedup or latency_ms, found neither")
+                raise ValueError(f"{name} goes with speedup or latency_ms, found neither; add one")
+        if self.force_table and self.table is None:
+            raise ValueError("force_table goes with table, found none; name the table")
         if not measured and self.precision != ["fp32"]:
-            raise ValueError("precision goes with speedup or latency_ms, found neither")
+            raise ValueError("precision goes with speedup or latency_ms, found neither; add one")
         if isinstance(self.mix, list):
             places = [(point.batch, point.sequence) for point in self.mix]
             if not places or len(set(places)) < len(places):
-                raise ValueError(f"mix must name each workload once, found {places or 'none'}")
+                raise ValueError(
+                    f"mix must name each workload once, found {places or 'none'}; correct it"
+                )
         runs = ("fp32", "fp16") if self.device == "cuda" else ("fp32", "int8", "int8-static")
         for precision in self.precision:
             if precision not in runs:
@@ -186,12 +192,16 @@ class Prune(Part):
             raise ValueError(f"{name} goes with the other scores, found {self.method}; use fisher")
         if "sublayers" in (self.units or ()) and not self.walks:
             raise ValueError(
-                f"units 'sublayers' goes with score obs or kprune, found {self.method}"
+                f"units 'sublayers' goes with score obs or kprune, found {self.method}; "
+                "leave sublayers out"
             )
         if "layers" in (self.units or ()) and self.method != "obs":
-            raise ValueError(f"units 'layers' goes with score obs, found {self.method}")
+            raise ValueError(
+                f"units 'layers' goes with score obs, found {self.method}; leave layers out, or "
+                "use drop_layers"
+            )
         if self.trials is not None and self.method != "obs":
-            raise ValueError(f"trials goes with score obs, found {self.method}")
+            raise ValueError(f"trials goes with score obs, found {self.method}; leave it out")
         return self
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Make the family that the recipe `data` asks for and write it to `out`."""
-    slow = [target for target in targets if target <= 1]
-    if slow:
-        raise RecipeError(f"--speedup must be above 1, found {slow[0]:g}; correct it")
+    wrong = [target for target in targets if not 1 < target < math.inf]
+    if wrong:
+        raise RecipeError(f"--speedup must be above 1 and finite, found {wrong[0]:g}; correct it")
     context = Context(make_recipe(data), Path())
     check_target(out, "frontier")
     context.check(["train"] if isinstance(context.task, TextTask) else SPLITS)

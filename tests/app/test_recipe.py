@@ -58,6 +58,9 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
         (BASE + "prune: {score: kprune, trials: 3}", "trials goes with score obs, found kprune"),
         (BASE + "prune: {score: kprune, units: [layers]}", "units 'layers' goes with score obs"),
         (BASE + "prune: {score: kprune, drop_layers: 1}", "drop_layers goes with the other"),
+        (BASE + "target: {speedup: .inf}", "finite"),
+        (BASE + "target: {speedup: 2, force_table: true}", "force_table goes with table"),
+        (BASE + "target: {speedup: 2}\nprune: {layout: uniform}", "default beside prune.layout"),
         (BASE + "target: {speedup: 2, mix: data}\ngate: {speedup: 2}", "looks at one workload"),
         (BASE + "prune: {labels: given}", "labels goes with score fisher or michel, found obs"),
         (
