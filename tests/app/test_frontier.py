@@ -214,8 +214,8 @@ def similarity(context: Context, texts: tuple[str, str]) -> float:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--table", "none.json"), "a latency table must be a readable file"),
-        (("--speedup", "0.5"), "--speedup must be above 1, found 0.5"),
+        (("--table", "none.json"), "must be a readable file, found none"),
+        (("--speedup", "0.5"), "--speedup must be above 1 and finite, found 0.5"),
         (("--units", "heads,tails"), "'prune.units.1'"),
         (("--precision", "fp16"), "precision 'fp16' does not run on cpu"),
         (("--calibration-examples", "1"), "examples would do"),
