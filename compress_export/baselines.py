@@ -24,7 +24,7 @@ def baselines(
 
     Whole layers come as near to the MACs as they can. What a model's shape rules out is left out.
     """
-    sequence = context.recipe.target.sequence
+    sequence = context.recipe.promised().sequence
     share = encoder_macs(plan.student_shape, sequence) / encoder_macs(plan.shape, sequence)
     spec = PruneSpec(
         share=share,

@@ -129,7 +129,7 @@ class Context:
     def _check_lengths(self) -> None:
         settings = self.recipe.benchmark
         lengths = {
-            "target.sequence": self.recipe.target.sequence,
+            "target.sequence": self.recipe.promised().sequence,
             "benchmark.sequences": max(settings.sequences),
             "benchmark.max_length": settings.max_length,
         }

@@ -171,7 +171,7 @@ class Frontier:
         **more: Any,
     ) -> None:
         shape = bind(model).shape
-        facts = model_facts(model, self.context.recipe.target.sequence)
+        facts = model_facts(model, self.context.recipe.promised().sequence)
         self.entries.append(
             Entry(
                 name=name,

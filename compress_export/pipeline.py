@@ -106,7 +106,7 @@ class Run:
             reached.plan.save(self.work / "plan.json")
             if reached.scores is not None:
                 reached.scores.save(self.work / "scores.npz")
-            sequence = self.recipe.target.sequence
+            sequence = self.recipe.promised().sequence
             return {
                 "teacher": model_facts(self.context.teacher, sequence),
                 "student": model_facts(reached.model, sequence),
@@ -183,8 +183,8 @@ class Run:
 
     def _latency(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            settings, target = self.recipe.benchmark, self.recipe.target
-            promised = Workload(batch=target.batch, sequence=target.sequence)
+            settings = self.recipe.benchmark
+            promised = self.recipe.promised()
             grid = {
                 Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences
             }
@@ -228,7 +228,7 @@ class Run:
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             memory=latency["memory"],
             reference=student["reached"]["variant"],
-            promised=Workload(batch=self.recipe.target.batch, sequence=self.recipe.target.sequence),
+            promised=self.recipe.promised(),
             gates=self.recipe.promises(),
         )
         write_report(report, self.text, self.work)

@@ -144,7 +144,7 @@ class Recipe(Part):
     def cost(self) -> CostModel:
         """What the share is counted in."""
         unit: Literal["macs", "parameters"] = "parameters" if self.target.parameters else "macs"
-        return CostModel(unit=unit, sequence=self.target.sequence)
+        return CostModel(unit=unit, sequence=self.promised().sequence)
 
     def prune_spec(self) -> PruneSpec:
         """The part of the recipe that `compress.prune` takes; for scores other than obs."""
@@ -194,9 +194,16 @@ class Recipe(Part):
         if points == "data":
             return None
         if points is None:
-            workload = Workload(batch=self.target.batch, sequence=self.target.sequence)
-            return Mix.of([(workload, 1.0)])
+            return Mix.of([(self.promised(), 1.0)])
         return Mix.of([(Workload(batch=p.batch, sequence=p.sequence), p.weight) for p in points])
+
+    def promised(self) -> Workload:
+        """The workload that single figures are about: the target's, or the heaviest of its mix."""
+        target = self.target
+        if isinstance(target.mix, list):
+            point = max(target.mix, key=lambda p: p.weight)
+            return Workload(batch=point.batch, sequence=point.sequence)
+        return Workload(batch=target.batch, sequence=target.sequence)
 
     def promises(self) -> dict[str, Any]:
         """The gates; a target of one workload that is measured is one, and the stricter holds."""

@@ -31,7 +31,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
         reached = reach(context, report)
     save(reached.model, reached.plan, out, context.tokenizer)
     teacher, student = (
-        model_facts(m, recipe.target.sequence) for m in (context.teacher, reached.model)
+        model_facts(m, recipe.promised().sequence) for m in (context.teacher, reached.model)
     )
     if as_json:
         facts = {"teacher": teacher, "student": student, "checkpoint": str(out)}
@@ -47,7 +47,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
             ("all parameters", "parameters"),
         )
     ]
-    title = f"pruned; MACs for {recipe.target.sequence} tokens"
+    title = f"pruned; MACs for {recipe.promised().sequence} tokens"
     table(title, ["", "teacher", "student", "kept"], rows)
     for attempt in reached.attempts:
         console.print(

@@ -124,6 +124,12 @@ def test_a_measured_target_is_a_gate() -> None:
     assert parse_recipe(BASE + mixed).promises()["speedup"] is None
 
 
+def test_single_figures_are_about_the_heaviest_workload_of_a_mix() -> None:
+    mix = "[{batch: 1, sequence: 8}, {batch: 2, sequence: 16, weight: 3}]"
+    found = parse_recipe(BASE + f"target: {{speedup: 2, mix: {mix}}}").promised()
+    assert (found.batch, found.sequence) == (2, 16)
+
+
 @pytest.mark.parametrize(("gate", "stricter"), [(1.5, 2), (2.5, 2.5)])
 def test_the_stricter_of_gate_and_target_holds(gate: float, stricter: float) -> None:
     text = f"target: {{speedup: 2}}\ngate: {{speedup: {gate}}}"
