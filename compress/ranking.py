@@ -25,8 +25,6 @@ Rank: TypeAlias = Callable[[LayerLayout, Sublayer], Removal | None]
 
 REPRESENTATION = 2.5e-4
 """λ of the representational part, beside 1 for the predictive one (K-prune's published default)."""
-HEAD = 64.0
-"""μ, by which heads count more than neurons (K-prune's published default)."""
 
 
 def obs_ranking(
@@ -65,6 +63,8 @@ def knowledge_ranking(
 
     The published predictive part is a squared gradient of a divergence that is nil at the model
     itself; here labels are drawn from the model, which gives the Fisher information it stands for.
+    That is in nats for heads and neurons alike, and a head's energy is a sum over its dimensions,
+    where the published one is a mean: so heads need no weight of their own (μ, 64 by default).
 
     Args:
         layout: The model.
@@ -83,8 +83,7 @@ def knowledge_ranking(
         )
         if not len(of_outputs):
             return None
-        scale = HEAD if sublayer == "attention" else 1.0
-        knowledge = scale * (of_outputs / 2 + REPRESENTATION * of_states)
+        knowledge = of_outputs / 2 + REPRESENTATION * of_states
         order = np.argsort(knowledge, kind="stable")
         return Removal(order=order, harm=np.concatenate([[0.0], np.cumsum(knowledge[order])]))
 

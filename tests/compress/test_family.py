@@ -224,13 +224,13 @@ def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> 
     fisher = scorer("fisher", 0)(layout, BATCHES, silent)
     energy = activation_scores(layout, BATCHES)
     for layer in layout.layers:
-        for sublayer, scale, of_outputs, of_states in (
-            ("attention", 64, fisher.heads, energy.heads),
-            ("ffn", 1, fisher.neurons, energy.neurons),
+        for sublayer, of_outputs, of_states in (
+            ("attention", fisher.heads, energy.heads),
+            ("ffn", fisher.neurons, energy.neurons),
         ):
             found = rank(layer, sublayer)  # type: ignore[arg-type]
             assert found is not None
-            wanted = scale * (of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index])
+            wanted = of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index]
             assert np.diff(found.harm) == pytest.approx(np.sort(wanted), rel=1e-4)
             assert wanted[found.order] == pytest.approx(np.sort(wanted), rel=1e-4)
 
