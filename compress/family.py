@@ -59,7 +59,8 @@ class FamilySpec:
     Attributes:
         ranking: In which order units go. `obs`: structured OBS, all layers at once, a quarter of
             the cost a step, plans searched. `kprune`: K-prune's order, layers bottom-up, the rest
-            ranked anew once a layer is cut and repaired, by default all in one step.
+            ranked anew once a layer is cut and repaired, by default all in one step; its harms are
+            sums over single units, which say too little of a whole sublayer's: leave those out.
         units: What may go.
         multiple: FFN widths are multiples of it.
         steps: Of one way down to a target; by default with obs as many as it needs where none

@@ -186,7 +186,7 @@ class Recipe(Part):
         """What may go."""
         if self.prune.units is not None:
             return tuple(self.prune.units)
-        return FamilySpec().units if self.prune.walks else UNITS
+        return FamilySpec().units if self.prune.method == "obs" else UNITS
 
     def mix(self) -> Mix | None:
         """The workloads of the target; `None` where they are to be read from the data."""

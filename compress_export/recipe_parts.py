@@ -158,8 +158,8 @@ class Prune(Part):
     )
     units: Annotated[list[SearchUnit], Field(min_length=1)] | None = Field(
         None,
-        description="What may go: heads, neurons, and with obs whole sublayers and layers; by "
-        "default all but layers.",
+        description="What may go: heads, neurons, with obs and kprune whole sublayers, with obs "
+        "layers; by default heads and neurons, with obs sublayers too.",
     )
     layout: PlanLayout = Field(
         "free", description="Sizes that differ by layer, or uniform ones; see the reload table."
