@@ -87,7 +87,7 @@ def _print(rows: list[dict[str, Any]], teacher: float, title: str, as_json: bool
     cells = [
         [row["score"]]
         + [
-            "" if row[key] is None else f"{row[key]:.4f} ({row[key] / teacher:.1%})"
+            f"{row[key]:.4f} ({row[key] / teacher:.1%})"
             for key in ("without_repair", "with_repair")
         ]
         for row in rows

@@ -267,8 +267,9 @@ def test_scores_compares_every_score(glue_like: Path, capsys: pytest.CaptureFixt
     assert cli([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scores"]
     assert [row["score"] for row in rows] == [
-        "fisher", "michel", "magnitude", "activation", "random", "obs"
+        "fisher", "michel", "magnitude", "activation", "random", "obs", "kprune"
     ]  # fmt: skip
+    assert all(row["without_repair"] is not None for row in rows)
 
 
 @pytest.fixture
