@@ -154,9 +154,8 @@ def divergence(reference: Tensor, output: Tensor, batch: Batch, *, embeds: bool 
     reference, output = _real(reference, batch), _real(output, batch)
     if embeds or reference.shape[-1] == 1:
         return (reference - output).square().sum()
-    return nn.functional.kl_div(
-        output.log_softmax(-1), reference.log_softmax(-1), log_target=True, reduction="sum"
-    )
+    there, here = (logits.double().log_softmax(-1) for logits in (reference, output))
+    return nn.functional.kl_div(here, there, log_target=True, reduction="sum")
 
 
 def _real(output: Tensor, batch: Batch) -> Tensor:

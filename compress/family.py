@@ -41,7 +41,7 @@ from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.ranking import Rank, RankingName, knowledge_ranking, obs_ranking
 from compress.reachable import cheapest, check_enough, check_reachable, tokens_needed
-from compress.repair import repair_
+from compress.repair import Lessons, repair_
 from compress.search import Judge, Problem, plan_within, search
 from compress.surgery import apply_
 
@@ -304,13 +304,16 @@ class Walk:
         tokens = max(self.spec.judged, tokens_needed(self._student.shape))
         fitted, judged = split_within(self._seen, tokens)
         wanted = self._outputs.of(_runner(self.teacher.model))
+        lessons = Lessons(self.teacher, fitted, keep=True)
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()
             apply_(model, plan)
             whole = self.plan.then(plan)
             if self.spec.repair:
-                repair_(bind(model), self.teacher, whole, fitted, damping=self.spec.damping)
+                damping = self.spec.damping
+                student = bind(model)
+                repair_(student, self.teacher, whole, fitted, damping=damping, lessons=lessons)
             return self._outputs.divergence(_runner(model), wanted, judged)
 
         return judge

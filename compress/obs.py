@@ -19,7 +19,7 @@ from torch import Tensor
 
 __all__ = ["Removal", "adjusted", "covariance", "removal_order"]
 
-_BLOCK = 48
+_BLOCK = 128
 _EPSILON = 1e-30
 
 
@@ -151,7 +151,9 @@ class _Downdates:
         self.inverse, self.curvature = inverse, curvature
         self.spare, self.value = inverse.diagonal().clone(), curvature.diagonal().clone()
         self.gone = torch.zeros(len(inverse), dtype=torch.bool)
-        self.factors: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.ratios, self.halves = inverse.new_empty(2, _BLOCK, len(inverse))
+        self.pivots = inverse.new_empty(_BLOCK)
+        self.n_waiting = 0
 
     def take(self) -> tuple[int, float]:
         """Take the cheapest column away; give its place and its cost, ``Q_jj / A_jj``."""
@@ -163,21 +165,24 @@ class _Downdates:
         self.spare = (self.spare - pivot * ratio.square()).clamp_min_(_EPSILON)
         self.value = (self.value + ratio * (ratio * here - 2 * curved)).clamp_min_(0.0)
         self.gone[column] = True
-        self.factors.append((ratio, pivot, curved - 0.5 * here * ratio))
-        if len(self.factors) == _BLOCK:
+        waiting = self.n_waiting
+        self.ratios[waiting], self.pivots[waiting] = ratio, pivot
+        self.halves[waiting] = curved - 0.5 * here * ratio
+        self.n_waiting += 1
+        if self.n_waiting == _BLOCK:
             self._fold()
         return column, cost
 
     def _current(self, column: int) -> tuple[Tensor, Tensor]:
-        row, curved = self.inverse[column].clone(), self.curvature[column].clone()
-        for ratio, pivot, half in self.factors:
-            row -= pivot * ratio[column] * ratio
-            curved -= ratio[column] * half + half[column] * ratio
+        """The column's rows of both matrices, the waiting removals taken in."""
+        ratios, halves = self.ratios[: self.n_waiting], self.halves[: self.n_waiting]
+        here = ratios[:, column]
+        row = self.inverse[column] - (self.pivots[: self.n_waiting] * here) @ ratios
+        curved = self.curvature[column] - here @ halves - halves[:, column] @ ratios
         return row, curved
 
     def _fold(self) -> None:
-        ratios, pivots, halves = (torch.stack(parts) for parts in zip(*self.factors, strict=True))
-        self.inverse -= (ratios * pivots[:, None]).T @ ratios
-        crossed = ratios.T @ halves
-        self.curvature -= crossed + crossed.T
-        self.factors.clear()
+        self.inverse.addmm_((self.ratios * self.pivots[:, None]).T, self.ratios, alpha=-1)
+        self.curvature.addmm_(self.ratios.T, self.halves, alpha=-1)
+        self.curvature.addmm_(self.halves.T, self.ratios, alpha=-1)
+        self.n_waiting = 0

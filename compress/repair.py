@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from compress.batches import Batch, Batches, Progress, forward, frozen, silent, token_mask
+from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
-__all__ = ["repair_", "solve_damped"]
+__all__ = ["Lessons", "repair_", "solve_damped"]
 
 
 class _Stop(Exception):  # noqa: N818 - a jump out of a forward pass, not an error
@@ -31,6 +32,9 @@ class _Stop(Exception):  # noqa: N818 - a jump out of a forward pass, not an err
 _Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 """What a layer is called with beside its hidden states."""
 
+_Targets: TypeAlias = dict[str, Tensor]
+"""By sublayer: the residual sum at real tokens, `(tokens, hidden_size)`."""
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -38,7 +42,7 @@ class _Stream:
 
     `teacher` and `student` are hidden states as the family's layers take them, `entry` is what
     entered the first; `calls` has what else each kind of layer takes; `targets` holds the
-    teacher's residual sums of the present layer at real tokens, `(tokens, hidden_size)`.
+    teacher's residual sums of the present layer.
     """
 
     teacher: Tensor
@@ -46,7 +50,7 @@ class _Stream:
     entry: Tensor
     mask: Tensor
     calls: dict[str, _Call]
-    targets: dict[str, Tensor]
+    targets: _Targets
 
 
 def repair_(
@@ -57,14 +61,15 @@ def repair_(
     *,
     damping: float = 0.001,
     progress: Progress = silent,
+    lessons: Lessons | None = None,
 ) -> None:
     """Refit the student's output projections, in place, towards the teacher's sublayer outputs.
 
     Solves ``min_Δ ‖F Δ − (Y − F W)‖² + λ‖Δ‖²`` per sublayer: ``F: (tokens, inputs + 1)`` are the
     student's inputs to the projection and a column of ones for the bias, ``Y`` the teacher's
     residual sum less the student's own residual, and λ is `damping` times the mean diagonal of
-    ``FᵀF``. A batch's Gram is computed in float32; their sum is kept and solved in float64. Padding
-    is left out.
+    ``FᵀF``. Products of some batches are taken in float32; their sum is kept and solved in float64.
+    Padding is left out.
 
     Shared layers (ALBERT) are fitted once over all their uses, on the teacher's inputs.
 
@@ -76,12 +81,44 @@ def repair_(
             are shared, those of one batch.
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
+        lessons: What the teacher gives for just these batches, if it is known already.
     """
     with frozen(student.model), frozen(teacher.model), torch.no_grad():
         if student.architecture.shared:
             _repair_shared(student, teacher, batches, damping, progress)
         else:
-            _repair_stack(student, teacher, plan, batches, damping, progress)
+            lessons = lessons or Lessons(teacher, batches)
+            _repair_stack(student, lessons, plan, damping, progress)
+
+
+class Lessons:
+    """What a stack of layers gives for some batches: entries, and targets layer by layer.
+
+    Args:
+        teacher: The unpruned model, of unshared layers.
+        batches: Calibration data.
+        keep: Remember all targets, two hidden states per layer and token, for the next repair.
+    """
+
+    def __init__(self, teacher: Layout, batches: Batches, *, keep: bool = False) -> None:
+        self.teacher = teacher
+        self._batches, self._keep = batches, keep
+        self._kept: dict[tuple[int, int], _Targets] = {}
+
+    def streams(self) -> list[_Stream]:
+        """What enters the first layer, by batch."""
+        return [_entering(self.teacher, batch) for batch in self._batches]
+
+    def aim_(self, layer: LayerLayout, streams: list[_Stream]) -> None:
+        """Set the targets of one layer after the other, in order."""
+        for place, stream in enumerate(streams):
+            known = self._kept.get((layer.index, place))
+            if known is None:
+                _aim(self.teacher, layer, stream)
+            else:
+                stream.targets = known
+            if self._keep:
+                self._kept[layer.index, place] = stream.targets
 
 
 def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
@@ -97,23 +134,20 @@ def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
     """
     damped = gram.clone()
     damped.diagonal().add_(damping * gram.diagonal().mean().clamp_min(1e-12))
-    solution: Tensor = torch.linalg.solve(damped, moment)
-    return solution
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if failed:
+        solution: Tensor = torch.linalg.solve(damped, moment)
+        return solution
+    return torch.cholesky_solve(moment, factor)
 
 
 def _repair_stack(
-    student: Layout,
-    teacher: Layout,
-    plan: Plan,
-    batches: Batches,
-    damping: float,
-    progress: Progress,
+    student: Layout, lessons: Lessons, plan: Plan, damping: float, progress: Progress
 ) -> None:
-    streams = [_entering(teacher, batch) for batch in batches]
+    teacher, streams = lessons.teacher, lessons.streams()
     survivors = {layer.source: student.layers[i] for i, layer in enumerate(plan.layers)}
     for teacher_layer in teacher.layers:
-        for stream in streams:
-            _aim(teacher, teacher_layer, stream)
+        lessons.aim_(teacher_layer, streams)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
             kind = _kind(teacher, teacher_layer)
@@ -162,28 +196,26 @@ def _normal_equations(
 ) -> tuple[Tensor, Tensor]:
     """``FᵀF`` and ``FᵀR`` over all streams, in float64."""
     _, bias = layer.projection(sublayer)
-    total: Tensor | None = None
-    size = 0
+    total: GramSum | None = None
     for stream in streams:
         features, residual_sum = _observe(layer, kind, sublayer, stream)
         missing = stream.targets[sublayer] - residual_sum
         ones = features.new_ones(len(features), 0 if bias is None else 1)
-        joint = torch.cat([features, ones, missing], dim=1).float()
-        size = features.shape[1] + ones.shape[1]
-        product = (joint[:, :size].T @ joint).double()
-        total = product if total is None else total.add_(product)
+        if total is None:
+            total = GramSum(features.shape[1] + ones.shape[1], missing.shape[1])
+        total.add_(torch.cat([features, ones, missing], dim=1).cpu())
     assert total is not None  # `prune` refuses empty calibration data
-    return total[:, :size], total[:, size:]
+    return total.total()
 
 
 def _add_(layer: LayerLayout, sublayer: Sublayer, delta: Tensor) -> None:
     """Add the solution `(inputs, outputs)`, its last row the bias's, to the projection."""
     weight, bias = layer.projection(sublayer)
     if bias is not None:
-        bias.copy_((bias.double() + delta[-1]).to(bias.dtype))
+        bias.copy_(bias.double() + delta[-1].to(bias.device))
         delta = delta[:-1]
     if weight is not None:
-        weight.copy_((weight.double() + delta.T).to(weight.dtype))
+        weight.copy_(weight.double() + delta.T.to(weight.device))
 
 
 def _observe(

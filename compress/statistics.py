@@ -11,15 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from compress.batches import Batches, Loss, Progress, forward, frozen, silent, token_mask
+from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.taps import tapped
 
 __all__ = ["Moments", "Statistics", "observe"]
+
+_Sums: TypeAlias = dict[tuple[Sublayer, int], tuple[GramSum, GramSum]]
+"""By sublayer and layer: of the inputs and of the gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +38,6 @@ class Moments:
 
     inputs: Tensor
     outputs: Tensor
-
-    def add_(self, inputs: Tensor, gradients: Tensor) -> None:
-        """Add tokens: `inputs: (tokens, inputs)`, `gradients: (tokens, hidden_size)`."""
-        rows = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1).float()
-        self.inputs.addmm_(rows.T, rows)
-        gradients = gradients.float()
-        self.outputs.addmm_(gradients.T, gradients)
 
 
 @dataclass(slots=True)
@@ -64,11 +62,12 @@ def observe(
         progress: Told after every batch.
     """
     found = Statistics()
+    sums: _Sums = {}
     mask: list[Tensor] = []
     with frozen(layout.model), ExitStack() as stack:
         for layer in layout.layers:
             for sublayer in SUBLAYERS:
-                stack.enter_context(_watched(layer, sublayer, layout, found, mask))
+                stack.enter_context(_watched(layer, sublayer, layout, sums, mask))
         for done, batch in enumerate(batches, start=1):
             mask[:] = [token_mask(batch, layout.model.device)]
             output = loss(forward(layout.model, batch), batch)
@@ -77,12 +76,15 @@ def observe(
             found.sequences += len(mask[0])
             found.tokens += int(mask[0].sum())
             progress("statistics", done, len(batches))
+    for (sublayer, index), (inputs, outputs) in sums.items():
+        of = found.attention if sublayer == "attention" else found.ffn
+        of[index] = Moments(inputs=inputs.total()[0], outputs=outputs.total()[0])
     return found
 
 
 @contextmanager
 def _watched(
-    layer: LayerLayout, sublayer: Sublayer, layout: Layout, found: Statistics, mask: list[Tensor]
+    layer: LayerLayout, sublayer: Sublayer, layout: Layout, sums: _Sums, mask: list[Tensor]
 ) -> Iterator[None]:
     """Add every token's input and gradient to the sublayer's sums."""
     heads = layer.n_heads * layout.shape.head_width
@@ -90,21 +92,24 @@ def _watched(
     if not n_inputs:
         yield
         return
-    hidden_size = layout.shape.hidden_size
-    sums = Moments(
-        inputs=torch.zeros(n_inputs + 1, n_inputs + 1),
-        outputs=torch.zeros(hidden_size, hidden_size),
-    )
-    (found.attention if sublayer == "attention" else found.ffn)[layer.index] = sums
+    inputs = GramSum(n_inputs + 1, dtype=torch.float32)
+    gradients = GramSum(layout.shape.hidden_size, dtype=torch.float32)
+    sums[sublayer, layer.index] = inputs, gradients
     entered: list[Tensor] = []
 
-    def enter(inputs: Tensor) -> None:
-        entered.append(inputs.detach())
+    def enter(features: Tensor) -> None:
+        entered.append(features.detach())
 
     def leave(total: Tensor) -> Tensor:
         watched = total if total.requires_grad else total.detach().requires_grad_()
-        inputs, real = entered.pop(), mask[0]
-        watched.register_hook(lambda gradient: sums.add_(inputs[real].cpu(), gradient[real].cpu()))
+        features, real = entered.pop(), mask[0]
+
+        def add(gradient: Tensor) -> None:
+            seen = features[real].cpu()
+            inputs.add_(torch.cat([seen, seen.new_ones(len(seen), 1)], dim=1))
+            gradients.add_(gradient[real].cpu())
+
+        watched.register_hook(add)
         return watched
 
     place = "heads" if sublayer == "attention" else "neurons"

@@ -1,0 +1,50 @@
+"""Sums of outer products over any number of rows, in fixed memory. Knows matrices only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["GramSum"]
+
+_ROWS = 2048
+"""Rows that are gathered before they are multiplied: a few at a time mostly moves the sum about."""
+_COLUMNS = 768
+"""Columns a product: what lies below the diagonal is left to its mirror image."""
+
+
+class GramSum:
+    """``Σ xᵀ [x, y]`` over rows: products in float32, gathered; their sum in `dtype`.
+
+    Args:
+        inputs: Columns of ``x``.
+        outputs: Columns of ``y``.
+        dtype: Of the sum.
+    """
+
+    def __init__(self, inputs: int, outputs: int = 0, dtype: torch.dtype = torch.float64) -> None:
+        self._inputs = inputs
+        self._upper = torch.zeros(inputs, inputs + outputs, dtype=dtype)
+        self._waiting: list[Tensor] = []
+
+    def add_(self, rows: Tensor) -> None:
+        """Add `rows`: `(n, inputs + outputs)`, on any device."""
+        self._waiting.append(rows.detach().float())
+        if sum(map(len, self._waiting)) >= _ROWS:
+            self._fold()
+
+    def total(self) -> tuple[Tensor, Tensor]:
+        """``Σ xᵀ x``, `(inputs, inputs)`, and ``Σ xᵀ y``, `(inputs, outputs)`."""
+        self._fold()
+        gram, cross = self._upper[:, : self._inputs], self._upper[:, self._inputs :]
+        return gram.triu() + gram.triu(1).T, cross.clone()
+
+    def _fold(self) -> None:
+        if not self._waiting:
+            return
+        rows = torch.cat(self._waiting)
+        self._waiting.clear()
+        for start in range(0, self._inputs, _COLUMNS):
+            stop = min(start + _COLUMNS, self._inputs)
+            product = rows[:, start:stop].T @ rows[:, start:]
+            self._upper[start:stop, start:] += product.to(self._upper)
