@@ -40,7 +40,15 @@ __all__ = [
     "left_out_divergence",
 ]
 
-DepthStrategy = Literal["top", "bottom", "symmetric", "alternate", "contribution", "leave-one-out"]
+DepthStrategy = Literal[
+    "top",
+    "bottom",
+    "symmetric",
+    "alternate",
+    "alternate-odd",
+    "contribution",
+    "leave-one-out",
+]
 DEPTH_STRATEGIES: tuple[DepthStrategy, ...] = get_args(DepthStrategy)
 
 Array: TypeAlias = NDArray[np.float64]
@@ -59,7 +67,8 @@ def drop_layers(
         layout: The model. Where layers are shared (ALBERT) they are used `n_drop` times fewer,
             whatever the strategy.
         n_drop: Layers to drop, at least 0 and less than there are.
-        strategy: Which ones. `alternate` drops every other layer from the top.
+        strategy: Which ones. `alternate` drops every other layer from the top one
+            down, `alternate-odd` from the one below it.
         batches: Data for `contribution` and `leave-one-out`.
         progress: Told after every batch.
 
@@ -174,13 +183,14 @@ def _dropped(
         case "symmetric":
             first = (n - n_drop + 1) // 2
             return frozenset(layers[first : first + n_drop])
-        case "alternate":
-            if n_drop > (n + 1) // 2:
+        case "alternate" | "alternate-odd":
+            others = layers[::-2] if strategy == "alternate" else layers[:-1][::-2]
+            if n_drop > len(others):
                 raise PlanError(
-                    f"strategy 'alternate' can drop at most {(n + 1) // 2} of {n} layers, "
+                    f"strategy {strategy!r} can drop at most {len(others)} of {n} layers, "
                     f"found {n_drop}; use 'top' or 'symmetric'"
                 )
-            return frozenset(layers[::-2][:n_drop])
+            return frozenset(others[:n_drop])
         case "contribution":
             order = np.argsort(-contribution(layout, batches, progress), kind="stable")
         case "leave-one-out":

@@ -20,6 +20,7 @@ __all__ = [
     "RecipeError",
     "TableError",
     "ToolchainError",
+    "TrainingError",
     "UnsupportedArchitectureError",
     "VerificationError",
 ]
@@ -53,6 +54,10 @@ class PlanError(ToolchainError):
 
 class BudgetError(ToolchainError):
     """No plan meets the budget; the message names the smallest share that can be reached."""
+
+
+class TrainingError(ToolchainError):
+    """Training cannot go on: the loss left the numbers, or a store does not fit."""
 
 
 class TableError(ToolchainError):

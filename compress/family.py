@@ -164,6 +164,7 @@ class Walk:
             )
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
+        self._lessons = Lessons(self.teacher, self._seen)
 
     @property
     def dense_cost(self) -> float:
@@ -291,6 +292,7 @@ class Walk:
                 batches,
                 damping=self.spec.damping,
                 progress=self.progress,
+                lessons=self._lessons,
             )
 
     def _some(self) -> Batches:
@@ -304,7 +306,7 @@ class Walk:
         tokens = max(self.spec.judged, tokens_needed(self._student.shape))
         fitted, judged = split_within(self._seen, tokens)
         wanted = self._outputs.of(_runner(self.teacher.model))
-        lessons = Lessons(self.teacher, fitted, keep=True)
+        lessons = Lessons(self.teacher, fitted)
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()

@@ -21,6 +21,7 @@ __all__ = [
     "Head",
     "head_of",
     "init_arguments",
+    "n_labels_of",
     "named_outputs",
     "stack_outputs",
     "stacked_outputs",
@@ -100,6 +101,11 @@ def head_of(model: PreTrainedModel | str) -> Head:
         f"{', '.join(head.suffix for head in HEADS)}, found {name!r}; load the model into such a "
         "class and save it again"
     )
+
+
+def n_labels_of(model: PreTrainedModel) -> int:
+    """How many numbers a head gives: of each sequence, or of each token."""
+    return int(model.config.num_labels or 0)
 
 
 def named_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

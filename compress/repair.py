@@ -16,13 +16,26 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from compress.batches import Batch, Batches, Progress, forward, frozen, silent, token_mask
+from compress.batches import (
+    Batch,
+    Batches,
+    Progress,
+    forward,
+    frozen,
+    n_tokens,
+    silent,
+    token_mask,
+)
 from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
 __all__ = ["Lessons", "repair_", "solve_damped"]
+
+MOST_REMEMBERED = 1_000_000_000
+"""Bytes of a teacher's targets that are kept from one repair to the next."""
+_FLOAT = 4
 
 
 class _Stop(Exception):  # noqa: N818 - a jump out of a forward pass, not an error
@@ -81,14 +94,14 @@ def repair_(
             are shared, those of one batch.
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
-        lessons: What the teacher gives for just these batches, if it is known already.
+        lessons: What the teacher gives for these batches and further ones, if it is kept.
     """
     with frozen(student.model), frozen(teacher.model), torch.no_grad():
         if student.architecture.shared:
             _repair_shared(student, teacher, batches, damping, progress)
         else:
-            lessons = lessons or Lessons(teacher, batches)
-            _repair_stack(student, lessons, plan, damping, progress)
+            lessons = lessons or Lessons(teacher, batches, most_bytes=0)
+            _repair_stack(student, lessons, len(batches), plan, damping, progress)
 
 
 class Lessons:
@@ -97,17 +110,23 @@ class Lessons:
     Args:
         teacher: The unpruned model, of unshared layers.
         batches: Calibration data.
-        keep: Remember all targets, two hidden states per layer and token, for the next repair.
+        most_bytes: Remember all targets, two hidden states per layer and token, for the next
+            repair, if they take no more.
     """
 
-    def __init__(self, teacher: Layout, batches: Batches, *, keep: bool = False) -> None:
+    def __init__(
+        self, teacher: Layout, batches: Batches, *, most_bytes: int = MOST_REMEMBERED
+    ) -> None:
         self.teacher = teacher
-        self._batches, self._keep = batches, keep
+        shape = teacher.shape
+        tokens = sum(map(n_tokens, batches))
+        needed = tokens * shape.n_layers * len(SUBLAYERS) * shape.hidden_size * _FLOAT
+        self._batches, self._keep = batches, needed <= most_bytes
         self._kept: dict[tuple[int, int], _Targets] = {}
 
-    def streams(self) -> list[_Stream]:
-        """What enters the first layer, by batch."""
-        return [_entering(self.teacher, batch) for batch in self._batches]
+    def streams(self, count: int) -> list[_Stream]:
+        """What enters the first layer, for the first `count` batches."""
+        return [_entering(self.teacher, batch) for batch in self._batches[:count]]
 
     def aim_(self, layer: LayerLayout, streams: list[_Stream]) -> None:
         """Set the targets of one layer after the other, in order."""
@@ -142,9 +161,14 @@ def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
 
 
 def _repair_stack(
-    student: Layout, lessons: Lessons, plan: Plan, damping: float, progress: Progress
+    student: Layout,
+    lessons: Lessons,
+    n_batches: int,
+    plan: Plan,
+    damping: float,
+    progress: Progress,
 ) -> None:
-    teacher, streams = lessons.teacher, lessons.streams()
+    teacher, streams = lessons.teacher, lessons.streams(n_batches)
     survivors = {layer.source: student.layers[i] for i, layer in enumerate(plan.layers)}
     for teacher_layer in teacher.layers:
         lessons.aim_(teacher_layer, streams)

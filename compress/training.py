@@ -1,76 +1,273 @@
-"""Fine-tune an encoder with transformers' own `Trainer`. Knows tokenised examples, no tasks."""
+"""Train with transformers' own `Trainer`: resumable, on one process or several.
+
+What is learnt is the module's own business: its `forward` takes a batch and gives a loss, its
+parts, and logits. Knows tokenised examples, no tasks.
+"""
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
+from accelerate import PartialState
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Sampler
 from transformers import (
     DataCollatorWithPadding,
-    PreTrainedModel,
+    EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 from compress.batches import Progress, silent
+from compress.errors import TrainingError
 
-__all__ = ["finetune_"]
+__all__ = [
+    "Curve",
+    "Examples",
+    "Held",
+    "TrainPrecision",
+    "TrainSpec",
+    "dropout_of",
+    "is_main",
+    "train_",
+]
+
+Examples: TypeAlias = Sequence[Mapping[str, Any]]
+"""`input_ids` and what else the tokenizer gives; `labels` where the loss needs them."""
+
+TrainPrecision = Literal["fp32", "bf16", "fp16"]
+
+_MEGABATCH = 50
+"""Batches that are drawn at random together, and then sorted by length."""
 
 
-def finetune_(
-    model: PreTrainedModel,
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec:
+    """How to train: AdamW, weight decay, a linear schedule.
+
+    Attributes:
+        epochs: Passes over the examples.
+        learning_rate: At its peak.
+        batch_size: Examples a process and step.
+        accumulate: Steps whose gradients make one update.
+        warmup: Share of the updates on which the learning rate rises.
+        weight_decay: Of all but biases and norms.
+        precision: Of matrix products; weights stay in float32.
+        dropout: Of the student while it trains; by default its config's.
+        patience: Looks at the held examples without a gain after which to stop, and the best
+            weights are taken; none by default.
+        looks: At the held examples, an epoch.
+        seed: Of order, dropout and new projections.
+        report_to: As `TrainingArguments` takes it; `()` for none.
+    """
+
+    epochs: int = 2
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+    accumulate: int = 1
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    precision: TrainPrecision = "fp32"
+    dropout: float | None = None
+    patience: int | None = None
+    looks: int = 4
+    seed: int = 0
+    report_to: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """Examples that training does not see, to stop it early.
+
+    Attributes:
+        examples: With labels.
+        metric: From logits `(examples, n_labels)` and labels `(examples,)` to the figure that
+            should rise.
+    """
+
+    examples: Examples
+    metric: Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """What training told on its way: rows of `step`, `epoch`, `loss`, its parts, the metric."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes, of those that train together."""
+    return bool(PartialState().is_main_process)
+
+
+def train_(
+    module: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    examples: Sequence[Mapping[str, Any]],
+    examples: Examples,
+    spec: TrainSpec,
     *,
-    epochs: int,
-    learning_rate: float = 5e-5,
-    batch_size: int = 32,
-    seed: int = 0,
+    held: Held | None = None,
+    collate: Callable[[list[Any]], dict[str, Tensor]] | None = None,
+    folder: Path | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
     progress: Progress = silent,
-) -> None:
-    """Train `model`, in place, with AdamW, weight decay 0.01 and a linear schedule.
+) -> Curve:
+    """Train `module`, in place.
 
     Args:
-        model: With a task head; left in evaluation mode on the CPU.
+        module: Its `forward(**batch)` gives `loss`, and may give `parts` and `logits`.
         tokenizer: Pads the batches.
-        examples: `input_ids` and `labels` each.
-        epochs: Passes over the examples.
-        learning_rate: At its peak, after 6 % of the steps.
-        batch_size: Examples a step.
-        seed: Of order and dropout.
+        examples: To learn from.
+        spec: How.
+        held: To stop early by.
+        collate: Of a batch; by default the tokenizer pads it.
+        folder: Where checkpoints go, so that a killed training goes on from the last; a folder
+            that holds some is gone on from. Left out, there are none.
+        callbacks: Further ones, as `Trainer` takes them.
         progress: Told after every step.
+
+    Returns:
+        The curve; the module is in evaluation mode, on the CPU.
+
+    Raises:
+        TrainingError: The loss is no longer finite.
     """
-    steps = epochs * -(-len(examples) // batch_size)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=epochs,
-            per_device_train_batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=0.01,
-            warmup_steps=round(0.06 * steps),
-            seed=seed,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=torch.cuda.is_available(),
+    with dropout_of(module, spec.dropout), tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary) if folder is None else folder
+        trainer = Training(
+            module=module,
+            tokenizer=tokenizer,
+            examples=examples,
+            spec=spec,
+            held=held,
+            collate=collate,
+            home=home,
+            saves=folder is not None,
+            callbacks=callbacks,
+            progress=progress,
         )
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=list(examples),
-            data_collator=DataCollatorWithPadding(tokenizer),
-            callbacks=[_Told(progress)],
+        last = get_last_checkpoint(str(home)) if home.is_dir() else None
+        trainer.train(resume_from_checkpoint=last)
+    module.to("cpu").eval()
+    return Curve(rows=_rows(trainer.state.log_history))
+
+
+class Training(Trainer):
+    """`Trainer`, with batches of like length, the loss's parts in its log, and a finite loss."""
+
+    loss_is_scaled_for_ga = False
+
+    def __init__(
+        self,
+        *,
+        module: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        examples: Examples,
+        spec: TrainSpec,
+        held: Held | None,
+        collate: Callable[[list[Any]], dict[str, Tensor]] | None,
+        home: Path,
+        saves: bool,
+        callbacks: Sequence[TrainerCallback],
+        progress: Progress,
+    ) -> None:
+        self._spec, self._examples = spec, examples
+        self._parts: dict[str, list[float]] = defaultdict(list)
+        watching: list[TrainerCallback] = [_Told(progress)]
+        if held is not None and spec.patience is not None:
+            watching.append(EarlyStoppingCallback(spec.patience))
+        super().__init__(
+            model=module,
+            args=_arguments(spec, home, len(examples), saves=saves, held=held),
+            train_dataset=examples,
+            eval_dataset=None if held is None else held.examples,
+            data_collator=collate or DataCollatorWithPadding(tokenizer),
+            compute_metrics=None if held is None else _metric(held),
+            callbacks=[*watching, *callbacks],
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    model.to("cpu").eval()  # type: ignore[arg-type]
+        self.remove_callback(PrinterCallback)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The module's loss; told apart by its parts, and refused when it is not finite."""
+        output = model(**inputs)
+        loss = output["loss"]
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(
+                f"the loss must stay finite, found {float(loss.detach())} at step "
+                f"{self.state.global_step}; lower recover.learning_rate, or look at the data"
+            )
+        for name, value in (output.get("parts") or {}).items():
+            self._parts[name].append(float(value))
+        return (loss, {"logits": output["logits"]}) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the means of the loss's parts since the last time."""
+        if "loss" in logs:
+            logs |= {f"loss_{name}": float(np.mean(v)) for name, v in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        chunk = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        lengths = [len(example["input_ids"]) for example in self._examples]
+        return LengthGrouped(lengths, chunk * self.args.world_size, self._spec.seed)
+
+
+class LengthGrouped(Sampler[int]):
+    """Random batches of like length; the order depends on the seed and the epoch alone.
+
+    Args:
+        lengths: Of the examples, in tokens.
+        chunk: Examples of one update, over all processes.
+        seed: Of the order.
+    """
+
+    def __init__(self, lengths: Sequence[int], chunk: int, seed: int) -> None:
+        self._lengths, self._chunk, self._seed = np.asarray(lengths), chunk, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch's order comes next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self._seed, self._epoch])
+        order = generator.permutation(len(self._lengths))
+        chunks: list[NDArray[np.int64]] = []
+        for start in range(0, len(order), _MEGABATCH * self._chunk):
+            some = order[start : start + _MEGABATCH * self._chunk]
+            some = some[np.argsort(self._lengths[some], kind="stable")]
+            chunks += np.split(some, range(self._chunk, len(some), self._chunk))
+        whole = [chunk for chunk in chunks if len(chunk) == self._chunk]
+        rest = [chunk for chunk in chunks if len(chunk) < self._chunk]
+        for place in generator.permutation(len(whole)):
+            yield from whole[place].tolist()
+        for chunk in rest:
+            yield from chunk.tolist()
 
 
 class _Told(TrainerCallback):
@@ -81,4 +278,85 @@ class _Told(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how many steps are through."""
-        self._progress("fine-tuning", state.global_step, state.max_steps)
+        self._progress("training", state.global_step, state.max_steps)
+
+
+def _arguments(
+    spec: TrainSpec, home: Path, n_examples: int, *, saves: bool, held: Held | None
+) -> TrainingArguments:
+    cuda = torch.cuda.is_available()
+    at_once = spec.batch_size * spec.accumulate * PartialState().num_processes
+    steps = max(1, math.ceil(n_examples / at_once))
+    total, every = spec.epochs * steps, max(1, steps // spec.looks)
+    stops = held is not None and spec.patience is not None
+    return TrainingArguments(
+        output_dir=str(home),
+        num_train_epochs=spec.epochs,
+        per_device_train_batch_size=spec.batch_size,
+        per_device_eval_batch_size=4 * spec.batch_size,
+        gradient_accumulation_steps=spec.accumulate,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        warmup_steps=spec.warmup,
+        bf16=spec.precision == "bf16",
+        fp16=spec.precision == "fp16",
+        use_cpu=not cuda,
+        seed=spec.seed,
+        eval_strategy="steps" if held is not None else "no",
+        eval_steps=every,
+        save_strategy="steps" if saves or stops else "no",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=stops,
+        metric_for_best_model="metric" if stops else None,
+        logging_steps=max(1, total // 100),
+        report_to=list(spec.report_to),
+        disable_tqdm=True,
+        dataloader_pin_memory=cuda,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        ddp_find_unused_parameters=True,
+    )
+
+
+def _metric(held: Held) -> Callable[[Any], dict[str, float]]:
+    def found(prediction: Any) -> dict[str, float]:
+        return {"metric": held.metric(prediction.predictions, prediction.label_ids)}
+
+    return found
+
+
+def _rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The log's rows, one a step, with the names that the report uses."""
+    found: dict[int, dict[str, float]] = {}
+    for entry in history:
+        row = found.setdefault(int(entry["step"]), {"step": float(entry["step"])})
+        for name, value in entry.items():
+            told = name in ("epoch", "loss", "learning_rate") or name.startswith("loss_")
+            if told or name == "eval_metric":
+                row[name.removeprefix("eval_")] = float(value)
+    return [found[step] for step in sorted(found)]
+
+
+@contextmanager
+def dropout_of(module: nn.Module, rate: float | None) -> Iterator[None]:
+    """Within the block every dropout is of `rate`, if one is given."""
+    places = [] if rate is None else list(_dropouts(module))
+    before = [getattr(owner, name) for owner, name in places]
+    for owner, name in places:
+        setattr(owner, name, rate)
+    try:
+        yield
+    finally:
+        for (owner, name), value in zip(places, before, strict=True):
+            setattr(owner, name, value)
+
+
+def _dropouts(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Where dropout rates are kept: in modules of their own, or as an attention's attribute."""
+    for owner in module.modules():
+        if isinstance(owner, nn.Dropout):
+            yield owner, "p"
+        for name, value in vars(owner).items():
+            if "dropout" in name and isinstance(value, float):
+                yield owner, name

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from compress_export import cli_training
 from compress_export import options as opt
 from compress_export.exits import run_app
 
@@ -77,10 +78,7 @@ def prune(
         str, typer.Option(help="free, or uniform: the same sizes in every layer.")
     ] = "free",
     drop_layers: Annotated[int, typer.Option(min=0, help="Layers to drop first.")] = 0,
-    strategy: Annotated[
-        str,
-        typer.Option(help="top, bottom, symmetric, alternate, contribution or leave-one-out."),
-    ] = "top",
+    strategy: opt.Strategy = "top",
     calibration_examples: opt.Examples = 2048,
     batch: opt.Batch = 8,
     sequence: opt.Sequence = 64,
@@ -335,6 +333,9 @@ def schema() -> None:
     from compress_export.commands.schema import run
 
     run()
+
+
+cli_training.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -292,6 +292,7 @@ class Context:
             }
         )
         bundle = content_key({"student": student, "variants": recipe.variants()})
+        recover = content_key({"student": student, "how": recipe.recover})
         teacher = content_key({"model": model, "variant": recipe.reference()})
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
         accuracy = {
@@ -307,6 +308,7 @@ class Context:
         }
         return {
             "prune": student,
+            "recover": recover,
             "bundle": bundle,
             "teacher": teacher,
             "accuracy": content_key(measured | accuracy),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
+from compress.checkpoint import load, load_config, stored_plan
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.folder import check_target
 from export.inputs import longest_sequence
@@ -24,6 +31,7 @@ __all__ = [
     "check_length",
     "find_graph",
     "label2id",
+    "load_for",
     "load_tokenizer",
     "read_config",
 ]
@@ -52,6 +60,41 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             "save it there with save_pretrained"
         )
     return tokenizer
+
+
+def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
+    """A checkpoint with a head for a task: its own if it fits, else a new one on its encoder.
+
+    Raises:
+        CheckpointError: It cannot be read, or its head is of another kind.
+    """
+    config = load_config(source)
+    names = list(dataset.label_names) or sorted(set(dataset.labels))
+    n_labels = 1 if dataset.regression else len(names)
+    own = (config.architectures or [""])[0].endswith("ForSequenceClassification")
+    if stored_plan(config) is not None or (own and config.num_labels == n_labels):
+        return load(source)
+    settings: dict[str, Any] = {"num_labels": n_labels}
+    if not dataset.regression:
+        settings |= {"id2label": dict(enumerate(names))}
+        settings |= {"label2id": {name: i for i, name in enumerate(names)}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the head is new is what fine-tuning is for
+        try:
+            model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+                source,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # a head of other labels is replaced
+                **settings,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{source!r} must hold an encoder that takes a classification head, found: "
+                f"{' '.join(str(error).split())[:200]}"
+            ) from error
+    model.eval()
+    return model
 
 
 def check_checkpoint_target(out: Path, model: str | Path) -> None:

@@ -9,25 +9,37 @@ import typer
 
 __all__ = [
     "Batch",
+    "BatchSize",
     "Data",
     "DryRun",
+    "Epochs",
     "Examples",
     "Json",
+    "LayerMap",
+    "Learn",
+    "LearningRate",
     "Macs",
     "MaxLength",
     "Model",
     "Out",
     "Parameters",
+    "Patience",
     "Seed",
+    "Seeds",
     "Sequence",
     "Speedup",
+    "Strategy",
     "Task",
     "TaskOrTexts",
+    "Temperature",
     "Texts",
+    "TrainPrecision",
     "Trials",
     "Units",
     "Variant",
+    "layer_map",
     "recipe_of",
+    "weights",
 ]
 
 Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
@@ -69,6 +81,39 @@ Trials = Annotated[
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Sequences at a time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of sampling.")]
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option("--seed", min=0, help="Of order, dropout and new weights; repeat for several."),
+]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training data.")]
+LearningRate = Annotated[float, typer.Option(help="At its peak.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Examples a process and step.")]
+TrainPrecision = Annotated[
+    str, typer.Option("--precision", help="Of matrix products: fp32, bf16 or fp16.")
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(min=1, help="Stop after so many looks at held-out examples without a gain."),
+]
+Learn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="SIGNAL=WEIGHT among labels, logits, hidden, embeddings, attention and relations; "
+        "repeat. Left out: logits=1 and hidden=1; once given, all others are 0."
+    ),
+]
+LayerMap = Annotated[
+    str | None,
+    typer.Option("--layers", help="source, uniform, last, nearest, or pairs such as 1:2,2:4."),
+]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        help="Which layers: top, bottom, symmetric, alternate, alternate-odd, contribution or "
+        "leave-one-out."
+    ),
+]
+Temperature = Annotated[float, typer.Option(help="Of the logits' divergence.")]
 
 
 def recipe_of(
@@ -77,25 +122,56 @@ def recipe_of(
     texts: Path | None,
     data: Path | None,
     *,
-    target: dict[str, Any],
-    prune: dict[str, Any],
+    target: dict[str, Any] | None = None,
+    prune: dict[str, Any] | None = None,
+    recover: dict[str, Any] | None = None,
     max_length: int,
-    seed: int,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """A recipe from options; those left out (`None`) keep the recipe's defaults."""
     if (task is None) == (texts is None):
         raise typer.BadParameter("give --task NAME or --texts FILE, one of the two")
+    target, prune = target or {}, prune or {}
     if isinstance(prune.get("units"), str):
         prune = prune | {"units": [unit.strip() for unit in prune["units"].split(",")]}
+    benchmark: dict[str, Any] = {"max_length": max_length}
+    if "sequence" in target:
+        benchmark["sequences"] = [target["sequence"]]
     return {
         "model": model,
         "task": {"texts": texts} if texts else task,
         "data": data,
         "target": _given(target),
         "prune": _given(prune),
-        "benchmark": {"max_length": max_length, "sequences": [target["sequence"]]},
+        "recover": recover or {},
+        "benchmark": benchmark,
         "seed": seed,
     }
+
+
+def weights(learn: list[str] | None) -> dict[str, Any]:
+    """An objective's weights from SIGNAL=WEIGHT; those left out are 0 once one is given."""
+    if not learn:
+        return {}
+    found: dict[str, Any] = dict.fromkeys(
+        ("labels", "logits", "hidden", "embeddings", "attention", "relations"), 0.0
+    )
+    for entry in learn:
+        name, separator, weight = entry.partition("=")
+        if name not in found or not separator:
+            raise typer.BadParameter(
+                f"--learn must be SIGNAL=WEIGHT with a signal among {', '.join(found)}, found "
+                f"{entry!r}; for example --learn logits=1"
+            )
+        found[name] = weight
+    return found
+
+
+def layer_map(given: str | None) -> str | list[list[str]] | None:
+    """A layer map's name, or its pairs from `1:2,2:4`."""
+    if given is None or ":" not in given:
+        return given
+    return [pair.split(":") for pair in given.split(",")]
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from compress_export.context import LEAST_SAMPLES, Context
 from compress_export.facts import model_facts
 from compress_export.reach import reach
 from compress_export.recipe import Recipe
+from compress_export.recovery import recover
 from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
 
@@ -81,6 +82,7 @@ class Run:
         self.context.check()
         self._open_work()
         self._student()
+        self._recover()
         self._bundle()
         accuracy, latency = self._accuracy(), self._latency()
         report = self._report(accuracy, latency)
@@ -100,9 +102,11 @@ class Run:
     # The stages.
 
     def _student(self) -> dict[str, Any]:
+        folder = "pruned" if self.recipe.recover.epochs else "checkpoint"
+
         def work() -> dict[str, Any]:
             reached = reach(self.context, self.progress)
-            save(reached.model, reached.plan, self.work / "checkpoint", self.context.tokenizer)
+            save(reached.model, reached.plan, self.work / folder, self.context.tokenizer)
             reached.plan.save(self.work / "plan.json")
             if reached.scores is not None:
                 reached.scores.save(self.work / "scores.npz")
@@ -113,8 +117,24 @@ class Run:
                 "reached": reached.facts(),
             }
 
-        outputs = ("checkpoint", "plan.json", "scores.npz")
+        outputs = (folder, "plan.json", "scores.npz")
         return self.stages.run("prune", self.context.keys["prune"], outputs, work)
+
+    def _recover(self) -> dict[str, Any] | None:
+        if not self.recipe.recover.epochs:
+            return None
+
+        def work() -> dict[str, Any]:
+            return recover(
+                self.context,
+                self.work / "pruned",
+                self.work / "checkpoint",
+                self.work / "training",
+                self.progress,
+            )
+
+        key = self._key("recover", "prune")
+        return self.stages.run("recover", key, ("checkpoint",), work)
 
     def _bundle(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
@@ -128,7 +148,8 @@ class Run:
             )
             return {"exported": [e.to_dict() for e in exported]}
 
-        return self.stages.run("bundle", self._key("bundle", "prune"), ("onnx",), work)
+        upstream = "recover" if self.recipe.recover.epochs else "prune"
+        return self.stages.run("bundle", self._key("bundle", upstream), ("onnx",), work)
 
     def _teacher_graph(self) -> Path:
         """The dense teacher's graph, made when a measurement needs it and dropped at the end."""
@@ -222,6 +243,7 @@ class Run:
             environment=latency["environment"],
             models={k: v for k, v in student.items() if k != "reached"},
             promise=self._promise(student["reached"]),
+            training=self._recover(),
             plan=Plan.load(self.work / "plan.json"),
             exported=self._bundle()["exported"],
             accuracy=accuracy["accuracy"],
@@ -290,7 +312,8 @@ class Run:
         (self.work / "recipe.yaml").write_text(self.text, encoding="utf-8")
 
     def _close_work(self, report: dict[str, Any]) -> None:
-        shutil.rmtree(self.work / "teacher", ignore_errors=True)
+        for folder in ("teacher", "training"):
+            shutil.rmtree(self.work / folder, ignore_errors=True)
         write_manifest(
             self.work, "run", verdict=report["verdict"], exported=self._bundle()["exported"]
         )

@@ -34,6 +34,7 @@ from compress_export.recipe_parts import (
     OwnData,
     Part,
     Prune,
+    Recover,
     Target,
 )
 from export.precision import VARIANTS, Variant, variant
@@ -64,6 +65,7 @@ class Recipe(Part):
     )
     target: Target = Field(default_factory=lambda: Target(), description="Where and how small.")
     prune: Prune = Field(default_factory=lambda: Prune(), description="How to choose what goes.")
+    recover: Recover = Field(default_factory=lambda: Recover(), description="Training after it.")
     export: Export = Field(default_factory=lambda: Export(), description="What to write.")
     benchmark: Benchmark = Field(
         default_factory=lambda: Benchmark(), description="What to measure."

@@ -8,9 +8,11 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.depth import DepthStrategy
+from compress.distill.layer_map import LayerMapName
 from compress.options import SearchUnit
 from compress.prune import PlanLayout
 from compress.ranking import RankingName
+from compress.training import TrainPrecision
 from export.precision import VariantName
 
 __all__ = [
@@ -21,15 +23,18 @@ __all__ = [
     "LatencyGate",
     "MethodName",
     "MixPoint",
+    "ObjectivePart",
     "OwnData",
     "Part",
     "Precision",
     "Prune",
+    "Recover",
     "Target",
 ]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MethodName = Literal["obs", "kprune", "fisher", "michel", "magnitude", "activation", "random"]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
@@ -203,6 +208,55 @@ class Prune(Part):
         if self.trials is not None and self.method != "obs":
             raise ValueError(f"trials goes with score obs, found {self.method}; leave it out")
         return self
+
+
+LayerPairs = list[tuple[Positive, Positive]]
+
+
+class ObjectivePart(Part):
+    """What a student learns: weights of losses, and which layers are paired."""
+
+    labels: Weight = Field(0.0, description="Weight of the given labels' own loss.")
+    logits: Weight = Field(1.0, description="Weight of the teacher's logits, T² KL.")
+    hidden: Weight = Field(1.0, description="Weight of hidden states, layer by layer.")
+    embeddings: Weight = Field(0.0, description="Weight of the embeddings' output.")
+    attention: Weight = Field(0.0, description="Weight of attention scores, head by head.")
+    relations: Weight = Field(
+        0.0, description="Weight of query, key and value relations, free of head counts."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(2.0, description="T of the logits.")
+    relation_heads: Positive | None = Field(
+        None, description="Relation heads; by default as many as divide both widths."
+    )
+    layers: LayerMapName | LayerPairs | None = Field(
+        None,
+        description="source, uniform, last, nearest, or pairs [student's, teacher's] from 1; by "
+        "default source for a student pruned from this teacher, uniform for others.",
+    )
+    top: Positive | None = Field(
+        None, description="Teacher's layer that the student's last learns from."
+    )
+
+
+class Recover(Part):
+    """Training after pruning; none by default."""
+
+    epochs: Annotated[int, Field(ge=0)] = Field(0, description="Passes over the training data.")
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-4, description="At its peak.")
+    batch_size: Positive = Field(32, description="Examples a process and step.")
+    accumulate: Positive = Field(1, description="Steps that make one update.")
+    precision: TrainPrecision = Field("fp32", description="Of matrix products.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        0.0, description="While training; null for the model's own."
+    )
+    patience: Positive | None = Field(
+        None,
+        description="Looks at a held-out part of the training data without a gain, four an epoch, "
+        "after which to stop with the best weights.",
+    )
+    objective: ObjectivePart = Field(
+        default_factory=lambda: ObjectivePart(), description="What is learnt."
+    )
 
 
 class Export(Part):

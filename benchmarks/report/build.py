@@ -23,6 +23,7 @@ def build_report(
     environment: Mapping[str, Any],
     models: Mapping[str, Any],
     promise: Mapping[str, Any] | None,
+    training: Mapping[str, Any] | None,
     plan: Plan,
     exported: Sequence[Mapping[str, Any]],
     accuracy: Sequence[Mapping[str, Any]],
@@ -39,6 +40,7 @@ def build_report(
         environment: Of the latency measurement.
         models: Facts of `teacher` and `student`.
         promise: The promised latency and the attempts to meet it, where there is one.
+        training: What the student was trained on after pruning, and its curve, if it was.
         plan: What survived.
         exported: One record a variant: fusion and parity.
         accuracy: One record a variant and metric.
@@ -59,6 +61,7 @@ def build_report(
         "versions": environment["versions"],
         "models": dict(models),
         "promise": None if promise is None else dict(promise),
+        "training": None if training is None else dict(training),
         "kept": _kept(plan),
         "accuracy": list(accuracy),
         "latency": [sample.to_dict() for sample in latency],

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.drawing import GONE, INK, KEPT, STYLE, TEACHER, VARIANT_COLOURS, svg
 
-__all__ = ["accuracy_figure", "kept_figure", "latency_figure"]
+__all__ = ["accuracy_figure", "kept_figure", "latency_figure", "training_figure"]
 
 
 def kept_figure(report: Mapping[str, Any]) -> str:
@@ -116,3 +116,31 @@ def _draw_neurons(axes: Any, row: Mapping[str, Any]) -> None:
     axes.barh(row["layer"], share, 0.62, color=KEPT)
     label = "layer dropped" if row["dropped"] else f"{row['neurons']} / {row['ffn_width']}"
     axes.text(1.03, row["layer"], label, va="center", fontsize=9)
+
+
+def training_figure(report: Mapping[str, Any]) -> str:
+    """The loss and its parts by epoch; the metric beside them where training looked at one."""
+    training = report["training"]
+    if training is None:
+        return ""
+    curve = [row for row in training["curve"] if "loss" in row]
+    looks = [row for row in training["curve"] if "metric" in row]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 2.9))
+        axes = figure.subplots(1, 2 if looks else 1, squeeze=False)[0]
+        names = [name for name in curve[0] if name.startswith("loss")] if curve else []
+        colours = (INK, *VARIANT_COLOURS)
+        for i, name in enumerate(names):
+            x, y = zip(*((row["epoch"], row[name]) for row in curve), strict=True)
+            label = name.removeprefix("loss_") if "_" in name else "loss, weighted sum"
+            axes[0].plot(x, y, color=colours[i % len(colours)], linewidth=1.5, label=label)
+        axes[0].set_xlabel("epoch")
+        axes[0].set_ylabel("loss")
+        axes[0].set_yscale("log")
+        axes[0].legend(frameon=False, fontsize=9)
+        if looks:
+            x, y = zip(*((row["epoch"], row["metric"]) for row in looks), strict=True)
+            axes[1].plot(x, y, "o-", color=KEPT, linewidth=1.5, markersize=4)
+            axes[1].set_xlabel("epoch")
+            axes[1].set_ylabel("metric, held-out training data")
+        return svg(figure)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report.figures import accuracy_figure, kept_figure, latency_figure
+from benchmarks.report.figures import accuracy_figure, kept_figure, latency_figure, training_figure
 from benchmarks.report.templates import render, style
 
 __all__ = ["headline", "write_report"]
@@ -28,6 +28,7 @@ def write_report(report: Mapping[str, Any], recipe: str, folder: Path) -> None:
         "kept": kept_figure(report),
         "accuracy": accuracy_figure(report),
         "latency": latency_figure(report),
+        "training": training_figure(report),
         "style": style(),
     }
     page = render("report.html.jinja", facts | figures)

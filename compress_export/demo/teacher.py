@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import yaml
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from benchmarks.tasks import Dataset, encode_labels, glue_task
+from benchmarks.tasks import Dataset, glue_task
 from compress.batches import Progress
+from compress.distill.objective import Objective
 from compress.errors import BundleError, RecipeError
 from compress.folder import read_manifest, writing
-from compress.training import finetune_
-from compress_export.demo.sentences import LABELS, generate
-from compress_export.loading import load_tokenizer
+from compress.training import TrainSpec
+from compress_export.demo.sentences import generate
+from compress_export.learning import Course, learn
+from compress_export.loading import load_for, load_tokenizer
 from compress_export.stages import content_key
 
 __all__ = ["prepare_demo"]
@@ -137,31 +137,17 @@ def _finetune(
     encoder: Path, train: Dataset, target: Path, data_key: str, progress: Progress
 ) -> None:
     torch.manual_seed(0)
-    names = list(train.label_names or LABELS)
-    tokenizer = load_tokenizer(encoder)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the head is new is what fine-tuning is for
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(encoder),
-            num_labels=len(names),
-            id2label=dict(enumerate(names)),
-            label2id={name: i for i, name in enumerate(names)},
-            dtype=torch.float32,
-        )
-    examples = _examples(train, tokenizer, model.config.label2id)
-    finetune_(model, tokenizer, examples, epochs=2, learning_rate=1e-4, progress=progress)
+    model = load_for(str(encoder), train)
+    spec = TrainSpec(epochs=2, learning_rate=1e-4)
+    course = Course(
+        metrics=("accuracy",),
+        dataset=train,
+        tokenizer=load_tokenizer(encoder),
+        max_length=MAX_LENGTH,
+        spec=spec,
+        objective=Objective(labels=1.0, logits=0.0, hidden=0.0),
+    )
+    learn(model, course, progress=progress)
     with writing(target, "demo teacher", data=data_key) as temporary:
         model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-
-
-def _examples(
-    train: Dataset, tokenizer: PreTrainedTokenizerBase, label2id: dict[str, int]
-) -> list[dict[str, object]]:
-    labels = encode_labels(train, label2id)
-    columns = [list(column) for column in zip(*train.texts, strict=True)]
-    encoded = tokenizer(*columns, truncation=True, max_length=MAX_LENGTH)
-    return [
-        {name: encoded[name][i] for name in encoded} | {"labels": int(label)}
-        for i, label in enumerate(labels)
-    ]
+        course.tokenizer.save_pretrained(temporary)

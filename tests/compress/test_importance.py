@@ -263,6 +263,7 @@ def test_uniform_plan_is_the_best_of_its_kind() -> None:
         ("bottom", 2, [2, 3, 4, 5]),
         ("symmetric", 2, [0, 1, 4, 5]),
         ("alternate", 2, [0, 1, 2, 4]),
+        ("alternate-odd", 2, [0, 1, 3, 5]),
         ("top", 0, [0, 1, 2, 3, 4, 5]),
     ],
 )

@@ -1,0 +1,126 @@
+"""Which part of a teacher's hidden states is worth keeping: depth, length and width.
+
+After Liu et al. 2021 ("Marginal Utility Diminishes", arXiv 2106.05691, section 3). There features
+are chosen over a whole batch, and those left out are set to 0; here they are chosen by example and
+token, so that they can be stored, and what is left out does not count. Tensors in, indices out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from compress.errors import RecipeError
+
+__all__ = ["FeatureChoice", "Knowledge", "TokenChoice", "choose_features", "choose_tokens"]
+
+TokenChoice = Literal["attention", "left"]
+FeatureChoice = Literal["magnitude", "random", "uniform"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knowledge:
+    """How much of a teacher's hidden states to keep.
+
+    Attributes:
+        depth: Upper layers of the student that learn, each from a layer of the teacher; all, the
+            embeddings too, if left out. 0 keeps logits alone.
+        length: Tokens of an example; all if left out.
+        width: Share of the features of a token.
+        tokens: By the teacher's attention from its first token, separators aside, or from the
+            left.
+        features: The largest ones, random ones, or evenly spaced ones.
+        seed: Of random features.
+    """
+
+    depth: int | None = 1
+    length: int | None = 10
+    width: float = 0.1
+    tokens: TokenChoice = "attention"
+    features: FeatureChoice = "magnitude"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.depth is not None and self.depth < 0:
+            raise RecipeError(f"knowledge.depth must be 0 or more, found {self.depth}; correct it")
+        if self.length is not None and self.length < 1:
+            raise RecipeError(f"knowledge.length must be 1 or more, found {self.length}; raise it")
+        if not 0 < self.width <= 1:
+            raise RecipeError(
+                f"knowledge.width must be above 0 and at most 1, found {self.width}; correct it"
+            )
+        for name, known in (("tokens", TokenChoice), ("features", FeatureChoice)):
+            if getattr(self, name) not in get_args(known):
+                raise RecipeError(
+                    f"knowledge.{name} must be among {', '.join(get_args(known))}, found "
+                    f"{getattr(self, name)!r}; correct it"
+                )
+
+    def n_features(self, hidden_size: int) -> int:
+        """Features of a token that are kept."""
+        return max(1, round(self.width * hidden_size))
+
+    def pairs(self, pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        """The upper ones of all pairs of layers; with the embeddings where all are kept."""
+        if self.depth is None or self.depth > len(pairs):
+            return ((0, 0), *pairs)
+        return pairs[len(pairs) - self.depth :]
+
+
+def choose_tokens(
+    knowledge: Knowledge,
+    mask: Tensor,
+    separators: Tensor,
+    attention: Tensor | None = None,
+) -> Tensor:
+    """Positions of the tokens to keep, in their order.
+
+    Args:
+        knowledge: How many, and by what.
+        mask: `(batch, sequence)`, 1 at real tokens.
+        separators: `(batch, sequence)`, True at separators, which `attention` takes last.
+        attention: Probabilities of a layer of the teacher, `(batch, heads, sequence, sequence)`;
+            wanted where tokens are chosen by it.
+
+    Returns:
+        `(batch, n)`, -1 where an example has fewer.
+    """
+    real = mask.bool()
+    n = mask.shape[1] if knowledge.length is None else min(knowledge.length, mask.shape[1])
+    if knowledge.tokens == "left" or n == mask.shape[1]:
+        worth = -torch.arange(mask.shape[1], dtype=torch.float32).expand(mask.shape).clone()
+    else:
+        assert attention is not None  # the store asks for it
+        rows, first = torch.arange(len(mask)), real.int().argmax(1)
+        worth = attention.float().mean(1)[rows, first]
+        worth = torch.where(separators, worth - 10.0, worth)
+    worth = worth.masked_fill(~real, -torch.inf)
+    order = worth.topk(n, dim=1).indices
+    chosen = torch.where(real.gather(1, order), order, mask.shape[1])
+    chosen = chosen.sort(dim=1).values
+    return torch.where(chosen < mask.shape[1], chosen, -1)
+
+
+def choose_features(knowledge: Knowledge, states: Tensor, generator: torch.Generator) -> Tensor:
+    """Places of the features to keep, in their order.
+
+    Args:
+        knowledge: How many, and by what.
+        states: Of the kept tokens, `(batch, n_tokens, hidden_size)`.
+        generator: For random ones.
+
+    Returns:
+        `(batch, n_tokens, n_features)`.
+    """
+    size = states.shape[-1]
+    n = knowledge.n_features(size)
+    if knowledge.features == "uniform" or n == size:
+        places = torch.arange(n) * size // n
+        return places.expand(*states.shape[:-1], n)
+    worth = states.abs()
+    if knowledge.features == "random":
+        worth = torch.rand(states.shape, generator=generator)
+    return worth.topk(n, dim=-1).indices.sort(dim=-1).values

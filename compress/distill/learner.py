@@ -1,0 +1,238 @@
+"""A student with what it has to learn: a module whose `forward` gives the loss of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from compress.binding import bind
+from compress.distill.layer_map import layer_pairs
+from compress.distill.losses import (
+    attention_error,
+    label_error,
+    logit_divergence,
+    logit_error,
+    relation_divergence,
+    scaled_products,
+)
+from compress.distill.objective import Objective
+from compress.distill.signals import PROJECTIONS, Signals, listen
+from compress.distill.teaching import Lesson, Teaching
+from compress.errors import RecipeError
+from compress.heads import n_labels_of
+from compress.plan import Plan
+
+__all__ = ["Learner"]
+
+_Pair: TypeAlias = tuple[int, int]
+
+
+class Learner(nn.Module):
+    """A student in training.
+
+    Args:
+        student: Trained in place.
+        objective: What counts.
+        teaching: Where the teacher's signals come from; none where only labels count.
+        plan: How the student came from this teacher; none if it did not.
+
+    Raises:
+        RecipeError: Student and teacher do not go together under the objective.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        objective: Objective,
+        teaching: Teaching | None = None,
+        plan: Plan | None = None,
+    ) -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+        self._layout, self._teaching, self._plan = bind(student), teaching, plan
+        self._pairs: tuple[_Pair, ...] = ()
+        if teaching is None:
+            if objective.taught:
+                raise RecipeError("the objective needs a teacher, found none; weigh labels alone")
+            return
+        self._check_outputs(teaching)
+        if objective.inside:
+            self._pairs = layer_pairs(
+                objective.layers,
+                self._n_layers,
+                teaching.n_layers,
+                None if plan is None else _sources(plan),
+                objective.top,
+            )
+        if objective.attention and self._layout.shape.queries > 1:
+            raise RecipeError(
+                "objective.attention pairs heads that have a key each, found shared keys; use "
+                "objective.relations"
+            )
+        self._widen(teaching)
+
+    def forward(self, **batch: Tensor) -> dict[str, Any]:
+        """Loss and logits of a batch; while it trains, with the parts by name.
+
+        Args:
+            **batch: Inputs, `labels` where there are any, and a stored teacher's `teacher_…`.
+        """
+        labels = batch.pop("labels", None)
+        stored = {name: batch.pop(name) for name in list(batch) if name.startswith("teacher_")}
+        heard = [here for here, _ in self._pairs] if self._projects else []
+        mine = listen(self._layout, batch, layers=heard)
+        if not self.training:
+            loss = mine.logits.sum() * 0 if labels is None else self._labels(mine, labels)
+            return {"loss": loss, "logits": mine.logits}
+        lesson = None
+        if self._teaching is not None:
+            lesson = self._teaching(batch, stored, [there for _, there in self._pairs])
+        parts = dict(self._parts(mine, lesson, labels, batch["attention_mask"]))
+        loss = torch.stack([getattr(self.objective, name) * v for name, v in parts.items()]).sum()
+        told = {name: value.detach() for name, value in parts.items()}
+        return {"loss": loss, "parts": told, "logits": mine.logits}
+
+    @property
+    def _n_layers(self) -> int:
+        return sum(self._layout.shape.uses)
+
+    @property
+    def _projects(self) -> bool:
+        return bool(self.objective.attention or self.objective.relations)
+
+    def _parts(
+        self, mine: Signals, lesson: Lesson | None, labels: Tensor | None, mask: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The losses that count, by name, each a mean over the batch."""
+        objective = self.objective
+        if objective.labels:
+            if labels is None:
+                raise RecipeError("objective.labels needs labelled examples, found none; set it 0")
+            yield "labels", self._labels(mine, labels)
+        if lesson is None:
+            return
+        if objective.logits:
+            yield "logits", self._logits(mine.logits, lesson.logits).mean()
+        if objective.embeddings:
+            here = self._wide("embeddings", mine.hidden[0])
+            yield "embeddings", lesson.error(0, here, mask).mean()
+        if objective.hidden:
+            yield "hidden", self._hidden(mine, lesson, mask).mean()
+        if objective.attention:
+            yield "attention", self._over_pairs(self._attention, mine, lesson, mask)
+        if objective.relations:
+            yield "relations", self._over_pairs(self._relations, mine, lesson, mask)
+
+    def _labels(self, mine: Signals, labels: Tensor) -> Tensor:
+        return label_error(mine.logits, labels).mean()
+
+    def _logits(self, here: Tensor, there: Tensor) -> Tensor:
+        if here.shape[-1] == 1:
+            return logit_error(here, there)
+        return logit_divergence(here, there, self.objective.temperature)
+
+    def _hidden(self, mine: Signals, lesson: Lesson, mask: Tensor) -> Tensor:
+        wide = [self._wide("hidden", state) for state in mine.hidden]
+        pairs = self._pairs
+        if self.objective.layers == "nearest":
+            pairs = _nearest(wide, lesson, mask, [there for _, there in pairs])
+        return torch.stack([lesson.error(there, wide[here], mask) for here, there in pairs]).mean(0)
+
+    def _over_pairs(
+        self,
+        error: Callable[[Signals, Signals, _Pair, Tensor], Tensor],
+        mine: Signals,
+        lesson: Lesson,
+        mask: Tensor,
+    ) -> Tensor:
+        theirs = lesson.signals
+        found = [error(mine, theirs, pair, mask) for pair in self._pairs if self._heard(mine, pair)]
+        return torch.stack(found).mean() if found else mine.logits.sum() * 0
+
+    def _heard(self, mine: Signals, pair: _Pair) -> bool:
+        """Whether the student's layer of the pair has heads left."""
+        return ("queries", pair[0]) in mine.projections
+
+    def _attention(self, mine: Signals, theirs: Signals, pair: _Pair, mask: Tensor) -> Tensor:
+        here, there = pair
+        width = self._layout.shape.head_width
+        n_mine = mine.projections["queries", here].shape[-1] // width
+        n_theirs = theirs.projections["queries", there].shape[-1] // width
+        kept = self._kept_heads(here, n_mine, n_theirs)
+        scores = [
+            scaled_products(signals.projections["queries", i], signals.projections["keys", i], n)
+            for signals, i, n in ((mine, here, n_mine), (theirs, there, n_theirs))
+        ]
+        return attention_error(scores[0], scores[1][:, kept], mask)
+
+    def _kept_heads(self, layer: int, n_mine: int, n_theirs: int) -> Sequence[int]:
+        if self._plan is not None:
+            return self._plan.layers[self._layout.shape.applied[layer - 1]].heads
+        if n_mine != n_theirs:
+            raise RecipeError(
+                f"objective.attention pairs heads, found {n_mine} in layer {layer} of the student "
+                f"and {n_theirs} in the teacher's; use objective.relations"
+            )
+        return range(n_mine)
+
+    def _relations(self, mine: Signals, theirs: Signals, pair: _Pair, mask: Tensor) -> Tensor:
+        found = []
+        for name in PROJECTIONS:
+            here, there = mine.projections[name, pair[0]], theirs.projections[name, pair[1]]
+            n = self.objective.relation_heads or self._relation_heads(here, there)
+            found.append(relation_divergence(here, there, n, mask))
+        return torch.stack(found).mean()
+
+    def _relation_heads(self, here: Tensor, there: Tensor) -> int:
+        most = there.shape[-1] // self._layout.shape.head_width
+        fits = (n for n in range(most, 0, -1) if not (here.shape[-1] % n or there.shape[-1] % n))
+        return next(fits)
+
+    def _check_outputs(self, teaching: Teaching) -> None:
+        mine = n_labels_of(self.student)
+        if self.objective.logits and mine != teaching.n_labels:
+            raise RecipeError(
+                f"student and teacher must have as many outputs, found {mine} and "
+                f"{teaching.n_labels}; choose a student of the teacher's task"
+            )
+
+    def _widen(self, teaching: Teaching) -> None:
+        """Learned projections, where the student's hidden states are of another width."""
+        mine = self._layout.shape.hidden_size
+        self.projections = nn.ModuleDict()
+        if mine == teaching.hidden_size:
+            return
+        for name in ("hidden", "embeddings"):
+            if getattr(self.objective, name):
+                self.projections[name] = nn.Linear(mine, teaching.hidden_size)
+
+    def _wide(self, name: str, state: Tensor) -> Tensor:
+        found: Tensor = self.projections[name](state) if name in self.projections else state
+        return found
+
+
+def _sources(plan: Plan) -> list[int] | None:
+    """Where each of the student's layers came from; unknown where shared layers are used less."""
+    if plan.shape.groups:
+        return list(range(plan.depth)) if plan.depth == plan.shape.depth else None
+    return [layer.source for layer in plan.layers]
+
+
+def _nearest(
+    states: Sequence[Tensor], lesson: Lesson, mask: Tensor, aims: Sequence[int]
+) -> tuple[_Pair, ...]:
+    """For each of the teacher's layers, from the top, the nearest one no higher than the last."""
+    found: list[_Pair] = []
+    highest = len(states) - 1
+    for aim in reversed(aims):
+        with torch.no_grad():
+            errors = [
+                float(lesson.error(aim, states[i], mask).mean()) for i in range(1, highest + 1)
+            ]
+        highest = 1 + int(min(range(len(errors)), key=errors.__getitem__))
+        found.append((highest, aim))
+    return tuple(reversed(found))

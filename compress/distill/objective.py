@@ -1,0 +1,73 @@
+"""What a student is to learn, as data: which signals, how much each weighs, from which layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from compress.distill.layer_map import LayerMap
+from compress.errors import RecipeError
+
+__all__ = ["SIGNALS", "Objective"]
+
+SIGNALS = ("labels", "logits", "hidden", "embeddings", "attention", "relations")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """A weighted sum of losses, each a mean over the batch, see `compress.distill.losses`.
+
+    Attributes:
+        labels: Weight of the given labels' own loss.
+        logits: Of the teacher's logits: T² KL, or the squared error of a regression.
+        hidden: Of hidden states, a mean over the pairs of layers.
+        embeddings: Of the embeddings' output.
+        attention: Of attention scores before the softmax; heads are paired by the student's plan.
+        relations: Of query, key and value relations.
+        temperature: T.
+        relation_heads: Relation heads; by default as many of the teacher's number as divide both
+            widths.
+        layers: Pairs of layers for hidden states, attention and relations. `nearest` matches four
+            of the teacher's layers, evenly spaced, with whichever of the student's is nearest in
+            the batch, in order (CoFi, Xia et al. 2022, section 3.2); it goes with hidden states.
+        top: The teacher's layer that the student's last learns from under `uniform` and `last`.
+    """
+
+    labels: float = 0.0
+    logits: float = 1.0
+    hidden: float = 1.0
+    embeddings: float = 0.0
+    attention: float = 0.0
+    relations: float = 0.0
+    temperature: float = 2.0
+    relation_heads: int | None = None
+    layers: LayerMap = "source"
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        weights = {name: getattr(self, name) for name in SIGNALS}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise RecipeError(f"objective.{name} must be 0 or more, found {weight}; correct it")
+        if not any(weights.values()):
+            raise RecipeError(
+                "an objective must weigh something, found 0 for all; raise objective.logits"
+            )
+        if self.temperature <= 0:
+            raise RecipeError(
+                f"objective.temperature must be above 0, found {self.temperature}; correct it"
+            )
+        if self.layers == "nearest" and (self.attention or self.relations):
+            raise RecipeError(
+                "objective.layers 'nearest' goes with hidden states, found attention or "
+                "relations; use source or uniform"
+            )
+
+    @property
+    def inside(self) -> bool:
+        """Whether layers are compared, and so have to be paired."""
+        return bool(self.hidden or self.attention or self.relations)
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher is needed at all."""
+        return any(getattr(self, f.name) for f in fields(self) if f.name in SIGNALS[1:])

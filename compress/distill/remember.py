@@ -1,0 +1,160 @@
+"""Run a teacher once over all examples, and keep what a student will need of it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from compress.batches import Progress, frozen, silent
+from compress.binding import bind
+from compress.distill.knowledge import choose_features, choose_tokens
+from compress.distill.signals import Signals, listen
+from compress.distill.store import SHARD, Kept, StoreFacts, shard_name, write_shard
+from compress.errors import DataError, TrainingError
+from compress.layout import Layout
+from compress.training import Examples
+
+__all__ = ["fingerprint", "remember", "tokenizer_hash"]
+
+_BATCH = 32
+_SPARE = 0.95
+"""Share of the free disk that a store may take."""
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of a model's weights, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of a tokenizer's vocabulary."""
+    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
+
+
+def remember(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    facts: StoreFacts,
+    folder: Path,
+    progress: Progress = silent,
+) -> None:
+    """Write a store; parts that are there already are left as they are.
+
+    Args:
+        teacher: Run once on every example.
+        tokenizer: Pads the batches, and says what a separator is.
+        examples: In the order in which rows are asked for later.
+        facts: Of the store.
+        folder: Exists; of this store alone.
+        progress: Told after every batch.
+
+    Raises:
+        DataError: The disk has no room for the store.
+        TrainingError: A hidden state or logit is not finite, or too large for float16.
+    """
+    lengths = [len(example["input_ids"]) for example in examples]
+    _check_room(folder, facts.n_bytes(lengths))
+    layout = bind(teacher)
+    implementation = teacher.config._attn_implementation
+    if facts.knowledge.tokens == "attention" and facts.knowledge.depth != 0:
+        teacher.set_attn_implementation("eager")  # others give no attention
+    try:
+        with frozen(teacher), torch.no_grad():
+            for start in range(0, len(examples), SHARD):
+                path = folder / shard_name(start)
+                if not path.is_file():
+                    some = examples[start : start + SHARD]
+                    _write(layout, tokenizer, some, facts, path, start)
+                progress("teacher", min(start + SHARD, len(examples)), len(examples))
+    finally:
+        teacher.set_attn_implementation(implementation)
+    facts.save(folder)
+
+
+def _write(
+    layout: Layout,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Examples,
+    facts: StoreFacts,
+    path: Path,
+    start: int,
+) -> None:
+    order = np.argsort([len(example["input_ids"]) for example in examples], kind="stable")
+    logits = np.zeros((len(examples), facts.n_labels), np.float32)
+    kept: list[list[Kept | None]] = [[None] * len(examples) for _ in facts.pairs]
+    generator = torch.Generator().manual_seed(facts.knowledge.seed + start)
+    for first in range(0, len(order), _BATCH):
+        rows = order[first : first + _BATCH].tolist()
+        inputs = [{k: v for k, v in examples[i].items() if k != "labels"} for i in rows]
+        batch = dict(tokenizer.pad(inputs, return_tensors="pt"))
+        signals = listen(layout, batch, attentions=_asks(facts))
+        logits[rows] = _finite(signals.logits, path)
+        for pair, of_batch in enumerate(_chosen(signals, batch, facts, tokenizer, generator, path)):
+            for row, found in zip(rows, of_batch, strict=True):
+                kept[pair][row] = found
+    whole = [[k for k in of_pair if k is not None] for of_pair in kept]
+    write_shard(path, facts, logits, whole)
+
+
+def _asks(facts: StoreFacts) -> bool:
+    """Whether attention is wanted of the teacher."""
+    knowledge = facts.knowledge
+    return bool(facts.pairs) and knowledge.tokens == "attention" and knowledge.length is not None
+
+
+def _chosen(
+    signals: Signals,
+    batch: dict[str, Tensor],
+    facts: StoreFacts,
+    tokenizer: PreTrainedTokenizerBase,
+    generator: torch.Generator,
+    path: Path,
+) -> Iterator[list[Kept]]:
+    """By pair of layers, what is kept of each example of the batch."""
+    separators = batch["input_ids"] == (tokenizer.sep_token_id or -1)
+    for _, layer in facts.pairs:
+        attention = signals.attentions[max(layer - 1, 0)] if _asks(facts) else None
+        tokens = choose_tokens(facts.knowledge, batch["attention_mask"], separators, attention)
+        state = signals.hidden[layer]
+        rows = tokens.clamp_min(0).unsqueeze(-1).expand(-1, -1, state.shape[-1])
+        picked = state.gather(1, rows)
+        places = choose_features(facts.knowledge, picked, generator)
+        values = _finite(picked.gather(2, places), path)
+        ranks = (batch["attention_mask"].cumsum(1) - 1).gather(1, tokens.clamp_min(0))
+        real = (tokens >= 0).numpy()
+        yield [
+            Kept(tokens=t[r], places=p[r], values=v[r])
+            for t, p, v, r in zip(ranks.numpy(), places.numpy(), values, real, strict=True)
+        ]
+
+
+def _finite(values: Tensor, path: Path) -> np.ndarray:
+    if not bool(torch.isfinite(values.half()).all()):
+        raise TrainingError(
+            f"what {path.name} keeps must fit float16, found a value up to "
+            f"{float(values.abs().max()):.4g}; leave hidden states out (knowledge.depth 0), or "
+            "distil with the teacher beside the student"
+        )
+    found: np.ndarray = values.float().numpy()
+    return found
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > _SPARE * free:
+        raise DataError(
+            f"the store needs {needed:,} bytes, found {free:,} free in {folder}; keep less "
+            "(knowledge.depth, length or width), or write it elsewhere"
+        )

@@ -1,0 +1,137 @@
+"""What a model says inside: logits, hidden states, queries, keys and values, of one batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from torch import Tensor, nn
+
+from compress.architectures import Slot
+from compress.errors import UnsupportedArchitectureError
+from compress.heads import head_of, stack_outputs
+from compress.layout import LayerLayout, Layout
+
+__all__ = ["PROJECTIONS", "Projection", "Signals", "listen"]
+
+Projection = Literal["queries", "keys", "values"]
+PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
+
+_Keep: TypeAlias = Callable[[Projection, Tensor], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signals:
+    """One batch, as a model sees it.
+
+    Attributes:
+        logits: The head's output, see `compress.heads.stacked_outputs`.
+        hidden: Embeddings, then each layer's output: `(batch, sequence, hidden_size)` each.
+        attentions: Each layer's attention, where it was asked for:
+            `(batch, heads, sequence, sequence)`.
+        projections: Queries, keys and values by layer, from 1: `(batch, sequence, heads * width)`.
+    """
+
+    logits: Tensor
+    hidden: tuple[Tensor, ...]
+    attentions: tuple[Tensor, ...] = ()
+    projections: dict[tuple[Projection, int], Tensor] = field(default_factory=dict)
+
+
+def listen(
+    layout: Layout,
+    inputs: Mapping[str, Tensor],
+    *,
+    run: nn.Module | None = None,
+    layers: Collection[int] = (),
+    attentions: bool = False,
+) -> Signals:
+    """Run a model and keep what it says inside.
+
+    Args:
+        layout: The model.
+        inputs: What its `forward` takes.
+        run: What to call in its place, such as a wrapper around it.
+        layers: Whose queries, keys and values are kept, counted from 1.
+        attentions: Keep attention probabilities; the model must be set to eager attention.
+
+    Raises:
+        UnsupportedArchitectureError: The family keeps its queries, keys or values elsewhere.
+    """
+    found: dict[tuple[Projection, int], Tensor] = {}
+    with _heard(layout, layers, found):
+        output = (run or layout.model)(
+            **inputs, output_hidden_states=True, output_attentions=attentions
+        )
+    head = head_of(layout.model)
+    outputs = [getattr(output, name) for name in head.outputs if hasattr(output, name)]
+    return Signals(
+        logits=stack_outputs(head, outputs, inputs["attention_mask"]),
+        hidden=tuple(output.hidden_states),
+        attentions=tuple(output.attentions or ()) if attentions else (),
+        projections=found,
+    )
+
+
+def _parts_of(slots: tuple[Slot, ...]) -> tuple[Slot, ...] | None:
+    """The slots that queries, keys and values come out of: three linears, or one for all."""
+    first = slots[0]
+    if first.parts == 3:
+        return (first,) if len(slots) == 1 else None  # what is added afterwards is not heard
+    plain = slots[:3]
+    linear = all(slot.axis == 0 and slot.parts == 1 for slot in plain)
+    return plain if len(plain) == 3 and linear else None
+
+
+@contextmanager
+def _heard(
+    layout: Layout, layers: Collection[int], found: dict[tuple[Projection, int], Tensor]
+) -> Iterator[None]:
+    with ExitStack() as stack:
+        if layers:
+            applied = layout.shape.applied
+            for layer in layout.layers:
+                numbers = [i for i, used in enumerate(applied, start=1) if used == layer.index]
+                if layer.n_heads:
+                    _hear(stack, layer, _numbered(numbers, layers, found))
+        yield
+
+
+def _numbered(
+    numbers: list[int],
+    layers: Collection[int],
+    found: dict[tuple[Projection, int], Tensor],
+) -> _Keep:
+    """Keep what comes by under the number of the layer: of a shared one, of each use in turn."""
+    calls: Counter[Projection] = Counter()
+
+    def keep(name: Projection, tensor: Tensor) -> None:
+        number = numbers[calls[name] % len(numbers)]
+        calls[name] += 1
+        if number in layers:
+            found[name, number] = tensor
+
+    return keep
+
+
+def _hear(stack: ExitStack, layer: LayerLayout, keep: _Keep) -> None:
+    parts = _parts_of(layer.architecture.heads_in)
+    if parts is None:
+        raise UnsupportedArchitectureError(
+            f"attention and relations cannot be learnt from {layer.architecture.model_type!r}, "
+            "whose queries, keys and values are not outputs of linears; leave them out"
+        )
+    owners = {slot.slot.path: slot.owner for slot in layer.head_slots}
+    for i, slot in enumerate(parts):
+
+        def hook(_: nn.Module, __: object, output: Tensor, place: int = i) -> None:
+            if len(parts) == 3:
+                keep(PROJECTIONS[place], output)
+                return
+            for name, part in zip(PROJECTIONS, output.chunk(3, dim=-1), strict=True):
+                keep(name, part)
+
+        stack.callback(owners[slot.path].register_forward_hook(hook).remove)

@@ -1,0 +1,152 @@
+"""Where a teacher's signals come from: the teacher, run beside the student, or a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compress.binding import bind
+from compress.distill.losses import hidden_error, selected_error
+from compress.distill.signals import Signals, listen
+from compress.distill.store import StoreFacts
+from compress.errors import RecipeError
+from compress.heads import n_labels_of
+
+__all__ = ["Lesson", "Offline", "Online", "Teaching"]
+
+
+class Lesson(Protocol):
+    """What the teacher says of one batch."""
+
+    @property
+    def logits(self) -> Tensor:
+        """`(batch, n_labels)`."""
+
+    @property
+    def signals(self) -> Signals:
+        """All of it; a store has not everything."""
+
+    def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
+        """How far `state` is from the teacher's `layer` (0: embeddings): `(batch,)`."""
+
+
+class Teaching(Protocol):
+    """A teacher, or what is kept of one."""
+
+    n_layers: int
+    n_labels: int
+    hidden_size: int
+
+    def __call__(
+        self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
+    ) -> Lesson:
+        """The lesson of a batch.
+
+        Args:
+            inputs: What a model takes.
+            stored: What the store has of the batch.
+            layers: Of the teacher, whose queries, keys and values are wanted.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A lesson heard from the teacher itself."""
+
+    signals: Signals
+
+    @property
+    def logits(self) -> Tensor:
+        """See `Lesson`."""
+        return self.signals.logits
+
+    def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
+        """See `Lesson`."""
+        return hidden_error(state, self.signals.hidden[layer], mask)
+
+
+class Online:
+    """The teacher, run on every batch.
+
+    Args:
+        model: The teacher; it moves to where the batches are.
+        projections: Listen to queries, keys and values too.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, projections: bool = False) -> None:
+        self._layout, self._projections = bind(model.eval()), projections
+        shape = self._layout.shape
+        self.n_layers, self.hidden_size = sum(shape.uses), shape.hidden_size
+        self.n_labels = n_labels_of(model)
+
+    def __call__(
+        self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
+    ) -> Heard:
+        """See `Teaching`."""
+        model = self._layout.model
+        device = inputs["input_ids"].device
+        if model.device != device:
+            model.to(device)  # type: ignore[arg-type]
+        with torch.no_grad():
+            heard = layers if self._projections else ()
+            return Heard(listen(self._layout, inputs, layers=heard))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A lesson read from a store."""
+
+    stored: Mapping[str, Tensor]
+    places: Mapping[int, int]
+
+    @property
+    def logits(self) -> Tensor:
+        """See `Lesson`."""
+        return self.stored["teacher_logits"]
+
+    @property
+    def signals(self) -> Signals:
+        """See `Lesson`."""
+        raise RecipeError(
+            "a store keeps logits and hidden states, found attention or relations in the "
+            "objective; leave them out, or name the teacher in place of the store"
+        )
+
+    def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
+        """See `Lesson`."""
+        if layer not in self.places:
+            raise RecipeError(
+                f"the store must keep layer {layer} of the teacher, found {sorted(self.places)}; "
+                "make a store of more (knowledge.depth), or learn from these"
+            )
+        i = self.places[layer]
+        ranks, places, values = (
+            self.stored[f"teacher_{name}_{i}"] for name in ("tokens", "places", "values")
+        )
+        in_order = mask.long().argsort(dim=1, descending=True, stable=True)
+        positions = in_order.gather(1, ranks.clamp_min(0))
+        return selected_error(state, values, torch.where(ranks < 0, -1, positions), places)
+
+
+class Offline:
+    """What a store has of a teacher, batch by batch; no teacher is loaded.
+
+    Args:
+        facts: Of the store.
+    """
+
+    def __init__(self, facts: StoreFacts) -> None:
+        self.n_layers, self.n_labels = facts.n_layers, facts.n_labels
+        self.hidden_size = facts.hidden_size
+        self._places = {layer: i for i, (_, layer) in enumerate(facts.pairs)}
+
+    def __call__(
+        self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
+    ) -> Read:
+        """See `Teaching`."""
+        return Read(stored, self._places)

@@ -1,0 +1,152 @@
+"""The commands that train: arguments in, one call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compress_export import options as opt
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (finetune, distill, remember, layers):
+        app.command()(command)
+
+
+def finetune(
+    model: opt.Model,
+    out: opt.Out,
+    task: opt.Task,
+    data: opt.Data = None,
+    epochs: opt.Epochs = 3,
+    learning_rate: opt.LearningRate = 5e-5,
+    batch_size: opt.BatchSize = 32,
+    precision: opt.TrainPrecision = "fp32",
+    patience: opt.Patience = None,
+    drop_layers: Annotated[int, typer.Option(min=0, help="Layers to drop first.")] = 0,
+    strategy: opt.Strategy = "top",
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seeds = None,
+    json: opt.Json = False,
+) -> None:
+    """Fine-tune an encoder on a task, whole or with layers dropped first."""
+    from compress_export.commands.finetune import run
+
+    recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
+               "precision": precision, "patience": patience, "dropout": None,
+               "objective": {"labels": 1.0, "logits": 0.0, "hidden": 0.0}}  # fmt: skip
+    recipe = opt.recipe_of(model, task, None, data, max_length=max_length, recover=recover)
+    run(recipe, out, seed or [0], drop_layers, strategy, as_json=json)
+
+
+def distill(
+    student: Annotated[str, typer.Argument(help="Checkpoint to train.", show_default=False)],
+    out: opt.Out,
+    teacher: Annotated[str | None, typer.Option(help="Checkpoint to learn from.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="What `remember` kept of the teacher, in its place.")
+    ] = None,
+    task: opt.TaskOrTexts = None,
+    texts: opt.Texts = None,
+    data: opt.Data = None,
+    epochs: opt.Epochs = 2,
+    learning_rate: opt.LearningRate = 1e-4,
+    batch_size: opt.BatchSize = 32,
+    precision: opt.TrainPrecision = "fp32",
+    patience: opt.Patience = None,
+    learn: opt.Learn = None,
+    layers: opt.LayerMap = None,
+    temperature: opt.Temperature = 2.0,
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seeds = None,
+    json: opt.Json = False,
+) -> None:
+    """Train a student on its teacher's logits and hidden states."""
+    from compress_export.commands.distill import run
+
+    objective = opt.weights(learn) | {"layers": opt.layer_map(layers), "temperature": temperature}
+    recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
+               "precision": precision, "patience": patience, "objective": objective}  # fmt: skip
+    if (teacher is None) == (store is None):
+        raise typer.BadParameter("give --teacher MODEL or --store FOLDER, one of the two")
+    model = teacher or student
+    recipe = opt.recipe_of(model, task, texts, data, max_length=max_length, recover=recover)
+    run(student, store, recipe, out, seed or [0], as_json=json)
+
+
+def remember(
+    teacher: opt.Model,
+    out: opt.Out,
+    task: opt.TaskOrTexts = None,
+    texts: opt.Texts = None,
+    data: opt.Data = None,
+    depth: Annotated[
+        int | None, typer.Option(min=0, help="Upper layers of the student; 0 for logits alone.")
+    ] = 1,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of an example.")] = 10,
+    width: Annotated[float, typer.Option(help="Share of a token's features.")] = 0.1,
+    tokens: Annotated[
+        str, typer.Option(help="Which: attention (of the first token) or left.")
+    ] = "attention",
+    features: Annotated[
+        str, typer.Option(help="Which: magnitude, random or uniform.")
+    ] = "magnitude",
+    student_layers: Annotated[
+        int | None, typer.Option(min=1, help="Layers of the student; left out, the teacher's.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Teacher's layer for the student's last; its last.")
+    ] = None,
+    max_length: opt.MaxLength = 128,
+    json: opt.Json = False,
+) -> None:
+    """Run a teacher once and store what students will learn from, so that none is loaded later."""
+    from compress.distill.knowledge import Knowledge
+    from compress_export.commands.remember import Wanted, run
+
+    knowledge = Knowledge(
+        depth=depth, length=length, width=width,
+        tokens=tokens, features=features,  # type: ignore[arg-type]
+    )  # fmt: skip
+    wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)
+    recipe = opt.recipe_of(teacher, task, texts, data, max_length=max_length)
+    run(recipe, wanted, out, as_json=json)
+
+
+def layers(
+    model: opt.Model,
+    task: Annotated[list[str], typer.Option(help="GLUE task; repeat.")],
+    out: opt.Out,
+    data: opt.Data = None,
+    drop: Annotated[list[int] | None, typer.Option(min=1, help="Layers to drop; repeat.")] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="Which layers, as for `finetune`; repeat. Left out: top."),
+    ] = None,
+    after: Annotated[
+        bool, typer.Option("--after", help="Drop from the fine-tuned model, not from MODEL.")
+    ] = False,
+    distil: Annotated[
+        bool, typer.Option("--distil", help="Add rows that learn from the whole model.")
+    ] = False,
+    epochs: opt.Epochs = 3,
+    learning_rate: opt.LearningRate = 5e-5,
+    batch_size: opt.BatchSize = 32,
+    precision: opt.TrainPrecision = "fp32",
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seeds = None,
+    json: opt.Json = False,
+) -> None:
+    """Fine-tune a model with layers dropped, on several tasks; print what each drop costs."""
+    from compress_export.commands.layers import grid_of, run
+
+    training = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
+                "precision": precision, "dropout": None}  # fmt: skip
+    grid = grid_of(task, drop or [2], strategy or ["top"], training, max_length, seed or [0])
+    run(model, replace(grid, after=after, distil=distil), data, out, as_json=json)

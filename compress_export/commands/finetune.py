@@ -1,0 +1,67 @@
+"""`finetune`: an encoder, whole or with layers dropped first, on a task's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from compress.binding import bind
+from compress.depth import drop_layers
+from compress.plan import Plan
+from compress.surgery import apply_
+from compress_export.console import progress
+from compress_export.learning import Course, objective_of, train_spec
+from compress_export.loading import (
+    calibration_batches,
+    check_checkpoint_target,
+    check_length,
+    load_for,
+    load_tokenizer,
+)
+from compress_export.recipe import make_recipe
+from compress_export.schooling import print_trained, train_seeds
+
+
+def run(
+    data: dict[str, Any],
+    out: Path,
+    seeds: Sequence[int],
+    n_drop: int,
+    strategy: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Fine-tune the model of the recipe `data` once a seed; write what comes of it to `out`."""
+    recipe = make_recipe(data | {"prune": {"drop_layers": n_drop, "strategy": strategy}})
+    check_checkpoint_target(out, recipe.model)
+    task, cut = recipe.resolve_task(Path()), recipe.benchmark.max_length
+    dataset, validation = (task.load(split, recipe.data) for split in ("train", "validation"))
+    tokenizer = load_tokenizer(recipe.model)
+    check_length(load_for(recipe.model, dataset), "benchmark.max_length", cut)
+
+    def make(seed: int) -> tuple[PreTrainedModel, Course, Plan | None]:
+        torch.manual_seed(seed)  # of a new head
+        model, plan = load_for(recipe.model, dataset), None
+        if n_drop:
+            sample = dataset.sample(recipe.prune.calibration_examples, recipe.seed)
+            batches = calibration_batches(sample, np.zeros(0), tokenizer, cut, recipe.seed)
+            plan = drop_layers(bind(model), n_drop, recipe.prune.strategy, batches)
+            apply_(model, plan)
+        course = Course(
+            metrics=task.metrics,
+            dataset=dataset,
+            tokenizer=tokenizer,
+            max_length=cut,
+            spec=train_spec(recipe.recover, seed),
+            objective=objective_of(recipe.recover.objective, None),
+        )
+        return model, course, plan
+
+    with progress() as report:
+        found = train_seeds(make, seeds, out, validation, None, report)
+    print_trained("fine-tuned; validation split", found, {}, as_json=as_json)

@@ -1,0 +1,223 @@
+"""From a recipe's `recover` to a trained student: examples, objective, trainer, dev metrics."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from benchmarks.accuracy import predict
+from benchmarks.runtimes.torch import TorchModel
+from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
+from compress.batches import Progress
+from compress.binding import bind
+from compress.checkpoint import stored_plan
+from compress.distill.layer_map import LayerMap
+from compress.distill.learner import Learner
+from compress.distill.objective import Objective
+from compress.distill.remember import fingerprint
+from compress.distill.store import Store
+from compress.distill.teaching import Teaching
+from compress.errors import RecipeError
+from compress.plan import Plan
+from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_
+from compress_export.loading import label2id
+from compress_export.recipe_parts import ObjectivePart, Recover
+from compress_export.stages import content_key
+
+__all__ = [
+    "Course",
+    "came_from",
+    "check_tokenizers",
+    "data_hash",
+    "encoded",
+    "learn",
+    "metrics_of",
+    "objective_of",
+    "train_spec",
+]
+
+_HELD, _HELD_MOST = 0.05, 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Course:
+    """What is learnt from, and how.
+
+    Attributes:
+        metrics: Names of the task's metrics; the first counts.
+        dataset: Training examples.
+        tokenizer: The student's.
+        max_length: Tokens at which texts are cut.
+        spec: Of the training.
+        objective: What counts.
+        store: What is kept of the teacher, where none is run.
+    """
+
+    metrics: tuple[str, ...]
+    dataset: Dataset
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    spec: TrainSpec
+    objective: Objective
+    store: Store | None = None
+
+    def examples(self, model: PreTrainedModel) -> list[dict[str, Any]]:
+        """Token ids of each example, unpadded, its place in the data, its label if it has one."""
+        dataset = self.dataset
+        rows = encoded(dataset.texts, self.tokenizer, self.max_length)
+        rows = [row | {"row": i} for i, row in enumerate(rows)]
+        if not dataset.labels:
+            return rows
+        kind = float if dataset.regression else int
+        labels = encode_labels(dataset, label2id(model))
+        return [row | {"labels": kind(label)} for row, label in zip(rows, labels, strict=True)]
+
+    def parts(self, examples: Examples) -> tuple[Examples, Held | None]:
+        """What is trained on, and what is kept aside to stop early by."""
+        if self.spec.patience is None:
+            return examples, None
+        order = np.random.default_rng(self.spec.seed).permutation(len(examples)).tolist()
+        n_held = max(1, min(_HELD_MOST, round(_HELD * len(order))))
+        held = Held(examples=[examples[i] for i in order[:n_held]], metric=self.metric)
+        return [examples[i] for i in order[n_held:]], held
+
+    def metric(self, logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
+        """The task's first metric."""
+        return METRICS[self.metrics[0]](labels, predictions(logits.astype(np.float32)))
+
+    def collate(self, examples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """A padded batch, with what the store has of it."""
+        inputs = [{k: v for k, v in e.items() if k not in ("row", "labels")} for e in examples]
+        batch = dict(self.tokenizer.pad(inputs, return_tensors="pt"))
+        if "labels" in examples[0]:
+            batch["labels"] = torch.tensor([e["labels"] for e in examples])
+        if self.store is not None:
+            batch |= self.store.lesson([e["row"] for e in examples])
+        return batch
+
+    def key(self, student: PreTrainedModel) -> str:
+        """Hash of all that a training depends on."""
+        return content_key(
+            {
+                "spec": asdict(self.spec),
+                "objective": asdict(self.objective),
+                "data": data_hash(self.dataset.texts, self.max_length),
+                "labels": self.dataset.labels,
+                "student": fingerprint(student),
+                "store": repr(self.store and self.store.facts),
+            }
+        )
+
+
+def encoded(
+    texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[dict[str, Any]]:
+    """What the tokenizer gives of each text, unpadded."""
+    columns = [list(column) for column in zip(*texts, strict=True)]
+    found = tokenizer(*columns, truncation=True, max_length=max_length)
+    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
+
+
+def data_hash(texts: Sequence[Texts], max_length: int) -> str:
+    """SHA-256 of texts in their order, and of where they are cut."""
+    return content_key({"texts": list(texts), "max_length": max_length})
+
+
+def learn(
+    student: PreTrainedModel,
+    course: Course,
+    *,
+    teaching: Teaching | None = None,
+    plan: Plan | None = None,
+    home: Path | None = None,
+    progress: Progress,
+) -> Curve:
+    """Train `student`, in place.
+
+    Args:
+        student: In evaluation mode afterwards, on the CPU.
+        course: What is learnt.
+        teaching: The teacher, or what is kept of one.
+        plan: How the student came from this teacher.
+        home: Where checkpoints go, so that a killed training goes on; what another training left
+            there is dropped.
+        progress: Told after every step.
+    """
+    learner = Learner(student, course.objective, teaching, plan)
+    examples, held = course.parts(course.examples(student))
+    if home is not None and is_main():
+        _own(home, course.key(student))
+    return train_(
+        learner,
+        course.tokenizer,
+        examples,
+        course.spec,
+        held=held,
+        collate=course.collate,
+        folder=home,
+        progress=progress,
+    )
+
+
+def metrics_of(
+    model: PreTrainedModel, course: Course, dataset: Dataset, progress: Progress
+) -> dict[str, float]:
+    """The task's metrics of a live model on `dataset`."""
+    logits = predict(
+        TorchModel(model),
+        course.tokenizer,
+        dataset,
+        max_length=course.max_length,
+        progress=progress,
+    )
+    labels = encode_labels(dataset, label2id(model))
+    return {name: METRICS[name](labels, predictions(logits)) for name in course.metrics}
+
+
+def train_spec(recover: Recover, seed: int) -> TrainSpec:
+    """The part of a recipe that `compress.training` takes."""
+    given = recover.model_dump(exclude={"objective"})
+    return TrainSpec(seed=seed, **given)
+
+
+def objective_of(part: ObjectivePart, plan: Plan | None) -> Objective:
+    """The part of a recipe that a `Learner` takes; layers by default as `plan` pairs them."""
+    layers: LayerMap = part.layers or ("uniform" if plan is None else "source")
+    return Objective(layers=layers, **part.model_dump(exclude={"layers"}))
+
+
+def came_from(student: PreTrainedModel, teacher: PreTrainedModel) -> Plan | None:
+    """The plan by which `student` came from a model of the teacher's shape, if it did."""
+    plan = stored_plan(student.config)
+    return plan if plan is not None and plan.shape == bind(teacher).shape else None
+
+
+def check_tokenizers(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+    """Refuse a student that cuts texts into other tokens than its teacher.
+
+    Raises:
+        RecipeError: Their vocabularies differ.
+    """
+    if student.get_vocab() != teacher.get_vocab():
+        raise RecipeError(
+            f"student and teacher must share a tokenizer, found vocabularies of {len(student)} and "
+            f"{len(teacher)} tokens that differ; choose a student with the teacher's tokenizer"
+        )
+
+
+def _own(home: Path, key: str) -> None:
+    """Make `home` the folder of the training with that key."""
+    mark = home / "training.key"
+    if home.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == key):
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    mark.write_text(key, encoding="utf-8")

@@ -1,0 +1,54 @@
+"""The stage between pruning and export: the student learns from its teacher."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from compress.batches import Progress
+from compress.binding import bind
+from compress.checkpoint import load, save
+from compress.distill.teaching import Online
+from compress.plan import Plan
+from compress_export.context import Context
+from compress_export.learning import Course, came_from, learn, objective_of, train_spec
+
+__all__ = ["recover"]
+
+
+def recover(
+    context: Context, pruned: Path, out: Path, home: Path, progress: Progress
+) -> dict[str, Any]:
+    """Train the checkpoint `pruned` as the recipe says, and write it to `out`.
+
+    Args:
+        context: Of the teacher and its task.
+        pruned: What pruning wrote.
+        out: The trained checkpoint.
+        home: Where training keeps its own checkpoints.
+        progress: Told after every step.
+
+    Returns:
+        What the report tells of it.
+    """
+    recipe = context.recipe
+    student = load(pruned)
+    plan = came_from(student, context.teacher)
+    part = recipe.recover.objective
+    course = Course(
+        metrics=context.task.metrics,
+        dataset=context.dataset("train"),
+        tokenizer=context.tokenizer,
+        max_length=recipe.benchmark.max_length,
+        spec=train_spec(recipe.recover, recipe.seed),
+        objective=objective_of(part, plan),
+    )
+    teaching = Online(context.teacher, projections=bool(part.attention or part.relations))
+    curve = learn(student, course, teaching=teaching, plan=plan, home=home, progress=progress)
+    save(student, Plan.full(bind(student).shape), out, context.tokenizer)
+    return {
+        "epochs": recipe.recover.epochs,
+        "objective": asdict(course.objective),
+        "curve": curve.rows,
+    }

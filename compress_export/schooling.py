@@ -1,0 +1,127 @@
+"""One student a seed: trained, judged on the validation split, written to disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from benchmarks.tasks import Dataset
+from compress.batches import Progress
+from compress.binding import bind
+from compress.checkpoint import save, stored_plan
+from compress.distill.teaching import Teaching
+from compress.folder import writing
+from compress.plan import Plan
+from compress.training import Curve, is_main
+from compress_export.console import out as console
+from compress_export.console import table
+from compress_export.learning import Course, learn, metrics_of
+
+__all__ = ["Trained", "print_trained", "train_seeds"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trained:
+    """One training.
+
+    Attributes:
+        seed: Of it.
+        folder: The checkpoint.
+        metrics: On the validation split; none where there are no labels.
+        curve: Of the loss.
+    """
+
+    seed: int
+    folder: Path
+    metrics: dict[str, float]
+    curve: Curve
+
+
+def train_seeds(
+    make: Callable[[int], tuple[PreTrainedModel, Course, Plan | None]],
+    seeds: Sequence[int],
+    out: Path,
+    validation: Dataset | None,
+    teaching: Teaching | None,
+    progress: Progress,
+) -> list[Trained]:
+    """Train one student a seed, into `out`, or `out/seed-<n>` where there are several.
+
+    Args:
+        make: From a seed to an untrained student, its course, and how it came from the teacher.
+        seeds: One student each.
+        out: A folder of ours.
+        validation: To judge by; none for texts without labels.
+        teaching: The teacher, where there is one.
+        progress: Told how far each step is.
+    """
+    found = []
+    for seed in seeds:
+        folder = out if len(seeds) == 1 else out / f"seed-{seed}"
+        model, course, plan = make(seed)
+        home = folder.with_name(f"{folder.name}.training")
+        curve = learn(model, course, teaching=teaching, plan=plan, home=home, progress=progress)
+        metrics = {} if validation is None else metrics_of(model, course, validation, progress)
+        trained = Trained(seed=seed, folder=folder, metrics=metrics, curve=curve)
+        if is_main():
+            _save(model, course, trained, plan)
+            shutil.rmtree(home, ignore_errors=True)
+        found.append(trained)
+    return found
+
+
+def _save(model: PreTrainedModel, course: Course, trained: Trained, plan: Plan | None) -> None:
+    """Write the checkpoint, with `training.json` beside the weights."""
+    facts = {"seed": trained.seed, "metrics": trained.metrics, "curve": trained.curve.rows}
+    facts |= {"spec": asdict(course.spec), "objective": asdict(course.objective)}
+    text = json.dumps(facts, indent=1)
+    if stored_plan(model.config) is not None:
+        plan = Plan.full(bind(model).shape)
+    if plan is not None:
+        save(model, plan, trained.folder, course.tokenizer)
+        (trained.folder / "training.json").write_text(text, encoding="utf-8")
+        return
+    with writing(trained.folder, "checkpoint") as temporary:
+        model.save_pretrained(temporary)
+        course.tokenizer.save_pretrained(temporary)
+        (temporary / "training.json").write_text(text, encoding="utf-8")
+
+
+def print_trained(
+    title: str, found: Sequence[Trained], teacher: dict[str, float], *, as_json: bool
+) -> None:
+    """Metrics of each seed, their mean and spread, beside the teacher's where there is one."""
+    if not is_main():
+        return
+    names = list(found[0].metrics)
+    values = {name: [trained.metrics[name] for trained in found] for name in names}
+    means = {name: float(np.mean(v)) for name, v in values.items()}
+    spreads = {name: float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for name, v in values.items()}
+    if as_json:
+        facts: dict[str, Any] = {"teacher": teacher, "mean": means, "spread": spreads}
+        facts["seeds"] = [
+            {"seed": t.seed, "folder": str(t.folder), "metrics": t.metrics, "curve": t.curve.rows}
+            for t in found
+        ]
+        console.print_json(json.dumps(facts))
+        return
+    rows = [[f"seed {t.seed}", *(f"{t.metrics[n]:.4f}" for n in names)] for t in found]
+    if len(found) > 1:
+        rows.append(["mean ± s.d.", *(f"{means[n]:.4f} ± {spreads[n]:.4f}" for n in names)])
+    if teacher:
+        rows.append(["teacher", *(f"{teacher[n]:.4f}" for n in names)])
+        rows.append(["kept", *(f"{means[n] / teacher[n]:.1%}" for n in names)])
+    if names:
+        table(title, ["", *names], rows)
+    last = found[-1].curve.rows[-1] if found[-1].curve.rows else {}
+    parts = [f"{k.removeprefix('loss_')} {v:.4g}" for k, v in last.items() if k.startswith("loss")]
+    console.print(f"last loss: {', '.join(parts)}", soft_wrap=True)
+    for trained in found:
+        console.print(f"checkpoint: {trained.folder}", soft_wrap=True)
