@@ -199,6 +199,10 @@ class Walk:
             error=self.error_of(_runner(model)),
         )
 
+    def go_on_from(self, model: PreTrainedModel) -> None:
+        """Put a student of the present sizes in the place of the walk's own: a trained one."""
+        self._student = bind(copy.deepcopy(model))
+
     def error_of(self, run: Runner) -> float:
         """Mean divergence of what `run` gives from the unpruned model, on the held-out data.
 

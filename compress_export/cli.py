@@ -133,6 +133,10 @@ def frontier(
     ] = False,
     calibration_examples: opt.Examples = 2048,
     trials: opt.Trials = None,
+    epochs: Annotated[
+        int, typer.Option(min=0, help="Train each student so long, and go on from it.")
+    ] = 0,
+    learning_rate: opt.LearningRate = 1e-4,
     max_length: opt.MaxLength = 128,
     seed: opt.Seed = 0,
     json: opt.Json = False,
@@ -148,6 +152,7 @@ def frontier(
                 "precision": precision or ["fp32", second], "mix": "data" if lengths else None,
                 "table": table, "force_table": force_table},
         prune={"units": units, "calibration_examples": calibration_examples, "trials": trials},
+        recover={"epochs": epochs, "learning_rate": learning_rate},
         max_length=max_length, seed=seed,
     )  # fmt: skip
     run(recipe, targets, out, with_baselines=baselines, as_json=json)
@@ -211,7 +216,7 @@ def scores(
 
     recipe = {
         "model": model,
-        "task": task,
+        "task": opt.task_of(task),
         "data": data,
         "target": {"macs": macs, "sequence": sequence},
         "prune": {
@@ -265,7 +270,7 @@ def evaluate(
     """Measure a bundle's accuracy through ONNX Runtime."""
     from compress_export.commands.evaluate import run
 
-    run(bundle, task, data, against, variant, retention, max_length, as_json=json)
+    run(bundle, opt.task_of(task), data, against, variant, retention, max_length, as_json=json)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +17,21 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (finetune, distill, remember, layers):
         app.command()(command)
+
+
+def _recipe(
+    model: str,
+    task: str | None,
+    texts: Path | None,
+    data: Path | None,
+    max_length: int,
+    recover: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A recipe of no target: MACs are counted at 64 tokens, or at what texts are cut to."""
+    target = {"sequence": min(64, max_length)}
+    return opt.recipe_of(
+        model, task, texts, data, target=target, max_length=max_length, recover=recover
+    )
 
 
 def finetune(
@@ -39,9 +54,9 @@ def finetune(
     from compress_export.commands.finetune import run
 
     recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-               "precision": precision, "patience": patience, "dropout": None,
+               "precision": precision, "patience": patience,
                "objective": {"labels": 1.0, "logits": 0.0, "hidden": 0.0}}  # fmt: skip
-    recipe = opt.recipe_of(model, task, None, data, max_length=max_length, recover=recover)
+    recipe = _recipe(model, task, None, data, max_length, recover)
     run(recipe, out, seed or [0], drop_layers, strategy, as_json=json)
 
 
@@ -63,6 +78,10 @@ def distill(
     learn: opt.Learn = None,
     layers: opt.LayerMap = None,
     temperature: opt.Temperature = 2.0,
+    prune_to: Annotated[
+        float | None,
+        typer.Option(help="Prune the student while it learns, to this share of its MACs."),
+    ] = None,
     max_length: opt.MaxLength = 128,
     seed: opt.Seeds = None,
     json: opt.Json = False,
@@ -76,8 +95,8 @@ def distill(
     if (teacher is None) == (store is None):
         raise typer.BadParameter("give --teacher MODEL or --store FOLDER, one of the two")
     model = teacher or student
-    recipe = opt.recipe_of(model, task, texts, data, max_length=max_length, recover=recover)
-    run(student, store, recipe, out, seed or [0], as_json=json)
+    recipe = _recipe(model, task, texts, data, max_length, recover)
+    run(student, store, recipe, prune_to, out, seed or [0], as_json=json)
 
 
 def remember(
@@ -115,7 +134,7 @@ def remember(
         tokens=tokens, features=features,  # type: ignore[arg-type]
     )  # fmt: skip
     wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)
-    recipe = opt.recipe_of(teacher, task, texts, data, max_length=max_length)
+    recipe = _recipe(teacher, task, texts, data, max_length)
     run(recipe, wanted, out, as_json=json)
 
 
@@ -147,6 +166,6 @@ def layers(
     from compress_export.commands.layers import grid_of, run
 
     training = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-                "precision": precision, "dropout": None}  # fmt: skip
+                "precision": precision}  # fmt: skip
     grid = grid_of(task, drop or [2], strategy or ["top"], training, max_length, seed or [0])
     run(model, replace(grid, after=after, distil=distil), data, out, as_json=json)

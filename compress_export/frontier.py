@@ -23,15 +23,18 @@ from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import save
 from compress.errors import BudgetError
+from compress.family import Member, Walk
 from compress.latency_table import LatencyTable
 from compress.plan import Plan
 from compress_export.baselines import baselines
 from compress_export.context import Context
 from compress_export.facts import model_facts
 from compress_export.goal import Goal
+from compress_export.learning import learn
 from compress_export.promise import Attempt, Promise, Stopwatch
 from compress_export.quality import Yardstick
 from compress_export.reach import promise_of
+from compress_export.recovery import course_of
 from export.bundle import export_bundle
 from export.onnx import export_graphs
 from export.precision import Variant
@@ -127,6 +130,8 @@ class Frontier:
             return None
         self._note(target, attempts)
         folder = self.folder / "students" / f"{target:g}x"
+        if self.context.recipe.recover.epochs:
+            member = self._trained(promise.walk, member)
         save(member.model, member.plan, folder / "checkpoint", self.context.tokenizer)
         export_bundle(
             member.model,
@@ -144,6 +149,13 @@ class Frontier:
                 target=target, error=member.error,
             )  # fmt: skip
         return target, member.plan
+
+    def _trained(self, walk: Walk, member: Member) -> Member:
+        """The student once it has learnt; the walk goes on from it (ZipLM's gradual pruning)."""
+        course, teaching = course_of(self.context, member.plan)
+        learn(member.model, course, teaching=teaching, plan=member.plan, progress=self.progress)
+        walk.go_on_from(member.model)
+        return walk.member()
 
     def _note(self, target: float, attempts: Sequence[Attempt]) -> None:
         self.attempts += [{"target": target, **attempt.to_dict()} for attempt in attempts]

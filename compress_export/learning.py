@@ -20,6 +20,7 @@ from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
 from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import stored_plan
+from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.layer_map import LayerMap
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
@@ -28,6 +29,7 @@ from compress.distill.store import Store
 from compress.distill.teaching import Teaching
 from compress.errors import RecipeError
 from compress.plan import Plan
+from compress.surgery import apply_
 from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_
 from compress_export.loading import label2id
 from compress_export.recipe_parts import ObjectivePart, Recover
@@ -35,6 +37,7 @@ from compress_export.stages import content_key
 
 __all__ = [
     "Course",
+    "Learnt",
     "came_from",
     "check_tokenizers",
     "data_hash",
@@ -60,6 +63,7 @@ class Course:
         spec: Of the training.
         objective: What counts.
         store: What is kept of the teacher, where none is run.
+        gradual: How the student is pruned while it learns, if it is.
     """
 
     metrics: tuple[str, ...]
@@ -69,6 +73,7 @@ class Course:
     spec: TrainSpec
     objective: Objective
     store: Store | None = None
+    gradual: GradualSpec | None = None
 
     def examples(self, model: PreTrainedModel) -> list[dict[str, Any]]:
         """Token ids of each example, unpadded, its place in the data, its label if it has one."""
@@ -114,8 +119,22 @@ class Course:
                 "labels": self.dataset.labels,
                 "student": fingerprint(student),
                 "store": repr(self.store and self.store.facts),
+                "gradual": repr(self.gradual),
             }
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learnt:
+    """What a training led to.
+
+    Attributes:
+        curve: Of the loss.
+        plan: What was pruned meanwhile, if anything was.
+    """
+
+    curve: Curve
+    plan: Plan | None = None
 
 
 def encoded(
@@ -140,7 +159,7 @@ def learn(
     plan: Plan | None = None,
     home: Path | None = None,
     progress: Progress,
-) -> Curve:
+) -> Learnt:
     """Train `student`, in place.
 
     Args:
@@ -152,11 +171,12 @@ def learn(
             there is dropped.
         progress: Told after every step.
     """
-    learner = Learner(student, course.objective, teaching, plan)
+    gates = None if course.gradual is None else Gates(bind(student), course.gradual)
+    learner = Learner(student, course.objective, teaching, plan, gates)
     examples, held = course.parts(course.examples(student))
     if home is not None and is_main():
         _own(home, course.key(student))
-    return train_(
+    curve = train_(
         learner,
         course.tokenizer,
         examples,
@@ -164,8 +184,13 @@ def learn(
         held=held,
         collate=course.collate,
         folder=home,
+        callbacks=[] if gates is None else [Closing(gates)],
         progress=progress,
     )
+    if gates is None:
+        return Learnt(curve=curve)
+    apply_(student, gates.plan)
+    return Learnt(curve=curve, plan=gates.plan)
 
 
 def metrics_of(

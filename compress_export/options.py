@@ -39,12 +39,17 @@ __all__ = [
     "Variant",
     "layer_map",
     "recipe_of",
+    "task_of",
     "weights",
 ]
 
 Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
 Task = Annotated[
-    str, typer.Option(help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli.")
+    str,
+    typer.Option(
+        help="GLUE task: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; or a YAML file with "
+        "train, validation, text and label of your own."
+    ),
 ]
 TaskOrTexts = Annotated[
     str | None, typer.Option("--task", help="GLUE task, as for `evaluate`; or give --texts.")
@@ -99,7 +104,7 @@ Learn = Annotated[
     list[str] | None,
     typer.Option(
         help="SIGNAL=WEIGHT among labels, logits, hidden, embeddings, attention and relations; "
-        "repeat. Left out: logits=1 and hidden=1; once given, all others are 0."
+        "repeat. Left out: logits=1 and hidden=10; once given, all others are 0."
     ),
 ]
 LayerMap = Annotated[
@@ -139,7 +144,7 @@ def recipe_of(
         benchmark["sequences"] = [target["sequence"]]
     return {
         "model": model,
-        "task": {"texts": texts} if texts else task,
+        "task": {"texts": texts} if texts else task_of(str(task)),
         "data": data,
         "target": _given(target),
         "prune": _given(prune),
@@ -147,6 +152,30 @@ def recipe_of(
         "benchmark": benchmark,
         "seed": seed,
     }
+
+
+def task_of(task: str) -> str | dict[str, Any]:
+    """A GLUE task's name; or the task of a YAML file, its paths taken from the file's folder."""
+    path = Path(task)
+    if path.suffix not in (".yaml", ".yml"):
+        return task
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise typer.BadParameter(
+            f"--task must be a GLUE task or a readable YAML file, found "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    found = found.get("task", found) if isinstance(found, dict) else found
+    if not isinstance(found, dict):
+        raise typer.BadParameter(
+            f"{task} must hold train, validation, text and label, or a recipe with such a task, "
+            f"found {found!r}"
+        )
+    files = {k: str(path.parent / str(found[k])) for k in ("train", "validation") if k in found}
+    return found | files
 
 
 def weights(learn: list[str] | None) -> dict[str, Any]:

@@ -218,7 +218,7 @@ class ObjectivePart(Part):
 
     labels: Weight = Field(0.0, description="Weight of the given labels' own loss.")
     logits: Weight = Field(1.0, description="Weight of the teacher's logits, T² KL.")
-    hidden: Weight = Field(1.0, description="Weight of hidden states, layer by layer.")
+    hidden: Weight = Field(10.0, description="Weight of hidden states, layer by layer.")
     embeddings: Weight = Field(0.0, description="Weight of the embeddings' output.")
     attention: Weight = Field(0.0, description="Weight of attention scores, head by head.")
     relations: Weight = Field(
@@ -247,7 +247,7 @@ class Recover(Part):
     accumulate: Positive = Field(1, description="Steps that make one update.")
     precision: TrainPrecision = Field("fp32", description="Of matrix products.")
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        0.0, description="While training; null for the model's own."
+        None, description="While training; by default the model's own."
     )
     patience: Positive | None = Field(
         None,

@@ -14,7 +14,7 @@ from compress.plan import Plan
 from compress_export.context import Context
 from compress_export.learning import Course, came_from, learn, objective_of, train_spec
 
-__all__ = ["recover"]
+__all__ = ["course_of", "recover"]
 
 
 def recover(
@@ -32,10 +32,26 @@ def recover(
     Returns:
         What the report tells of it.
     """
-    recipe = context.recipe
     student = load(pruned)
     plan = came_from(student, context.teacher)
-    part = recipe.recover.objective
+    course, teaching = course_of(context, plan)
+    learnt = learn(student, course, teaching=teaching, plan=plan, home=home, progress=progress)
+    save(student, Plan.full(bind(student).shape), out, context.tokenizer)
+    return {
+        "epochs": course.spec.epochs,
+        "objective": asdict(course.objective),
+        "curve": learnt.curve.rows,
+    }
+
+
+def course_of(context: Context, plan: Plan | None) -> tuple[Course, Online]:
+    """What a recipe's `recover` teaches a student, and by whom.
+
+    Args:
+        context: Of the teacher and its task.
+        plan: How the student came from the teacher.
+    """
+    recipe, part = context.recipe, context.recipe.recover.objective
     course = Course(
         metrics=context.task.metrics,
         dataset=context.dataset("train"),
@@ -44,11 +60,4 @@ def recover(
         spec=train_spec(recipe.recover, recipe.seed),
         objective=objective_of(part, plan),
     )
-    teaching = Online(context.teacher, projections=bool(part.attention or part.relations))
-    curve = learn(student, course, teaching=teaching, plan=plan, home=home, progress=progress)
-    save(student, Plan.full(bind(student).shape), out, context.tokenizer)
-    return {
-        "epochs": recipe.recover.epochs,
-        "objective": asdict(course.objective),
-        "curve": curve.rows,
-    }
+    return course, Online(context.teacher, projections=bool(part.attention or part.relations))

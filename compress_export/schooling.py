@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,24 @@ from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.learning import Course, learn, metrics_of
 
-__all__ = ["Trained", "print_trained", "train_seeds"]
+__all__ = ["Pupil", "Trained", "print_trained", "train_seeds"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pupil:
+    """An untrained student.
+
+    Attributes:
+        model: To train.
+        course: What it learns.
+        origin: How it came from its teacher, if it did.
+        removed: What has just gone from it, and is written nowhere yet.
+    """
+
+    model: PreTrainedModel
+    course: Course
+    origin: Plan | None = None
+    removed: Plan | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +63,7 @@ class Trained:
 
 
 def train_seeds(
-    make: Callable[[int], tuple[PreTrainedModel, Course, Plan | None]],
+    make: Callable[[int], Pupil],
     seeds: Sequence[int],
     out: Path,
     validation: Dataset | None,
@@ -55,7 +73,7 @@ def train_seeds(
     """Train one student a seed, into `out`, or `out/seed-<n>` where there are several.
 
     Args:
-        make: From a seed to an untrained student, its course, and how it came from the teacher.
+        make: From a seed to a student.
         seeds: One student each.
         out: A folder of ours.
         validation: To judge by; none for texts without labels.
@@ -65,27 +83,37 @@ def train_seeds(
     found = []
     for seed in seeds:
         folder = out if len(seeds) == 1 else out / f"seed-{seed}"
-        model, course, plan = make(seed)
+        pupil = make(seed)
+        model, course = pupil.model, pupil.course
         home = folder.with_name(f"{folder.name}.training")
-        curve = learn(model, course, teaching=teaching, plan=plan, home=home, progress=progress)
+        learnt = learn(
+            model, course, teaching=teaching, plan=pupil.origin, home=home, progress=progress
+        )
         metrics = {} if validation is None else metrics_of(model, course, validation, progress)
-        trained = Trained(seed=seed, folder=folder, metrics=metrics, curve=curve)
+        trained = Trained(seed=seed, folder=folder, metrics=metrics, curve=learnt.curve)
         if is_main():
-            _save(model, course, trained, plan)
+            _save(pupil, trained, learnt.plan)
             shutil.rmtree(home, ignore_errors=True)
         found.append(trained)
     return found
 
 
-def _save(model: PreTrainedModel, course: Course, trained: Trained, plan: Plan | None) -> None:
-    """Write the checkpoint, with `training.json` beside the weights."""
+def _save(pupil: Pupil, trained: Trained, pruned: Plan | None) -> None:
+    """Write the checkpoint, with `training.json` beside the weights.
+
+    Args:
+        pupil: Whose model is trained by now.
+        trained: What is told of it.
+        pruned: What went while it learnt.
+    """
+    model, course = pupil.model, pupil.course
     facts = {"seed": trained.seed, "metrics": trained.metrics, "curve": trained.curve.rows}
     facts |= {"spec": asdict(course.spec), "objective": asdict(course.objective)}
     text = json.dumps(facts, indent=1)
-    if stored_plan(model.config) is not None:
-        plan = Plan.full(bind(model).shape)
-    if plan is not None:
-        save(model, plan, trained.folder, course.tokenizer)
+    removed = [plan for plan in (pupil.removed, pruned) if plan is not None]
+    if removed or stored_plan(model.config) is not None:
+        whole = reduce(Plan.then, removed) if removed else Plan.full(bind(model).shape)
+        save(model, whole, trained.folder, course.tokenizer)
         (trained.folder / "training.json").write_text(text, encoding="utf-8")
         return
     with writing(trained.folder, "checkpoint") as temporary:

@@ -24,7 +24,7 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def glue_dir() -> Path:
     """The folder of real GLUE, from GLUE_DIR; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("GLUE_DIR", "../shared/glue"))
+    folder = Path(os.environ.get("GLUE_DIR", "../shared/glue")).resolve()
     if not (folder / "SST-2").is_dir():
         pytest.skip(f"real GLUE is not at {folder}; set GLUE_DIR to run this test")
     return folder

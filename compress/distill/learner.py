@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.binding import bind
+from compress.distill.gradual import Gates
 from compress.distill.layer_map import layer_pairs
 from compress.distill.losses import (
     attention_error,
@@ -39,6 +41,7 @@ class Learner(nn.Module):
         objective: What counts.
         teaching: Where the teacher's signals come from; none where only labels count.
         plan: How the student came from this teacher; none if it did not.
+        gates: On the student's heads and neurons, where it is pruned while it learns.
 
     Raises:
         RecipeError: Student and teacher do not go together under the objective.
@@ -50,8 +53,10 @@ class Learner(nn.Module):
         objective: Objective,
         teaching: Teaching | None = None,
         plan: Plan | None = None,
+        gates: Gates | None = None,
     ) -> None:
         super().__init__()
+        self._gates = gates
         self.student, self.objective = student, objective
         self._layout, self._teaching, self._plan = bind(student), teaching, plan
         self._pairs: tuple[_Pair, ...] = ()
@@ -84,7 +89,8 @@ class Learner(nn.Module):
         labels = batch.pop("labels", None)
         stored = {name: batch.pop(name) for name in list(batch) if name.startswith("teacher_")}
         heard = [here for here, _ in self._pairs] if self._projects else []
-        mine = listen(self._layout, batch, layers=heard)
+        with nullcontext() if self._gates is None else self._gates.standing():
+            mine = listen(self._layout, batch, layers=heard)
         if not self.training:
             loss = mine.logits.sum() * 0 if labels is None else self._labels(mine, labels)
             return {"loss": loss, "logits": mine.logits}
@@ -92,6 +98,8 @@ class Learner(nn.Module):
         if self._teaching is not None:
             lesson = self._teaching(batch, stored, [there for _, there in self._pairs])
         parts = dict(self._parts(mine, lesson, labels, batch["attention_mask"]))
+        if self._gates is not None:
+            self._gates.hear(parts.get("logits", parts.get("labels", next(iter(parts.values())))))
         loss = torch.stack([getattr(self.objective, name) * v for name, v in parts.items()]).sum()
         told = {name: value.detach() for name, value in parts.items()}
         return {"loss": loss, "parts": told, "logits": mine.logits}

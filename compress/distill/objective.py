@@ -34,7 +34,7 @@ class Objective:
 
     labels: float = 0.0
     logits: float = 1.0
-    hidden: float = 1.0
+    hidden: float = 10.0
     embeddings: float = 0.0
     attention: float = 0.0
     relations: float = 0.0

@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from benchmarks.tasks import TextTask
 from compress.checkpoint import load
+from compress.cost import CostModel
+from compress.distill.gradual import GradualSpec
 from compress.distill.objective import Objective
 from compress.distill.remember import tokenizer_hash
 from compress.distill.store import Store, open_store
 from compress.distill.teaching import Offline, Online, Teaching
 from compress.plan import Plan
 from compress_export.console import progress
-from compress_export.context import Context
+from compress_export.context import SPLITS, Context
 from compress_export.learning import (
     Course,
     came_from,
@@ -29,13 +29,14 @@ from compress_export.learning import (
 )
 from compress_export.loading import check_checkpoint_target, load_tokenizer
 from compress_export.recipe import make_recipe
-from compress_export.schooling import print_trained, train_seeds
+from compress_export.schooling import Pupil, print_trained, train_seeds
 
 
 def run(
     student: str,
     store_folder: Path | None,
     data: dict[str, Any],
+    prune_to: float | None,
     out: Path,
     seeds: Sequence[int],
     *,
@@ -47,6 +48,7 @@ def run(
         student: A checkpoint.
         store_folder: What is kept of the teacher; the recipe's model is then the student's own.
         data: A recipe, whose model is the teacher.
+        prune_to: Share of the student's MACs to be left after training, if it is pruned meanwhile.
         out: Output folder.
         seeds: One training each.
         as_json: Print JSON.
@@ -54,15 +56,18 @@ def run(
     context = Context(make_recipe(data), Path())
     for folder in (student, context.model_source):
         check_checkpoint_target(out, folder)
-    context.check()
-    school = _School(context, student, None if store_folder is None else open_store(store_folder))
     labelled = not isinstance(context.task, TextTask)
+    context.check(SPLITS if labelled else ["train"])
+    cost = CostModel(unit="macs", sequence=context.recipe.promised().sequence)
+    gradual = None if prune_to is None else GradualSpec(share=prune_to, cost=cost)
+    store = None if store_folder is None else open_store(store_folder)
+    school = _School(context, student, store, gradual)
     validation = context.dataset("validation") if labelled else None
     with progress() as report:
         found = train_seeds(school.make, seeds, out, validation, school.teaching, report)
         teacher = {}
         if validation is not None and school.store is None:
-            _, course, _ = school.make(seeds[0])
+            course = school.make(seeds[0]).course
             teacher = metrics_of(context.teacher, course, validation, report)
     print_trained("distilled; validation split", found, teacher, as_json=as_json)
 
@@ -74,10 +79,14 @@ class _School:
         context: Of the teacher; of the student itself where there is a store.
         student: A checkpoint.
         store: What is kept of the teacher.
+        gradual: How students are pruned while they learn, if they are.
     """
 
-    def __init__(self, context: Context, student: str, store: Store | None) -> None:
+    def __init__(
+        self, context: Context, student: str, store: Store | None, gradual: GradualSpec | None
+    ) -> None:
         self.context, self.student, self.store = context, student, store
+        self.gradual = gradual
         self.tokenizer = load_tokenizer(student)
         part = context.recipe.recover.objective
         self.teaching: Teaching
@@ -93,8 +102,8 @@ class _School:
             )
             self.teaching = Offline(store.facts)
 
-    def make(self, seed: int) -> tuple[PreTrainedModel, Course, Plan | None]:
-        """An untrained student, its course, and how it came from the teacher."""
+    def make(self, seed: int) -> Pupil:
+        """An untrained student."""
         recipe, model = self.context.recipe, load(self.student)
         plan = None if self.store else came_from(model, self.context.teacher)
         course = Course(
@@ -105,8 +114,9 @@ class _School:
             spec=train_spec(recipe.recover, seed),
             objective=self._objective(plan),
             store=self.store,
+            gradual=self.gradual,
         )
-        return model, course, plan
+        return Pupil(model=model, course=course, origin=plan)
 
     def _objective(self, plan: Plan | None) -> Objective:
         objective = objective_of(self.context.recipe.recover.objective, plan)

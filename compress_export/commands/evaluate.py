@@ -23,7 +23,7 @@ from compress_export.recipe import make_recipe
 
 def run(
     bundle: Path,
-    task_name: str,
+    task_name: str | dict[str, Any],
     data: Path | None,
     against: Path | None,
     variant: str | None,

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from compress.binding import bind
 from compress.depth import drop_layers
-from compress.plan import Plan
 from compress.surgery import apply_
 from compress_export.console import progress
 from compress_export.learning import Course, objective_of, train_spec
@@ -24,7 +22,7 @@ from compress_export.loading import (
     load_tokenizer,
 )
 from compress_export.recipe import make_recipe
-from compress_export.schooling import print_trained, train_seeds
+from compress_export.schooling import Pupil, print_trained, train_seeds
 
 
 def run(
@@ -44,14 +42,14 @@ def run(
     tokenizer = load_tokenizer(recipe.model)
     check_length(load_for(recipe.model, dataset), "benchmark.max_length", cut)
 
-    def make(seed: int) -> tuple[PreTrainedModel, Course, Plan | None]:
+    def make(seed: int) -> Pupil:
         torch.manual_seed(seed)  # of a new head
-        model, plan = load_for(recipe.model, dataset), None
+        model, removed = load_for(recipe.model, dataset), None
         if n_drop:
             sample = dataset.sample(recipe.prune.calibration_examples, recipe.seed)
             batches = calibration_batches(sample, np.zeros(0), tokenizer, cut, recipe.seed)
-            plan = drop_layers(bind(model), n_drop, recipe.prune.strategy, batches)
-            apply_(model, plan)
+            removed = drop_layers(bind(model), n_drop, recipe.prune.strategy, batches)
+            apply_(model, removed)
         course = Course(
             metrics=task.metrics,
             dataset=dataset,
@@ -60,7 +58,7 @@ def run(
             spec=train_spec(recipe.recover, seed),
             objective=objective_of(recipe.recover.objective, None),
         )
-        return model, course, plan
+        return Pupil(model=model, course=course, removed=removed)
 
     with progress() as report:
         found = train_seeds(make, seeds, out, validation, None, report)

@@ -28,7 +28,7 @@ from compress_export.console import progress, table
 from compress_export.learning import Course, train_spec
 from compress_export.loading import calibration_batches, load_for, load_tokenizer
 from compress_export.recipe import make_recipe
-from compress_export.schooling import train_seeds
+from compress_export.schooling import Pupil, train_seeds
 
 _LABELS = Objective(labels=1.0, logits=0.0, hidden=0.0)
 _SAMPLE = 512
@@ -161,14 +161,15 @@ class _School:
         whole = self.out / "whole" / f"seed-{seed}"
         teaching = Online(load(whole)) if row.how == "distilled" else None
 
-        def make(seed: int) -> tuple[PreTrainedModel, Course, Plan | None]:
+        def make(seed: int) -> Pupil:
             torch.manual_seed(seed)  # of a new head
-            student, plan = self._untrained(row, whole)
+            student, removed = self._untrained(row, whole)
             objective = _LABELS
             if row.how == "distilled":
-                objective = Objective(labels=0.0, logits=1.0, hidden=1.0, layers="source")
+                objective = Objective(layers="source")
             spec = replace(self.grid.spec, seed=seed)
-            return student, self._course(spec, objective), plan
+            course = self._course(spec, objective)
+            return Pupil(model=student, course=course, origin=removed, removed=removed)
 
         train_seeds(make, [seed], folder, self.validation, teaching, self.progress)
 

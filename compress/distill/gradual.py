@@ -1,0 +1,198 @@
+"""Prune while training: gates close little by little, as their moving importance says.
+
+GRAIN (Yang et al. 2023, "Gradient-based Intra-attention Pruning", arXiv 2212.07634), on whole heads
+and neurons: a moving average of ``|∂L/∂ξ| = |⟨∇_w L, w⟩|`` by batch, a cubic schedule, gradient
+separation (the importance hears the logits' loss alone), and a regularisation that empties small
+sublayers so that they go whole. A closed gate may open again while the schedule lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from compress.allocate import allocate
+from compress.cost import CostModel
+from compress.errors import RecipeError
+from compress.importance import Scores
+from compress.layout import Layout
+from compress.plan import Plan
+from compress.taps import Tap, tapped
+
+__all__ = ["Closing", "Gates", "GradualSpec", "scheduled_share"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradualSpec:
+    """How gates close.
+
+    Attributes:
+        share: Of the encoder's cost that is left in the end.
+        cost: What it is counted in.
+        start: Share of the training before the first gate closes.
+        end: Share of it after which no gate changes.
+        smoothing: Of the moving average, an update.
+        regularisation: Importance is multiplied by ``tanh(D / regularisation)``, with D the share
+            of its sublayer's units that are left.
+        multiple: FFN widths are multiples of it.
+    """
+
+    share: float
+    cost: CostModel
+    start: float = 0.2
+    end: float = 0.4
+    smoothing: float = 0.998
+    regularisation: float = 0.3
+    multiple: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise RecipeError(
+                f"the share to keep must be above 0 and below 1, found {self.share}; correct it"
+            )
+        if not 0 <= self.start < self.end <= 1:
+            raise RecipeError(
+                f"gates must start to close before they end to, within 0 and 1, found "
+                f"{self.start} to {self.end}; correct it"
+            )
+
+
+def scheduled_share(spec: GradualSpec, done: float) -> float:
+    """What may be left when a share `done` of the training is over (GRAIN, equation 8).
+
+    Example:
+        >>> spec = GradualSpec(share=0.2, cost=CostModel(unit="macs", sequence=64))
+        >>> [round(scheduled_share(spec, t), 2) for t in (0.0, 0.2, 0.3, 0.4, 1.0)]
+        [1.0, 1.0, 0.3, 0.2, 0.2]
+    """
+    span = min(max((done - spec.start) / (spec.end - spec.start), 0.0), 1.0)
+    return spec.share + (1 - spec.share) * (1 - span) ** 3
+
+
+class Gates:
+    """A gate on every head and neuron, and how much each has mattered of late.
+
+    Args:
+        layout: Of the model; trained with its gates, and pruned by their plan in the end.
+        spec: How gates close.
+    """
+
+    def __init__(self, layout: Layout, spec: GradualSpec) -> None:
+        self._layout, self._spec = layout, spec
+        shape = layout.shape
+        sizes = [*shape.n_heads, *shape.ffn_widths]
+        self._gates = [torch.ones(n, requires_grad=True) for n in sizes]
+        self._importance = [torch.zeros(n, dtype=torch.float64) for n in sizes]
+        self.plan = Plan.full(shape)
+        self._settled = False
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Within the block, what passes a gate is multiplied by it."""
+        n = self._layout.shape.n_layers
+        with ExitStack() as stack:
+            for layer in self._layout.layers:
+                heads, neurons = self._gates[layer.index], self._gates[n + layer.index]
+                width = self._layout.shape.head_width
+                stack.enter_context(tapped(layer, "heads", _times(heads, width)))
+                stack.enter_context(tapped(layer, "neurons", _times(neurons, 1)))
+            yield
+
+    def hear(self, loss: Tensor) -> None:
+        """Take a batch's loss into the moving importance; nothing else is differentiated."""
+        gradients = torch.autograd.grad(loss, self._gates, retain_graph=True, allow_unused=True)
+        sizes = [torch.zeros(0) if g is None else g.detach().abs() for g in gradients]
+        found = _averaged([s.double().cpu() for s in sizes])
+        for importance, size in zip(self._importance, found, strict=True):
+            if len(size):
+                importance.mul_(self._spec.smoothing).add_((1 - self._spec.smoothing) * size)
+
+    def close(self, done: float) -> None:
+        """Set the gates to what may be left when a share `done` of the training is over."""
+        if done <= self._spec.start or self._settled:
+            return
+        self._settled = done >= self._spec.end
+        shape, cost = self._layout.shape, self._spec.cost
+        budget = scheduled_share(self._spec, done) * cost.total(shape)
+        self.plan = allocate(self._scores(), shape, cost, budget, multiple=self._spec.multiple)
+        for layer in self.plan.layers:
+            kept = (layer.heads, layer.neurons)
+            places = (layer.source, shape.n_layers + layer.source)
+            for place, units in zip(places, kept, strict=True):
+                gate = self._gates[place].detach()
+                gate.zero_()
+                gate[list(units)] = 1.0
+
+    def state(self) -> dict[str, Any]:
+        """All that a killed training needs to go on."""
+        return {
+            "gates": [gate.detach().clone() for gate in self._gates],
+            "importance": list(self._importance),
+            "plan": self.plan.to_json(),
+            "settled": self._settled,
+        }
+
+    def restore_(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        for gate, value in zip(self._gates, state["gates"], strict=True):
+            gate.detach().copy_(value)
+        for importance, value in zip(self._importance, state["importance"], strict=True):
+            importance.copy_(value)
+        self.plan, self._settled = Plan.from_json(state["plan"]), bool(state["settled"])
+
+    def _scores(self) -> Scores:
+        n = self._layout.shape.n_layers
+        regular = [
+            (importance * torch.tanh(gate.detach().mean() / self._spec.regularisation)).numpy()
+            if len(gate)
+            else np.zeros(0)
+            for importance, gate in zip(self._importance, self._gates, strict=True)
+        ]
+        return Scores(kind="grain", heads=tuple(regular[:n]), neurons=tuple(regular[n:]))
+
+
+class Closing(TrainerCallback):
+    """Closes gates as a training goes on, and keeps their state beside its checkpoints."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Set the gates for the next step."""
+        self._gates.close(state.global_step / state.max_steps)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Write the gates into the checkpoint."""
+        folder = f"{args.output_dir}/checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            torch.save(self._gates.state(), f"{folder}/gates.pt")
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Go on from the gates of the checkpoint that training goes on from."""
+        if state.global_step:
+            path = f"{args.output_dir}/checkpoint-{state.global_step}/gates.pt"
+            self._gates.restore_(torch.load(path, weights_only=True))
+
+
+def _times(gate: Tensor, width: int) -> Tap:
+    def tap(tensor: Tensor) -> Tensor:
+        wide = gate.repeat_interleave(width) if width > 1 else gate
+        return tensor * wide.to(tensor)
+
+    return tap
+
+
+def _averaged(sizes: list[Tensor]) -> list[Tensor]:
+    """Means over the processes that train together, so that their gates agree."""
+    if not torch.distributed.is_initialized():
+        return sizes
+    flat = torch.cat(sizes)
+    torch.distributed.all_reduce(flat)
+    return list((flat / torch.distributed.get_world_size()).split([len(s) for s in sizes]))

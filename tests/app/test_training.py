@@ -1,0 +1,211 @@
+"""The commands that train, on a tiny model and real files: what they write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compress.binding import bind
+from compress.checkpoint import load, stored_plan
+from compress.distill.store import open_store
+from compress_export.cli import app
+from compress_export.exits import run_app
+from tests.app.test_pipeline import write_csv
+from tests.families import logits, tiny
+from tests.tokenizer import tiny_tokenizer
+
+TASK = "{train: train.csv, validation: validation.csv, text: [sentence], label: label}"
+
+
+def cli(*arguments: object) -> int:
+    return run_app(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A teacher, a pruned student of it, a base model of another head, and data."""
+    monkeypatch.chdir(tmp_path)
+    tiny("bert").save_pretrained("teacher")
+    tiny("bert", seed=1, head="masked").save_pretrained("base")
+    for folder in ("teacher", "base"):
+        tiny_tokenizer().save_pretrained(folder)
+    write_csv(tmp_path / "train.csv", 96)
+    write_csv(tmp_path / "validation.csv", 40)
+    (tmp_path / "task.yaml").write_text(TASK)
+    return tmp_path
+
+
+def pruned() -> str:
+    options = ["--task", "task.yaml", "--macs", 0.6, "--calibration-examples", 64]
+    options += ["--sequence", 12, "--max-length", 16]
+    assert cli("prune", "teacher", "-o", "student", *options) == 0
+    return "student"
+
+
+COMMON = ("--task", "task.yaml", "--epochs", 1, "--batch-size", 16, "--max-length", 16)
+
+
+def test_finetune_puts_a_head_on_a_base_model(project: Path) -> None:
+    assert cli("finetune", "base", "-o", "out", *COMMON) == 0
+    model = load("out")
+    assert type(model).__name__ == "BertForSequenceClassification"
+    assert model.config.num_labels == 3
+    told = json.loads((project / "out/training.json").read_text())
+    assert set(told["metrics"]) == {"accuracy", "f1_macro"} or "accuracy" in told["metrics"]
+    assert [row for row in told["curve"] if "loss_labels" in row]
+
+
+def test_finetune_drops_layers_first_into_a_stock_checkpoint(project: Path) -> None:
+    options = ["--drop-layers", 1, "--strategy", "alternate"]
+    assert cli("finetune", "base", "-o", "out", *COMMON, *options) == 0
+    assert load("out").config.num_hidden_layers == 2
+    from transformers import AutoModelForSequenceClassification
+
+    again = AutoModelForSequenceClassification.from_pretrained("out")
+    torch.testing.assert_close(logits(again.eval()), logits(load("out")))
+
+
+def test_seeds_go_to_folders_of_their_own_and_their_spread_is_told(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = ["--seed", 3, "--seed", 4]
+    assert cli("finetune", "base", "-o", "out", *COMMON, *seeds, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [row["seed"] for row in told["seeds"]] == [3, 4]
+    values = [row["metrics"]["accuracy"] for row in told["seeds"]]
+    assert told["mean"]["accuracy"] == pytest.approx(sum(values) / 2)
+    assert {p.name for p in (project / "out").iterdir()} == {"seed-3", "seed-4"}
+
+
+def test_distil_trains_a_pruned_student_and_keeps_its_plan(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = pruned()
+    before = load(student)
+    assert cli("distill", student, "--teacher", "teacher", "-o", "out", *COMMON) == 0
+    after = load("out")
+    assert stored_plan(after.config) == stored_plan(before.config)
+    assert not torch.equal(logits(after), logits(before))
+    printed = capsys.readouterr().out
+    assert "kept" in printed
+    assert not list(project.glob("*.training"))
+
+
+def test_distil_without_labels_on_bare_texts(project: Path) -> None:
+    (project / "texts.txt").write_text("\n".join(f"w{i} w{i + 1} w{i + 2}" for i in range(64)))
+    options = ["--texts", "texts.txt", "--epochs", 1, "--max-length", 16]
+    assert cli("distill", pruned(), "--teacher", "teacher", "-o", "out", *options) == 0
+
+
+def test_distil_from_a_store_loads_no_teacher(project: Path) -> None:
+    student = pruned()
+    options = ["--task", "task.yaml", "--max-length", 16, "--width", 0.5]
+    assert cli("remember", "teacher", "-o", "store", *options) == 0
+    assert open_store(project / "store").facts.rows == 96
+    (project / "teacher").rename(project / "away")
+    assert cli("distill", student, "--store", "store", "-o", "out", *COMMON) == 0
+    assert load("out") is not None
+
+
+def test_a_store_of_other_data_is_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("remember", "teacher", "-o", "store", "--task", "task.yaml", "--max-length", 12) == 0
+    assert cli("distill", "teacher", "--store", "store", "-o", "out", *COMMON) == 2
+    assert "of this data" in " ".join(capsys.readouterr().err.split())
+
+
+def test_pruning_while_learning_leaves_the_share(project: Path) -> None:
+    options = ["--prune-to", 0.6, "--batch-size", 8, "--task", "task.yaml", "--max-length", 16]
+    assert cli("distill", "teacher", "--teacher", "teacher", "-o", "out", *options) == 0
+    plan = stored_plan(load("out").config)
+    assert plan is not None
+    assert bind(load("out")).shape.n_heads == plan.student_shape.n_heads
+    assert sum(plan.student_shape.ffn_widths) < sum(plan.shape.ffn_widths)
+
+
+def test_another_tokenizer_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_tokenizer("roberta").save_pretrained("base")
+    tiny("bert", seed=1).save_pretrained("base")
+    assert cli("distill", "base", "--teacher", "teacher", "-o", "out", *COMMON) == 2
+    assert "must share a tokenizer" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--learn", "logits"], "SIGNAL=WEIGHT"),
+        (["--learn", "noise=1"], "SIGNAL=WEIGHT"),
+        (["--learn", "logits=-1"], "recover.objective.logits"),
+        (["--learn", "logits=0"], "must weigh something"),
+        (["--layers", "middle"], "recover.objective.layers"),
+        (["--layers", "1:9"], "layer map"),
+        (["--precision", "int4"], "recover.precision"),
+        (["--learning-rate", "-1"], "recover.learning_rate"),
+        (["--prune-to", "1.5"], "share to keep"),
+        (["--store", "teacher"], "one of the two"),
+        (["--task", "none.yaml"], "readable YAML"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    project: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    student = "teacher"
+    assert cli("distill", student, "--teacher", "teacher", "-o", "out", *COMMON, *options) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (project / "out").exists()
+
+
+def test_a_recipe_recovers_after_pruning_and_the_report_draws_it(project: Path) -> None:
+    recipe = f"""
+model: teacher
+task: {TASK}
+target: {{macs: 0.5, batch: 2, sequence: 8}}
+prune: {{steps: 1, multiple: 4, calibration_examples: 64}}
+recover: {{epochs: 2, batch_size: 16, objective: {{relations: 0.1}}}}
+export: {{variants: [cpu-fp32]}}
+benchmark: {{batches: [1], sequences: [4], rounds: 3, seconds: 0.1, max_length: 16}}
+"""
+    (project / "recipe.yaml").write_text(recipe)
+    assert cli("run", "recipe.yaml", "-o", "out") == 0
+    report: dict[str, Any] = json.loads((project / "out/report.json").read_text())
+    losses = [row["loss"] for row in report["training"]["curve"] if "loss" in row]
+    assert losses[-1] < losses[0]
+    page = (project / "out/report.html").read_text()
+    assert "<h2>Training</h2>" in page
+    assert "learnt for 2 epochs from logits, hidden, relations" in " ".join(page.split())
+    changed = load(project / "out/checkpoint")
+    assert not torch.equal(logits(changed), logits(load(project / "out/pruned")))
+    stage = (project / "out/stages/recover.json").stat().st_mtime_ns
+    assert cli("run", "recipe.yaml", "-o", "out") == 0
+    assert (project / "out/stages/recover.json").stat().st_mtime_ns == stage
+
+
+def test_layers_prints_the_table_and_repeats_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str], glue_dir: Path
+) -> None:
+    short = project / "glue" / "RTE"
+    short.mkdir(parents=True)
+    for name in ("train", "dev"):
+        lines = (glue_dir / "RTE" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
+        (short / f"{name}.tsv").write_text("\n".join(lines[:40]) + "\n", encoding="utf-8")
+    options = ["--task", "rte", "--data", "glue", "--epochs", 1, "--max-length", 24, "--distil"]
+    options += ["--strategy", "top", "--strategy", "bottom", "--drop", 1]
+    assert cli("layers", "base", "-o", "out", *options, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {
+        "whole",
+        "top-1-fine-tuned",
+        "top-1-distilled",
+        "bottom-1-fine-tuned",
+        "bottom-1-distilled",
+    }
+    stamps = {p: p.stat().st_mtime_ns for p in (project / "out").rglob("training.json")}
+    assert len(stamps) == 5
+    assert cli("layers", "base", "-o", "out", *options, "--json") == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("training.json")}
+    assert cli("layers", "base", "-o", "o", "--task", "rte", "--data", "glue", "--drop", 3) == 2

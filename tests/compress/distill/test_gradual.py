@@ -1,0 +1,140 @@
+"""Gates that close in training: the schedule, the importance they hear, and the plan they leave."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from compress.binding import bind
+from compress.cost import CostModel
+from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_share
+from compress.distill.learner import Learner
+from compress.distill.objective import Objective
+from compress.distill.teaching import Online
+from compress.errors import RecipeError
+from compress.masking import masked
+from compress.surgery import apply_
+from compress.training import TrainSpec, dropout_of, train_
+from tests.compress.test_training import Killed, examples
+from tests.families import FAMILIES, batch, logits, tiny
+from tests.tokenizer import tiny_tokenizer
+
+COST = CostModel(unit="macs", sequence=12)
+SPEC = GradualSpec(share=0.4, cost=COST, multiple=4)
+TRAINING = TrainSpec(epochs=4, batch_size=8, learning_rate=1e-3, dropout=0.0, looks=1)
+
+
+def learner(family: str = "bert", spec: GradualSpec = SPEC) -> tuple[Learner, Gates]:
+    teacher, student = tiny(family), tiny(family)
+    gates = Gates(bind(student), spec)
+    objective = Objective(layers="uniform")
+    return Learner(student, objective, Online(teacher), gates=gates), gates
+
+
+def test_the_schedule_is_cubic_between_its_ends() -> None:
+    spec = GradualSpec(share=0.2, cost=COST, start=0.0, end=1.0)
+    assert [scheduled_share(spec, t) for t in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.3, 0.2])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_left_in_the_end_is_what_the_gates_let_through(family: str) -> None:
+    module, gates = learner(family)
+    with dropout_of(module, 0.0):
+        module.train()(**batch())
+    gates.close(1.0)
+    student = module.student.eval()
+    share = gates.plan.student_shape
+    assert COST.total(share) <= 0.4 * COST.total(gates.plan.shape)
+    with gates.standing():
+        open_only = logits(student)
+    with masked(bind(student), gates.plan):
+        torch.testing.assert_close(open_only, logits(student), rtol=1e-5, atol=1e-5)
+    apply_(student, gates.plan)
+    torch.testing.assert_close(logits(student), open_only, rtol=1e-4, atol=1e-5)
+
+
+def test_importance_is_the_size_of_a_batchs_weight_times_gradient() -> None:
+    module, gates = learner("bert")
+    student, data = module.student, batch()
+    with dropout_of(module, 0.0):
+        found = module.train()(**data)
+    student.zero_grad()
+    learned = Objective(hidden=0.0)
+    alone = Learner(student, learned, Online(tiny("bert")))
+    with dropout_of(alone, 0.0):
+        alone.train()(**data)["loss"].backward()
+    weight, _ = bind(student).layers[1].projection("ffn")
+    slot = bind(student).layers[1].ffn_slots[-1].weight
+    assert weight is not None
+    assert slot.grad is not None
+    expected = (weight * slot.grad).sum(0).abs()
+    importance = gates.state()["importance"][bind(student).shape.n_layers + 1]
+    torch.testing.assert_close(importance.float(), (1 - SPEC.smoothing) * expected.detach())
+    assert set(found["parts"]) == {"logits", "hidden"}
+
+
+def test_training_prunes_to_the_share_and_a_killed_one_goes_on(tmp_path: Path) -> None:
+    whole, gates = learner()
+    train_(
+        whole,
+        tiny_tokenizer(),
+        examples(),
+        TRAINING,
+        folder=tmp_path / "a",
+        callbacks=[Closing(gates)],
+    )
+    assert COST.total(gates.plan.student_shape) <= 0.4 * COST.total(gates.plan.shape)
+    broken, others = learner()
+    kill: list[TrainerCallback] = [Closing(others), Killed(13)]
+    with pytest.raises(KeyboardInterrupt):
+        train_(
+            broken,
+            tiny_tokenizer(),
+            examples(),
+            TRAINING,
+            folder=tmp_path / "b",
+            callbacks=kill,
+        )
+    again, restored = learner()
+    train_(
+        again,
+        tiny_tokenizer(),
+        examples(),
+        TRAINING,
+        folder=tmp_path / "b",
+        callbacks=[Closing(restored)],
+    )
+    assert restored.plan == gates.plan
+    for model, plan in ((whole.student, gates.plan), (again.student, restored.plan)):
+        apply_(model, plan)
+    torch.testing.assert_close(logits(again.student), logits(whole.student), rtol=1e-4, atol=1e-5)
+
+
+def test_small_sublayers_are_emptied_first() -> None:
+    model = tiny("bert")
+    shape = bind(model).shape
+
+    def kept(regularisation: float) -> int:
+        spec = GradualSpec(share=0.3, cost=COST, multiple=1, regularisation=regularisation)
+        gates = Gates(bind(copy.deepcopy(model)), spec)
+        state: dict[str, Any] = gates.state()
+        state["importance"] = [torch.ones_like(i) for i in state["importance"]]
+        state["gates"][shape.n_layers][:-4] = 0.0  # the first FFN has four neurons left of 40
+        gates.restore_(state)
+        gates.close(1.0)
+        return len(gates.plan.layers[0].neurons)
+
+    assert kept(regularisation=0.3) < kept(regularisation=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [{"share": 1.5}, {"share": 0.0}, {"start": 0.5, "end": 0.2}, {"end": 1.2}]
+)
+def test_gates_that_cannot_close_so_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(RecipeError):
+        GradualSpec(**({"share": 0.5, "cost": COST} | change))  # type: ignore[arg-type]
