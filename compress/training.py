@@ -20,7 +20,6 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -34,6 +33,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from compress.batches import Progress, silent
 from compress.errors import TrainingError
+from compress.sampler import LengthGrouped
 
 __all__ = [
     "Curve",
@@ -50,9 +50,6 @@ Examples: TypeAlias = Sequence[Mapping[str, Any]]
 """`input_ids` and what else the tokenizer gives; `labels` where the loss needs them."""
 
 TrainPrecision = Literal["fp32", "bf16", "fp16"]
-
-_MEGABATCH = 50
-"""Batches that are drawn at random together, and then sorted by length."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -228,46 +225,10 @@ class Training(Trainer):
             self._parts.clear()
         super().log(logs, start_time)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
         chunk = self.args.train_batch_size * self.args.gradient_accumulation_steps
         lengths = [len(example["input_ids"]) for example in self._examples]
         return LengthGrouped(lengths, chunk * self.args.world_size, self._spec.seed)
-
-
-class LengthGrouped(Sampler[int]):
-    """Random batches of like length; the order depends on the seed and the epoch alone.
-
-    Args:
-        lengths: Of the examples, in tokens.
-        chunk: Examples of one update, over all processes.
-        seed: Of the order.
-    """
-
-    def __init__(self, lengths: Sequence[int], chunk: int, seed: int) -> None:
-        self._lengths, self._chunk, self._seed = np.asarray(lengths), chunk, seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch's order comes next."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self._seed, self._epoch])
-        order = generator.permutation(len(self._lengths))
-        chunks: list[NDArray[np.int64]] = []
-        for start in range(0, len(order), _MEGABATCH * self._chunk):
-            some = order[start : start + _MEGABATCH * self._chunk]
-            some = some[np.argsort(self._lengths[some], kind="stable")]
-            chunks += np.split(some, range(self._chunk, len(some), self._chunk))
-        whole = [chunk for chunk in chunks if len(chunk) == self._chunk]
-        rest = [chunk for chunk in chunks if len(chunk) < self._chunk]
-        for place in generator.permutation(len(whole)):
-            yield from whole[place].tolist()
-        for chunk in rest:
-            yield from chunk.tolist()
 
 
 class _Told(TrainerCallback):

@@ -219,11 +219,7 @@ def scores(
         "task": opt.task_of(task),
         "data": data,
         "target": {"macs": macs, "sequence": sequence},
-        "prune": {
-            "score": "fisher",
-            "steps": steps,
-            "calibration_examples": calibration_examples,
-        },
+        "prune": {"score": "fisher", "steps": steps, "calibration_examples": calibration_examples},
         "benchmark": {"max_length": max_length, "sequences": [sequence]},
         "seed": seed,
     }

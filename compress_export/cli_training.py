@@ -15,7 +15,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (finetune, distill, remember, layers):
+    for command in (finetune, distill, remember, utility, layers):
         app.command()(command)
 
 
@@ -127,7 +127,8 @@ def remember(
 ) -> None:
     """Run a teacher once and store what students will learn from, so that none is loaded later."""
     from compress.distill.knowledge import Knowledge
-    from compress_export.commands.remember import Wanted, run
+    from compress_export.commands.remember import run
+    from compress_export.keeping import Wanted
 
     knowledge = Knowledge(
         depth=depth, length=length, width=width,
@@ -136,6 +137,41 @@ def remember(
     wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)
     recipe = _recipe(teacher, task, texts, data, max_length)
     run(recipe, wanted, out, as_json=json)
+
+
+def utility(
+    student: Annotated[str, typer.Argument(help="Checkpoint to train.", show_default=False)],
+    teacher: Annotated[str, typer.Option(help="Checkpoint to learn from.")],
+    task: opt.Task,
+    out: opt.Out,
+    data: opt.Data = None,
+    depth: Annotated[list[int] | None, typer.Option(min=1, help="Layers; repeat.")] = None,
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; repeat.")] = None,
+    width: Annotated[list[float] | None, typer.Option(help="Share of features; repeat.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="Training examples; all if left out.")
+    ] = None,
+    epochs: opt.Epochs = 2,
+    learning_rate: opt.LearningRate = 1e-4,
+    batch_size: opt.BatchSize = 32,
+    max_length: opt.MaxLength = 128,
+    seed: opt.Seeds = None,
+    json: opt.Json = False,
+) -> None:
+    """Draw a student's metric against the share of its teacher's knowledge, by dimension."""
+    from compress.distill.knowledge import Knowledge
+    from compress_export.commands.utility import run
+    from compress_export.utility import Sweep
+
+    recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    sweep = Sweep(
+        depths=tuple(depth or [1, 3]),
+        lengths=tuple(length or [2, 10]),
+        widths=tuple(width or [0.01, 0.1]),
+        joint=Knowledge(),
+    )
+    recipe = _recipe(teacher, task, None, data, max_length, recover)
+    run(student, recipe, sweep, examples, seed or [0], out, as_json=json)
 
 
 def layers(

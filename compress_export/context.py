@@ -203,6 +203,11 @@ class Context:
             )
         return self._datasets[split]
 
+    def take(self, count: int) -> None:
+        """Go on with so many training examples, drawn by the recipe's seed."""
+        whole = self.dataset("train")
+        self._datasets["train"] = whole.sample(count, self.recipe.seed)
+
     def similar_pairs(self) -> Dataset | None:
         """STS-B's dev pairs, to judge embeddings by, where the recipe says where GLUE is."""
         if self.recipe.data is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,31 @@ from transformers import PreTrainedModel
 from benchmarks.tasks import Dataset
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import save, stored_plan
-from compress.distill.teaching import Teaching
+from compress.checkpoint import load, save, stored_plan
+from compress.distill.gradual import GradualSpec
+from compress.distill.objective import Objective
+from compress.distill.remember import tokenizer_hash
+from compress.distill.store import Store
+from compress.distill.teaching import Offline, Online, Teaching
 from compress.folder import writing
 from compress.plan import Plan
 from compress.training import Curve, is_main
 from compress_export.console import out as console
 from compress_export.console import table
-from compress_export.learning import Course, learn, metrics_of
+from compress_export.context import Context
+from compress_export.learning import (
+    Course,
+    came_from,
+    check_tokenizers,
+    data_hash,
+    learn,
+    metrics_of,
+    objective_of,
+    train_spec,
+)
+from compress_export.loading import load_tokenizer
 
-__all__ = ["Pupil", "Trained", "print_trained", "train_seeds"]
+__all__ = ["Pupil", "School", "Trained", "print_trained", "train_seeds"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +75,60 @@ class Trained:
     folder: Path
     metrics: dict[str, float]
     curve: Curve
+
+
+class School:
+    """What all students of one teacher share.
+
+    Args:
+        context: Of the teacher; of the student itself where there is a store.
+        student: A checkpoint.
+        store: What is kept of the teacher.
+        gradual: How students are pruned while they learn, if they are.
+    """
+
+    def __init__(
+        self, context: Context, student: str, store: Store | None, gradual: GradualSpec | None
+    ) -> None:
+        self.context, self.student, self.store = context, student, store
+        self.gradual = gradual
+        self.tokenizer = load_tokenizer(student)
+        part = context.recipe.recover.objective
+        self.teaching: Teaching
+        if store is None:
+            check_tokenizers(self.tokenizer, context.tokenizer)
+            heard = bool(part.attention or part.relations)
+            self.teaching = Online(context.teacher, projections=heard)
+        else:
+            cut = context.recipe.benchmark.max_length
+            store.check(
+                data=data_hash(context.dataset("train").texts, cut),
+                tokenizer=tokenizer_hash(self.tokenizer),
+            )
+            self.teaching = Offline(store.facts)
+
+    def make(self, seed: int) -> Pupil:
+        """An untrained student."""
+        recipe, model = self.context.recipe, load(self.student)
+        plan = None if self.store else came_from(model, self.context.teacher)
+        course = Course(
+            metrics=self.context.task.metrics,
+            dataset=self.context.dataset("train"),
+            tokenizer=self.tokenizer,
+            max_length=recipe.benchmark.max_length,
+            spec=train_spec(recipe.recover, seed),
+            objective=self._objective(plan),
+            store=self.store,
+            gradual=self.gradual,
+        )
+        return Pupil(model=model, course=course, origin=plan)
+
+    def _objective(self, plan: Plan | None) -> Objective:
+        objective = objective_of(self.context.recipe.recover.objective, plan)
+        if self.store is None:
+            return objective
+        pairs = self.store.facts.pairs
+        return replace(objective, layers=pairs, hidden=objective.hidden if pairs else 0.0)
 
 
 def train_seeds(

@@ -53,6 +53,7 @@ def build_report(
     evaluated = evaluate_gates(gates, accuracy, latency, reference, promised)
     if promise is not None and recipe["target"]["mix"] is not None:
         evaluated.append(promise_gate(promise))
+    where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
     return {
         "schema": SCHEMA,
         "verdict": overall(evaluated),
@@ -73,11 +74,7 @@ def build_report(
             for variant in exported
         },
         "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in exported},
-        "reference": {
-            "variant": reference,
-            "batch": promised.batch,
-            "sequence": promised.sequence,
-        },
+        "reference": where,
         "gates": [gate.to_dict() for gate in evaluated],
     }
 

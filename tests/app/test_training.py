@@ -177,12 +177,36 @@ benchmark: {{batches: [1], sequences: [4], rounds: 3, seconds: 0.1, max_length: 
     assert losses[-1] < losses[0]
     page = (project / "out/report.html").read_text()
     assert "<h2>Training</h2>" in page
-    assert "learnt for 2 epochs from logits, hidden, relations" in " ".join(page.split())
+    assert (
+        "learnt for 2 epochs from logits, hidden (weight 10.0), relations (weight 0.1)"
+        in " ".join(page.split())
+    )
     changed = load(project / "out/checkpoint")
     assert not torch.equal(logits(changed), logits(load(project / "out/pruned")))
     stage = (project / "out/stages/recover.json").stat().st_mtime_ns
     assert cli("run", "recipe.yaml", "-o", "out") == 0
     assert (project / "out/stages/recover.json").stat().st_mtime_ns == stage
+
+
+def test_utility_sets_the_metric_against_the_share_of_knowledge(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--teacher", "teacher", "--task", "task.yaml", "--epochs", 1, "--max-length", 16]
+    options += ["--depth", 2, "--length", 3, "--width", 0.25, "--examples", 64]
+    assert cli("utility", "teacher", "-o", "out", *options, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    shares = {point["dimension"]: point["share"] for point in found["points"]}
+    assert shares["all"] == 1.0
+    assert shares["none"] == 0.0
+    assert shares["depth"] == pytest.approx(2 / 4)
+    assert shares["width"] == pytest.approx(1 / 4)
+    assert shares["joint"] < shares["length"] < 1
+    assert found["examples"] == 64
+    assert (project / "out/utility.svg").read_text().startswith("<svg")
+    assert not list((project / "out").rglob("*.arrow"))
+    stamps = {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
+    assert cli("utility", "teacher", "-o", "out", *options) == 0
+    assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
 
 
 def test_layers_prints_the_table_and_repeats_nothing(

@@ -18,7 +18,8 @@ from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
 from compress.errors import TrainingError
-from compress.training import Held, LengthGrouped, TrainSpec, train_
+from compress.sampler import LengthGrouped
+from compress.training import Held, TrainSpec, train_
 from tests.families import logits, tiny
 from tests.tokenizer import tiny_tokenizer
 

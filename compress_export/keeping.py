@@ -1,0 +1,98 @@
+"""From a teacher and its data to a store of what students will need; whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.batches import Progress
+from compress.binding import bind
+from compress.distill.knowledge import Knowledge
+from compress.distill.layer_map import layer_pairs
+from compress.distill.remember import fingerprint, remember, tokenizer_hash
+from compress.distill.store import Identity, Store, StoreFacts, open_store
+from compress.errors import BundleError
+from compress.folder import check_target, replace_folder, write_manifest
+from compress.heads import n_labels_of
+from compress.training import Examples
+from compress_export.context import Context
+from compress_export.learning import data_hash, encoded
+from compress_export.stages import content_key
+
+__all__ = ["Wanted", "keep"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """What to keep, for a student of how many layers.
+
+    Attributes:
+        knowledge: How much.
+        student_layers: Layers of the student; by default as many as the teacher has.
+        top: The teacher's layer that the student's last learns from.
+    """
+
+    knowledge: Knowledge
+    student_layers: int | None = None
+    top: int | None = None
+
+
+def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Store:
+    """Run the context's teacher over its training data, and write the store to `out`.
+
+    A killed call is gone on with: parts that are whole stay.
+
+    Raises:
+        BundleError: `out` holds something else.
+        DataError: The disk has no room.
+    """
+    check_target(out, "store")
+    cut = context.recipe.benchmark.max_length
+    examples = encoded(context.dataset("train").texts, context.tokenizer, cut)
+    facts = _facts(context, wanted, examples)
+    home = _working_folder(out, facts)
+    remember(context.teacher, context.tokenizer, examples, facts, home, progress)
+    (home / "store.key").unlink()
+    write_manifest(home, "store")
+    replace_folder(home, out)
+    return open_store(out)
+
+
+def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
+    shape, texts = bind(context.teacher).shape, context.dataset("train").texts
+    n_teacher = sum(shape.uses)
+    n_student = wanted.student_layers or n_teacher
+    pairs = layer_pairs("uniform", n_student, n_teacher, top=wanted.top)
+    return StoreFacts(
+        identity=Identity(
+            teacher=fingerprint(context.teacher),
+            tokenizer=tokenizer_hash(context.tokenizer),
+            data=data_hash(texts, context.recipe.benchmark.max_length),
+        ),
+        knowledge=wanted.knowledge,
+        pairs=wanted.knowledge.pairs(pairs),
+        n_student=n_student,
+        n_layers=n_teacher,
+        hidden_size=shape.hidden_size,
+        n_labels=n_labels_of(context.teacher),
+        rows=len(examples),
+        longest=max(len(example["input_ids"]) for example in examples),
+    )
+
+
+def _working_folder(out: Path, facts: StoreFacts) -> Path:
+    """Where the store grows; parts of another one that was never finished are dropped."""
+    home = out.with_name(f"{out.name}.partial")
+    key, mark = content_key({"facts": repr(facts)}), home / "store.key"
+    if home.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == key):
+        others = [p for p in home.iterdir() if p.suffix not in (".arrow", ".tmp", ".key", ".json")]
+        if others or not mark.is_file():
+            raise BundleError(
+                f"{home} must be the working folder of an earlier store, found other files; move "
+                "them away"
+            )
+        shutil.rmtree(home)
+    home.mkdir(parents=True, exist_ok=True)
+    mark.write_text(key, encoding="utf-8")
+    return home
