@@ -7,11 +7,12 @@ parts, and logits. Knows tokenised examples, no tasks.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -29,9 +30,11 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.integrations.integration_utils import is_tensorboard_available
 from transformers.trainer_utils import get_last_checkpoint
 
 from compress.batches import Progress, silent
+from compress.dropout import dropout_of
 from compress.errors import TrainingError
 from compress.sampler import LengthGrouped
 
@@ -41,7 +44,6 @@ __all__ = [
     "Held",
     "TrainPrecision",
     "TrainSpec",
-    "dropout_of",
     "is_main",
     "train_",
 ]
@@ -50,6 +52,8 @@ Examples: TypeAlias = Sequence[Mapping[str, Any]]
 """`input_ids` and what else the tokenizer gives; `labels` where the loss needs them."""
 
 TrainPrecision = Literal["fp32", "bf16", "fp16"]
+
+_EVENTS = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,7 @@ class TrainSpec:
             weights are taken; none by default.
         looks: At the held examples, an epoch.
         seed: Of order, dropout and new projections.
-        report_to: As `TrainingArguments` takes it; `()` for none.
+        report_to: As `TrainingArguments` takes it; TensorBoard where it is installed, by default.
     """
 
     epochs: int = 2
@@ -83,7 +87,7 @@ class TrainSpec:
     patience: int | None = None
     looks: int = 4
     seed: int = 0
-    report_to: tuple[str, ...] = ()
+    report_to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +108,7 @@ class Held:
 class Curve:
     """What training told on its way: rows of `step`, `epoch`, `loss`, its parts, the metric."""
 
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[dict[str, float]]
 
 
 def is_main() -> bool:
@@ -134,7 +138,7 @@ def train_(
         held: To stop early by.
         collate: Of a batch; by default the tokenizer pads it.
         folder: Where checkpoints go, so that a killed training goes on from the last; a folder
-            that holds some is gone on from. Left out, there are none.
+            that holds some is gone on from. Left out, there are none, and no tracker is told.
         callbacks: Further ones, as `Trainer` takes them.
         progress: Told after every step.
 
@@ -144,7 +148,11 @@ def train_(
     Raises:
         TrainingError: The loss is no longer finite.
     """
-    with dropout_of(module, spec.dropout), tempfile.TemporaryDirectory() as temporary:
+    with (
+        dropout_of(module, spec.dropout),
+        _tensorboard_beside(folder),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         home = Path(temporary) if folder is None else folder
         trainer = Training(
             module=module,
@@ -248,7 +256,7 @@ def _arguments(
     cuda = torch.cuda.is_available()
     at_once = spec.batch_size * spec.accumulate * PartialState().num_processes
     steps = max(1, math.ceil(n_examples / at_once))
-    total, every = spec.epochs * steps, max(1, steps // spec.looks)
+    every = max(1, steps // spec.looks)
     stops = held is not None and spec.patience is not None
     return TrainingArguments(
         output_dir=str(home),
@@ -270,14 +278,34 @@ def _arguments(
         save_total_limit=2,
         load_best_model_at_end=stops,
         metric_for_best_model="metric" if stops else None,
-        logging_steps=max(1, total // 100),
-        report_to=list(spec.report_to),
+        logging_steps=max(1, spec.epochs * steps // 100),
+        report_to=list(_trackers(spec)) if saves else [],
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
     )
+
+
+def _trackers(spec: TrainSpec) -> tuple[str, ...]:
+    if spec.report_to is not None:
+        return spec.report_to
+    return ("tensorboard",) if is_tensorboard_available() else ()
+
+
+@contextmanager
+def _tensorboard_beside(folder: Path | None) -> Iterator[None]:
+    """TensorBoard's events go to `<name>.tensorboard` beside `folder`, unless it is told where."""
+    if folder is None or _EVENTS in os.environ:
+        yield
+        return
+    name = folder.name.removesuffix(".training")
+    os.environ[_EVENTS] = str(folder.with_name(f"{name}.tensorboard"))
+    try:
+        yield
+    finally:
+        del os.environ[_EVENTS]
 
 
 def _metric(held: Held) -> Callable[[Any], dict[str, float]]:
@@ -297,27 +325,3 @@ def _rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
             if told or name == "eval_metric":
                 row[name.removeprefix("eval_")] = float(value)
     return [found[step] for step in sorted(found)]
-
-
-@contextmanager
-def dropout_of(module: nn.Module, rate: float | None) -> Iterator[None]:
-    """Within the block every dropout is of `rate`, if one is given."""
-    places = [] if rate is None else list(_dropouts(module))
-    before = [getattr(owner, name) for owner, name in places]
-    for owner, name in places:
-        setattr(owner, name, rate)
-    try:
-        yield
-    finally:
-        for (owner, name), value in zip(places, before, strict=True):
-            setattr(owner, name, value)
-
-
-def _dropouts(module: nn.Module) -> Iterator[tuple[nn.Module, str]]:
-    """Where dropout rates are kept: in modules of their own, or as an attention's attribute."""
-    for owner in module.modules():
-        if isinstance(owner, nn.Dropout):
-            yield owner, "p"
-        for name, value in vars(owner).items():
-            if "dropout" in name and isinstance(value, float):
-                yield owner, name

@@ -210,8 +210,9 @@ def metrics_of(
 
 def train_spec(recover: Recover, seed: int) -> TrainSpec:
     """The part of a recipe that `compress.training` takes."""
-    given = recover.model_dump(exclude={"objective"})
-    return TrainSpec(seed=seed, **given)
+    given = recover.model_dump(exclude={"objective", "report_to"})
+    trackers = None if recover.report_to is None else tuple(recover.report_to)
+    return TrainSpec(seed=seed, report_to=trackers, **given)
 
 
 def objective_of(part: ObjectivePart, plan: Plan | None) -> Objective:

@@ -254,6 +254,10 @@ class Recover(Part):
         description="Looks at a held-out part of the training data without a gain, four an epoch, "
         "after which to stop with the best weights.",
     )
+    report_to: list[str] | None = Field(
+        None,
+        description="Trackers, as transformers names them; by default tensorboard if installed.",
+    )
     objective: ObjectivePart = Field(
         default_factory=lambda: ObjectivePart(), description="What is learnt."
     )

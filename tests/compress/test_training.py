@@ -146,6 +146,14 @@ def test_early_stopping_takes_the_best_weights() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_tensorboard_is_told_where_it_is_installed(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    train_(learner(), tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "out.training")
+    events = list((tmp_path / "out.tensorboard").rglob("events.out.tfevents.*"))
+    assert events
+    assert b"loss_hidden" in events[0].read_bytes()
+
+
 def test_batches_are_of_like_length_and_hold_everything_once() -> None:
     lengths = np.random.default_rng(0).integers(4, 60, 1000).tolist()
     sampler = LengthGrouped(lengths, 16, seed=0)

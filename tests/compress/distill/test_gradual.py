@@ -16,10 +16,11 @@ from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_shar
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
+from compress.dropout import dropout_of
 from compress.errors import RecipeError
 from compress.masking import masked
 from compress.surgery import apply_
-from compress.training import TrainSpec, dropout_of, train_
+from compress.training import TrainSpec, train_
 from tests.compress.test_training import Killed, examples
 from tests.families import FAMILIES, batch, logits, tiny
 from tests.tokenizer import tiny_tokenizer

@@ -21,6 +21,7 @@ from compress.distill.objective import Objective
 from compress.distill.remember import fingerprint, remember, tokenizer_hash
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.distill.teaching import Offline, Online
+from compress.dropout import dropout_of
 from compress.errors import (
     DataError,
     RecipeError,
@@ -29,7 +30,6 @@ from compress.errors import (
 )
 from compress.plan import Plan
 from compress.surgery import apply_
-from compress.training import dropout_of
 from tests.families import FAMILIES, batch, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
