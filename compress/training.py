@@ -46,6 +46,7 @@ __all__ = [
     "TrainSpec",
     "is_main",
     "train_",
+    "wait_for_all",
 ]
 
 Examples: TypeAlias = Sequence[Mapping[str, Any]]
@@ -114,6 +115,11 @@ class Curve:
 def is_main() -> bool:
     """Whether this process is the one that writes, of those that train together."""
     return bool(PartialState().is_main_process)
+
+
+def wait_for_all() -> None:
+    """Wait until every process that trains is here."""
+    PartialState().wait_for_everyone()
 
 
 def train_(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -50,9 +51,19 @@ class Report:
         bars.update(self._tasks[label], completed=done, total=total)
 
 
+class _Silent(Report):
+    """Tells nobody."""
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Nothing."""
+
+
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Report]:
-    """A `Report` on stderr for the length of the block."""
+    """A `Report` on stderr for the length of the block; silent in all but the first process."""
+    if os.environ.get("RANK", "0") != "0":
+        yield _Silent(None)
+        return
     if quiet or not sys.stderr.isatty():
         yield Report(None)
         return

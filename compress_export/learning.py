@@ -30,7 +30,7 @@ from compress.distill.teaching import Teaching
 from compress.errors import RecipeError
 from compress.plan import Plan
 from compress.surgery import apply_
-from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_
+from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_, wait_for_all
 from compress_export.loading import label2id
 from compress_export.recipe_parts import ObjectivePart, Recover
 from compress_export.stages import content_key
@@ -174,8 +174,10 @@ def learn(
     gates = None if course.gradual is None else Gates(bind(student), course.gradual)
     learner = Learner(student, course.objective, teaching, plan, gates)
     examples, held = course.parts(course.examples(student))
-    if home is not None and is_main():
-        _own(home, course.key(student))
+    if home is not None:
+        if is_main():
+            _own(home, course.key(student))
+        wait_for_all()
     curve = train_(
         learner,
         course.tokenizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from export.inputs import longest_sequence
 
 __all__ = [
     "calibration_batches",
+    "check_alone",
     "check_checkpoint_target",
     "check_length",
     "find_graph",
@@ -107,6 +109,20 @@ def check_checkpoint_target(out: Path, model: str | Path) -> None:
     if Path(model).resolve() == out.resolve():
         raise RecipeError(f"--out must not be the model itself, found {out}; name another folder")
     check_target(out, "checkpoint")
+
+
+def check_alone(verb: str) -> None:
+    """Refuse to do on several processes what measures this machine.
+
+    Raises:
+        RecipeError: Names the verbs that train on several.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count > 1:
+        raise RecipeError(
+            f"{verb} measures, and must run as one process, found {count}; train with `finetune` "
+            "or `distill` under accelerate or torchrun"
+        )
 
 
 def check_length(model: PreTrainedModel, field: str, length: int) -> None:

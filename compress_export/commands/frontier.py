@@ -16,6 +16,7 @@ from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import SPLITS, Context
 from compress_export.frontier import Frontier
+from compress_export.loading import check_alone
 from compress_export.quality import can_judge
 from compress_export.recipe import make_recipe
 
@@ -29,6 +30,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Make the family that the recipe `data` asks for and write it to `out`."""
+    check_alone("frontier")
     wrong = [target for target in targets if not 1 < target < math.inf]
     if wrong:
         raise RecipeError(f"--speedup must be above 1 and finite, found {wrong[0]:g}; correct it")

@@ -18,6 +18,7 @@ from compress.prune import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
+from compress_export.loading import check_alone
 from compress_export.pipeline import Outcome, Run
 from compress_export.recipe import Recipe, load_recipe
 
@@ -26,6 +27,7 @@ STATUS: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
     """Run the recipe at `path` into `out`, print its headline, exit by its verdict."""
+    check_alone("run")
     recipe = load_recipe(path)
     text = path.read_text(encoding="utf-8")
     if dry_run:
