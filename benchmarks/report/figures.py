@@ -137,10 +137,16 @@ def training_figure(report: Mapping[str, Any]) -> str:
         axes[0].set_xlabel("epoch")
         axes[0].set_ylabel("loss")
         axes[0].set_yscale("log")
-        axes[0].legend(frameon=False, fontsize=9)
+        axes[0].legend(
+            frameon=False,
+            fontsize=9,
+            ncols=4,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+        )
         if looks:
             x, y = zip(*((row["epoch"], row["metric"]) for row in looks), strict=True)
             axes[1].plot(x, y, "o-", color=KEPT, linewidth=1.5, markersize=4)
             axes[1].set_xlabel("epoch")
-            axes[1].set_ylabel("metric, held-out training data")
+            axes[1].set_ylabel("metric, held out")
         return svg(figure)
