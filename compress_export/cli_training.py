@@ -15,7 +15,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (finetune, distill, remember, utility, layers):
+    for command in (finetune, student, distill, remember, utility, layers):
         app.command()(command)
 
 
@@ -58,6 +58,34 @@ def finetune(
                "objective": {"labels": 1.0, "logits": 0.0, "hidden": 0.0}}  # fmt: skip
     recipe = _recipe(model, task, None, data, max_length, recover)
     run(recipe, out, seed or [0], drop_layers, strategy, as_json=json)
+
+
+def student(
+    teacher: opt.Model,
+    out: opt.Out,
+    layer: Annotated[
+        list[int] | None, typer.Option(min=0, help="Layer to keep, from 0; repeat.")
+    ] = None,
+    heads: Annotated[int | None, typer.Option(min=1, help="Heads of each layer.")] = None,
+    neurons: Annotated[int | None, typer.Option(min=1, help="FFN neurons of each layer.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="FIELD=VALUE of the config, for fresh random weights; repeat."),
+    ] = None,
+    seed: opt.Seed = 0,
+) -> None:
+    """Make a student to distil into: layers and units of a teacher, or a fresh smaller model."""
+    from compress_export.commands.student import cut, fresh
+
+    chosen = layer or heads or neurons
+    if bool(chosen) == bool(setting):
+        raise typer.BadParameter(
+            "give --layer, --heads or --neurons to cut the teacher, or --set for fresh weights"
+        )
+    if setting:
+        fresh(teacher, out, setting, seed)
+    else:
+        cut(teacher, out, layer, heads, neurons)
 
 
 def distill(

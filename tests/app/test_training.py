@@ -158,6 +158,49 @@ def test_pruning_while_learning_leaves_the_share(project: Path) -> None:
     assert sum(plan.student_shape.ffn_widths) < sum(plan.shape.ffn_widths)
 
 
+def test_a_student_of_chosen_layers_and_units_learns_from_its_teacher(project: Path) -> None:
+    sizes = ["--layer", 0, "--layer", 2, "--heads", 2, "--neurons", 16]
+    assert cli("student", "teacher", "-o", "small", *sizes) == 0
+    shape = bind(load("small")).shape
+    assert (shape.n_heads, shape.ffn_widths) == ((2, 2), (16, 16))
+    assert cli("distill", "small", "--teacher", "teacher", "-o", "out", *COMMON) == 0
+    stock = ["--layer", 0, "--layer", 1]
+    assert cli("student", "teacher", "-o", "stock", *stock) == 0
+    torch.testing.assert_close(
+        load("stock").base_model.encoder.layer[1].output.dense.weight,
+        load("teacher").base_model.encoder.layer[1].output.dense.weight,
+    )
+
+
+def test_a_fresh_student_of_another_width_learns(project: Path) -> None:
+    sizes = ["--set", "hidden_size=16", "--set", "num_hidden_layers=2", "--set"]
+    assert cli("student", "teacher", "-o", "fresh", *sizes, "intermediate_size=24") == 0
+    assert load("fresh").config.hidden_size == 16
+    learn = ["--learn", "logits=1", "--learn", "hidden=1", "--learn", "relations=1"]
+    assert cli("distill", "fresh", "--teacher", "teacher", "-o", "out", *COMMON, *learn) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "to cut the teacher"),
+        (["--layer", 0, "--set", "hidden_size=16"], "to cut the teacher"),
+        (["--layer", 7], "chosen among 0 to 2"),
+        (["--layer", 1, "--layer", 0], "in order"),
+        (["--heads", 9], "heads must be 1 to 4"),
+        (["--set", "hidden=16"], "must name a field"),
+        (["--set", "hidden_size"], "FIELD=VALUE"),
+        (["--set", "hidden_size=17"], "must leave a config"),
+    ],
+)
+def test_students_that_cannot_be_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str], options: list[object], said: str
+) -> None:
+    assert cli("student", "teacher", "-o", "small", *options) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not (project / "small").exists()
+
+
 def test_another_tokenizer_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_tokenizer("roberta").save_pretrained("base")
     tiny("bert", seed=1).save_pretrained("base")
