@@ -110,6 +110,7 @@ def distill(
         float | None,
         typer.Option(help="Prune the student while it learns, to this share of its MACs."),
     ] = None,
+    more_texts: opt.MoreTexts = None,
     max_length: opt.MaxLength = 128,
     seed: opt.Seeds = None,
     json: opt.Json = False,
@@ -124,7 +125,7 @@ def distill(
         raise typer.BadParameter("give --teacher MODEL or --store FOLDER, one of the two")
     model = teacher or student
     recipe = _recipe(model, task, texts, data, max_length, recover)
-    run(student, store, recipe, prune_to, out, seed or [0], as_json=json)
+    run(student, store, recipe, prune_to, more_texts, out, seed or [0], as_json=json)
 
 
 def remember(
@@ -150,6 +151,7 @@ def remember(
     top: Annotated[
         int | None, typer.Option(min=1, help="Teacher's layer for the student's last; its last.")
     ] = None,
+    more_texts: opt.MoreTexts = None,
     max_length: opt.MaxLength = 128,
     json: opt.Json = False,
 ) -> None:
@@ -164,7 +166,7 @@ def remember(
     )  # fmt: skip
     wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)
     recipe = _recipe(teacher, task, texts, data, max_length)
-    run(recipe, wanted, out, as_json=json)
+    run(recipe, wanted, more_texts, out, as_json=json)
 
 
 def utility(

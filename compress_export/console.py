@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Report", "out", "progress", "table"]
+__all__ = ["Report", "note", "out", "progress", "table"]
 
 out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -56,6 +56,11 @@ class _Silent(Report):
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Nothing."""
+
+
+def note(text: str) -> None:
+    """A line on stderr, above any bar."""
+    _err.print(text, soft_wrap=True)
 
 
 @contextmanager

@@ -205,8 +205,21 @@ class Context:
 
     def take(self, count: int) -> None:
         """Go on with so many training examples, drawn by the recipe's seed."""
-        whole = self.dataset("train")
-        self._datasets["train"] = whole.sample(count, self.recipe.seed)
+        self._datasets["train"] = self.dataset("train").sample(count, self.recipe.seed)
+
+    def add(self, texts: Path) -> None:
+        """Train on the texts of a file too, one example a line, without labels.
+
+        Raises:
+            DataError: It cannot be read, or holds pairs where the task has single texts.
+        """
+        whole, more = self.dataset("train"), TextTask(texts=texts).load("train")
+        if len(more.texts[0]) != len(whole.texts[0]):
+            raise DataError(
+                f"{texts} must hold {len(whole.texts[0])} text(s) a line, as the task does, found "
+                f"{len(more.texts[0])}; part the two texts of a pair by a tab"
+            )
+        self._datasets["train"] = replace(whole, texts=whole.texts + more.texts)
 
     def similar_pairs(self) -> Dataset | None:
         """STS-B's dev pairs, to judge embeddings by, where the recipe says where GLUE is."""

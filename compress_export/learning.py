@@ -34,6 +34,7 @@ from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_,
 from compress_export.loading import label2id
 from compress_export.recipe_parts import ObjectivePart, Recover
 from compress_export.stages import content_key
+from compress_export.told import Told
 
 __all__ = [
     "Course",
@@ -76,7 +77,10 @@ class Course:
     gradual: GradualSpec | None = None
 
     def examples(self, model: PreTrainedModel) -> list[dict[str, Any]]:
-        """Token ids of each example, unpadded, its place in the data, its label if it has one."""
+        """Token ids of each example, unpadded, its place in the data, its label if it has one.
+
+        Texts that were added without labels stand last.
+        """
         dataset = self.dataset
         rows = encoded(dataset.texts, self.tokenizer, self.max_length)
         rows = [row | {"row": i} for i, row in enumerate(rows)]
@@ -84,16 +88,23 @@ class Course:
             return rows
         kind = float if dataset.regression else int
         labels = encode_labels(dataset, label2id(model))
-        return [row | {"labels": kind(label)} for row, label in zip(rows, labels, strict=True)]
+        labelled = [row | {"labels": kind(label)} for row, label in zip(rows, labels, strict=False)]
+        return labelled + rows[len(labelled) :]
 
     def parts(self, examples: Examples) -> tuple[Examples, Held | None]:
         """What is trained on, and what is kept aside to stop early by."""
         if self.spec.patience is None:
             return examples, None
-        order = np.random.default_rng(self.spec.seed).permutation(len(examples)).tolist()
-        n_held = max(1, min(_HELD_MOST, round(_HELD * len(order))))
+        n_labelled = len(self.dataset.labels)
+        if not n_labelled:
+            raise RecipeError(
+                "recover.patience looks at a metric, found texts without labels; leave it out"
+            )
+        order = np.random.default_rng(self.spec.seed).permutation(n_labelled).tolist()
+        n_held = max(1, min(_HELD_MOST, round(_HELD * n_labelled)))
         held = Held(examples=[examples[i] for i in order[:n_held]], metric=self.metric)
-        return [examples[i] for i in order[n_held:]], held
+        left = [*order[n_held:], *range(n_labelled, len(examples))]
+        return [examples[i] for i in left], held
 
     def metric(self, logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
         """The task's first metric."""
@@ -103,7 +114,7 @@ class Course:
         """A padded batch, with what the store has of it."""
         inputs = [{k: v for k, v in e.items() if k not in ("row", "labels")} for e in examples]
         batch = dict(self.tokenizer.pad(inputs, return_tensors="pt"))
-        if "labels" in examples[0]:
+        if all("labels" in e for e in examples):
             batch["labels"] = torch.tensor([e["labels"] for e in examples])
         if self.store is not None:
             batch |= self.store.lesson([e["row"] for e in examples])
@@ -186,7 +197,7 @@ def learn(
         held=held,
         collate=course.collate,
         folder=home,
-        callbacks=[] if gates is None else [Closing(gates)],
+        callbacks=[Told(), *([] if gates is None else [Closing(gates)])],
         progress=progress,
     )
     if gates is None:

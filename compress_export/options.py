@@ -21,6 +21,7 @@ __all__ = [
     "Macs",
     "MaxLength",
     "Model",
+    "MoreTexts",
     "Out",
     "Parameters",
     "Patience",
@@ -95,6 +96,10 @@ LearningRate = Annotated[float, typer.Option(help="At its peak.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples a process and step.")]
 TrainPrecision = Annotated[
     str, typer.Option("--precision", help="Of matrix products: fp32, bf16 or fp16.")
+]
+MoreTexts = Annotated[
+    Path | None,
+    typer.Option(help="Text file to learn from beside the task's data, without labels."),
 ]
 Patience = Annotated[
     int | None,

@@ -25,6 +25,7 @@ def run(
     store_folder: Path | None,
     data: dict[str, Any],
     prune_to: float | None,
+    more_texts: Path | None,
     out: Path,
     seeds: Sequence[int],
     *,
@@ -37,6 +38,7 @@ def run(
         store_folder: What is kept of the teacher; the recipe's model is then the student's own.
         data: A recipe, whose model is the teacher.
         prune_to: Share of the student's MACs to be left after training, if it is pruned meanwhile.
+        more_texts: File of texts to learn from too, without labels.
         out: Output folder.
         seeds: One training each.
         as_json: Print JSON.
@@ -46,6 +48,8 @@ def run(
         check_checkpoint_target(out, folder)
     labelled = not isinstance(context.task, TextTask)
     context.check(SPLITS if labelled else ["train"])
+    if more_texts is not None:
+        context.add(more_texts)
     cost = CostModel(unit="macs", sequence=context.recipe.promised().sequence)
     gradual = None if prune_to is None else GradualSpec(share=prune_to, cost=cost)
     store = None if store_folder is None else open_store(store_folder)

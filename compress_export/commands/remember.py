@@ -14,11 +14,15 @@ from compress_export.keeping import Wanted, keep
 from compress_export.recipe import make_recipe
 
 
-def run(data: dict[str, Any], wanted: Wanted, out: Path, *, as_json: bool) -> None:
+def run(
+    data: dict[str, Any], wanted: Wanted, more_texts: Path | None, out: Path, *, as_json: bool
+) -> None:
     """Write the store of the recipe `data`'s teacher and training data to `out`."""
     context = Context(make_recipe(data), Path())
     check_target(out, "store")
     context.check(["train"])
+    if more_texts is not None:
+        context.add(more_texts)
     with progress() as report:
         store = keep(context, wanted, out, report)
     _print(store, as_json)

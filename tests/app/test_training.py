@@ -141,6 +141,23 @@ def test_distil_from_a_store_loads_no_teacher(project: Path) -> None:
     assert load("out") is not None
 
 
+def test_texts_without_labels_are_learnt_from_beside_the_task(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "more.txt").write_text("\n".join(f"w{i} w{i + 1}" for i in range(32)))
+    more = ["--more-texts", "more.txt"]
+    options = ["--task", "task.yaml", "--max-length", 16, *more]
+    assert cli("remember", "teacher", "-o", "store", *options) == 0
+    assert open_store(project / "store").facts.rows == 96 + 32
+    assert cli("distill", "teacher", "--store", "store", "-o", "a", *COMMON, *more) == 0
+    stops = ["--patience", 3]
+    assert cli("distill", "teacher", "--teacher", "teacher", "-o", "b", *COMMON, *more, *stops) == 0
+    told = capsys.readouterr().err
+    assert "step 8/8: loss" in told
+    assert "metric" in told
+    assert cli("distill", "teacher", "--store", "store", "-o", "c", *COMMON) == 2
+
+
 def test_a_store_of_other_data_is_refused(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
