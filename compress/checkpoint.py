@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def save(
     plan: Plan,
     folder: Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Write a pruned model: safetensors, config with the plan, remote code where it is needed.
 
@@ -101,6 +103,7 @@ def save(
         plan: Of the model before the surgery.
         folder: Appears when it is complete.
         tokenizer: Saved beside the weights.
+        notes: Further text files, by name.
 
     Raises:
         VerificationError: Loaded again in a way that is promised, it gives other outputs; nothing
@@ -118,6 +121,8 @@ def save(
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
+        for name, text in (notes or {}).items():
+            (temporary / name).write_text(text, encoding="utf-8")
         saved = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
         compare_models("compress.load", load(temporary), saved)
         verify_stock(temporary, saved)

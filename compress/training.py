@@ -7,11 +7,9 @@ parts, and logits. Knows tokenised examples, no tasks.
 from __future__ import annotations
 
 import math
-import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -30,13 +28,13 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.integrations.integration_utils import is_tensorboard_available
-from transformers.trainer_utils import get_last_checkpoint
 
 from compress.batches import Progress, silent
 from compress.dropout import dropout_of
-from compress.errors import TrainingError
+from compress.errors import DataError, TrainingError
+from compress.resuming import Marked, newest_whole
 from compress.sampler import LengthGrouped
+from compress.trackers import tensorboard_beside, trackers
 
 __all__ = [
     "Curve",
@@ -53,8 +51,6 @@ Examples: TypeAlias = Sequence[Mapping[str, Any]]
 """`input_ids` and what else the tokenizer gives; `labels` where the loss needs them."""
 
 TrainPrecision = Literal["fp32", "bf16", "fp16"]
-
-_EVENTS = "TENSORBOARD_LOGGING_DIR"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,14 +108,19 @@ class Curve:
     rows: list[dict[str, float]]
 
 
+def _processes() -> PartialState:
+    """The processes that train together; on the CPU where there is no GPU, as `Trainer` will."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes, of those that train together."""
-    return bool(PartialState().is_main_process)
+    return bool(_processes().is_main_process)
 
 
 def wait_for_all() -> None:
     """Wait until every process that trains is here."""
-    PartialState().wait_for_everyone()
+    _processes().wait_for_everyone()
 
 
 def train_(
@@ -156,7 +157,7 @@ def train_(
     """
     with (
         dropout_of(module, spec.dropout),
-        _tensorboard_beside(folder),
+        tensorboard_beside(folder),
         tempfile.TemporaryDirectory() as temporary,
     ):
         home = Path(temporary) if folder is None else folder
@@ -172,8 +173,7 @@ def train_(
             callbacks=callbacks,
             progress=progress,
         )
-        last = get_last_checkpoint(str(home)) if home.is_dir() else None
-        trainer.train(resume_from_checkpoint=last)
+        _train(trainer, newest_whole(home))
     module.to("cpu").eval()
     return Curve(rows=_rows(trainer.state.log_history))
 
@@ -209,7 +209,7 @@ class Training(Trainer):
             eval_dataset=None if held is None else held.examples,
             data_collator=collate or DataCollatorWithPadding(tokenizer),
             compute_metrics=None if held is None else _metric(held),
-            callbacks=[*watching, *callbacks],
+            callbacks=[*watching, *callbacks, Marked()],
         )
         self.remove_callback(PrinterCallback)
 
@@ -226,7 +226,7 @@ class Training(Trainer):
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
                 f"the loss must stay finite, found {float(loss.detach())} at step "
-                f"{self.state.global_step}; lower recover.learning_rate, or look at the data"
+                f"{self.state.global_step}; lower the learning rate, or look at the data"
             )
         for name, value in (output.get("parts") or {}).items():
             self._parts[name].append(float(value))
@@ -256,15 +256,27 @@ class _Told(TrainerCallback):
         self._progress("training", state.global_step, state.max_steps)
 
 
+def _train(trainer: Training, last: Path | None) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except RuntimeError as error:
+        if "PytorchStreamWriter" in str(error) or "inline_container" in str(error):
+            raise DataError(
+                "a checkpoint of the training could not be written, the disk is full; free some "
+                "space and run the command again, it goes on from the last whole one"
+            ) from error
+        raise
+
+
 def _arguments(
     spec: TrainSpec, home: Path, n_examples: int, *, saves: bool, held: Held | None
 ) -> TrainingArguments:
     cuda = torch.cuda.is_available()
-    at_once = spec.batch_size * spec.accumulate * PartialState().num_processes
+    at_once = spec.batch_size * spec.accumulate * _processes().num_processes
     steps = max(1, math.ceil(n_examples / at_once))
     every = max(1, steps // spec.looks)
     stops = held is not None and spec.patience is not None
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(home),
         num_train_epochs=spec.epochs,
         per_device_train_batch_size=spec.batch_size,
@@ -285,33 +297,17 @@ def _arguments(
         load_best_model_at_end=stops,
         metric_for_best_model="metric" if stops else None,
         logging_steps=max(1, spec.epochs * steps // 100),
-        report_to=list(_trackers(spec)) if saves else [],
+        report_to=trackers(spec.report_to) if saves else [],
         disable_tqdm=True,
         dataloader_pin_memory=cuda,
         remove_unused_columns=False,
         label_names=["labels"],
         ddp_find_unused_parameters=True,
+        restore_callback_states_from_checkpoint=stops,
     )
-
-
-def _trackers(spec: TrainSpec) -> tuple[str, ...]:
-    if spec.report_to is not None:
-        return spec.report_to
-    return ("tensorboard",) if is_tensorboard_available() else ()
-
-
-@contextmanager
-def _tensorboard_beside(folder: Path | None) -> Iterator[None]:
-    """TensorBoard's events go to `<name>.tensorboard` beside `folder`, unless it is told where."""
-    if folder is None or _EVENTS in os.environ:
-        yield
-        return
-    name = folder.name.removesuffix(".training")
-    os.environ[_EVENTS] = str(folder.with_name(f"{name}.tensorboard"))
-    try:
-        yield
-    finally:
-        del os.environ[_EVENTS]
+    if arguments.n_gpu > 1:  # several GPUs are for several processes
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _metric(held: Held) -> Callable[[Any], dict[str, float]]:
@@ -330,4 +326,4 @@ def _rows(history: list[dict[str, Any]]) -> list[dict[str, float]]:
             told = name in ("epoch", "loss", "learning_rate") or name.startswith("loss_")
             if told or name == "eval_metric":
                 row[name.removeprefix("eval_")] = float(value)
-    return [found[step] for step in sorted(found)]
+    return [row for _, row in sorted(found.items()) if {"loss", "metric"} & row.keys()]

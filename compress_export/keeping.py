@@ -8,16 +8,18 @@ from pathlib import Path
 
 from compress.batches import Progress
 from compress.binding import bind
+from compress.distill.identity import data_hash, fingerprint, tokenizer_hash
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
-from compress.distill.remember import fingerprint, remember, tokenizer_hash
+from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
-from compress.errors import BundleError
+from compress.errors import BundleError, RecipeError
 from compress.folder import check_target, replace_folder, write_manifest
-from compress.heads import n_labels_of
+from compress.heads import head_of, n_labels_of
 from compress.training import Examples
 from compress_export.context import Context
-from compress_export.learning import data_hash, encoded
+from compress_export.learning import encoded
+from compress_export.loading import label_names
 from compress_export.stages import content_key
 
 __all__ = ["Wanted", "keep"]
@@ -48,19 +50,24 @@ def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Sto
         DataError: The disk has no room.
     """
     check_target(out, "store")
+    if head_of(context.teacher).suffix != "ForSequenceClassification":
+        raise RecipeError(
+            f"a store is of a sequence classifier or regressor, found "
+            f"{type(context.teacher).__name__}; distil with the teacher beside the student"
+        )
     cut = context.recipe.benchmark.max_length
     examples = encoded(context.dataset("train").texts, context.tokenizer, cut)
     facts = _facts(context, wanted, examples)
-    home = _working_folder(out, facts)
+    home, mark = _working_folder(out, facts)
     remember(context.teacher, context.tokenizer, examples, facts, home, progress)
-    (home / "store.key").unlink()
     write_manifest(home, "store")
     replace_folder(home, out)
+    mark.unlink()
     return open_store(out)
 
 
 def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
-    shape, texts = bind(context.teacher).shape, context.dataset("train").texts
+    shape = bind(context.teacher).shape
     n_teacher = sum(shape.uses)
     n_student = wanted.student_layers or n_teacher
     pairs = layer_pairs("uniform", n_student, n_teacher, top=wanted.top)
@@ -68,7 +75,7 @@ def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
         identity=Identity(
             teacher=fingerprint(context.teacher),
             tokenizer=tokenizer_hash(context.tokenizer),
-            data=data_hash(texts, context.recipe.benchmark.max_length),
+            data=data_hash(examples),
         ),
         knowledge=wanted.knowledge,
         pairs=wanted.knowledge.pairs(pairs),
@@ -76,23 +83,23 @@ def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
         n_layers=n_teacher,
         hidden_size=shape.hidden_size,
         n_labels=n_labels_of(context.teacher),
+        labels=label_names(context.teacher),
         rows=len(examples),
         longest=max(len(example["input_ids"]) for example in examples),
     )
 
 
-def _working_folder(out: Path, facts: StoreFacts) -> Path:
-    """Where the store grows; parts of another one that was never finished are dropped."""
-    home = out.with_name(f"{out.name}.partial")
-    key, mark = content_key({"facts": repr(facts)}), home / "store.key"
-    if home.is_dir() and not (mark.is_file() and mark.read_text(encoding="utf-8") == key):
-        others = [p for p in home.iterdir() if p.suffix not in (".arrow", ".tmp", ".key", ".json")]
-        if others or not mark.is_file():
-            raise BundleError(
-                f"{home} must be the working folder of an earlier store, found other files; move "
-                "them away"
-            )
+def _working_folder(out: Path, facts: StoreFacts) -> tuple[Path, Path]:
+    """Where the store grows, and the mark beside it; parts of another store are dropped."""
+    home, mark = (out.with_name(f"{out.name}.partial{end}") for end in ("", ".key"))
+    key = content_key({"facts": repr(facts)})
+    if home.exists() and not mark.is_file():
+        raise BundleError(
+            f"{home} must be the working folder of an earlier store, found other files; move them "
+            "away"
+        )
+    if home.exists() and mark.read_text(encoding="utf-8") != key:
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     mark.write_text(key, encoding="utf-8")
-    return home
+    return home, mark

@@ -21,13 +21,13 @@ from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import stored_plan
 from compress.distill.gradual import Closing, Gates, GradualSpec
+from compress.distill.identity import data_hash, fingerprint
 from compress.distill.layer_map import LayerMap
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
-from compress.distill.remember import fingerprint
 from compress.distill.store import Store
 from compress.distill.teaching import Teaching
-from compress.errors import RecipeError
+from compress.errors import BundleError, RecipeError
 from compress.plan import Plan
 from compress.surgery import apply_
 from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_, wait_for_all
@@ -41,7 +41,6 @@ __all__ = [
     "Learnt",
     "came_from",
     "check_tokenizers",
-    "data_hash",
     "encoded",
     "learn",
     "metrics_of",
@@ -50,6 +49,8 @@ __all__ = [
 ]
 
 _HELD, _HELD_MOST = 0.05, 1000
+_COMPARED = 256
+"""Texts that two tokenizers are compared on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,15 +121,18 @@ class Course:
             batch |= self.store.lesson([e["row"] for e in examples])
         return batch
 
-    def key(self, student: PreTrainedModel) -> str:
+    def key(self, student: PreTrainedModel, teaching: Teaching | None, plan: Plan | None) -> str:
         """Hash of all that a training depends on."""
         return content_key(
             {
                 "spec": asdict(self.spec),
                 "objective": asdict(self.objective),
-                "data": data_hash(self.dataset.texts, self.max_length),
+                "data": data_hash(encoded(self.dataset.texts, self.tokenizer, self.max_length)),
                 "labels": self.dataset.labels,
+                "metrics": self.metrics,
                 "student": fingerprint(student),
+                "teacher": None if teaching is None else teaching.identity,
+                "plan": None if plan is None else plan.to_dict(),
                 "store": repr(self.store and self.store.facts),
                 "gradual": repr(self.gradual),
             }
@@ -157,11 +161,6 @@ def encoded(
     return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
 
 
-def data_hash(texts: Sequence[Texts], max_length: int) -> str:
-    """SHA-256 of texts in their order, and of where they are cut."""
-    return content_key({"texts": list(texts), "max_length": max_length})
-
-
 def learn(
     student: PreTrainedModel,
     course: Course,
@@ -183,11 +182,12 @@ def learn(
         progress: Told after every step.
     """
     gates = None if course.gradual is None else Gates(bind(student), course.gradual)
+    torch.manual_seed(course.spec.seed)  # of new projections
     learner = Learner(student, course.objective, teaching, plan, gates)
     examples, held = course.parts(course.examples(student))
     if home is not None:
         if is_main():
-            _own(home, course.key(student))
+            _own(home, course.key(student, teaching, plan))
         wait_for_all()
     curve = train_(
         learner,
@@ -200,6 +200,8 @@ def learn(
         callbacks=[Told(), *([] if gates is None else [Closing(gates)])],
         progress=progress,
     )
+    if teaching is not None:
+        teaching.rest()
     if gates is None:
         return Learnt(curve=curve)
     apply_(student, gates.plan)
@@ -240,23 +242,41 @@ def came_from(student: PreTrainedModel, teacher: PreTrainedModel) -> Plan | None
     return plan if plan is not None and plan.shape == bind(teacher).shape else None
 
 
-def check_tokenizers(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+def check_tokenizers(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, texts: Sequence[Texts]
+) -> None:
     """Refuse a student that cuts texts into other tokens than its teacher.
 
     Raises:
-        RecipeError: Their vocabularies differ.
+        RecipeError: Their vocabularies differ, or what they make of a text.
     """
     if student.get_vocab() != teacher.get_vocab():
         raise RecipeError(
             f"student and teacher must share a tokenizer, found vocabularies of {len(student)} and "
             f"{len(teacher)} tokens that differ; choose a student with the teacher's tokenizer"
         )
+    for text in texts[:_COMPARED]:
+        mine, theirs = (t(*text)["input_ids"] for t in (student, teacher))
+        if mine != theirs:
+            raise RecipeError(
+                f"student and teacher must cut texts alike, found {len(mine)} and {len(theirs)} "
+                f"tokens for {text[0]!r:.60}; give the student the teacher's tokenizer"
+            )
 
 
 def _own(home: Path, key: str) -> None:
-    """Make `home` the folder of the training with that key."""
+    """Make `home` the folder of the training with that key; an earlier training there is dropped.
+
+    Raises:
+        BundleError: It holds something else.
+    """
     mark = home / "training.key"
-    if home.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == key):
+    if home.exists() and not mark.is_file() and any(home.iterdir()):
+        raise BundleError(
+            f"{home} must be the working folder of an earlier training, found other files; move "
+            "them away"
+        )
+    if mark.is_file() and mark.read_text(encoding="utf-8") != key:
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     mark.write_text(key, encoding="utf-8")

@@ -30,9 +30,11 @@ __all__ = [
     "calibration_batches",
     "check_alone",
     "check_checkpoint_target",
+    "check_labels",
     "check_length",
     "find_graph",
     "label2id",
+    "label_names",
     "load_for",
     "load_tokenizer",
     "read_config",
@@ -74,8 +76,13 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
     names = list(dataset.label_names) or sorted(set(dataset.labels))
     n_labels = 1 if dataset.regression else len(names)
     own = (config.architectures or [""])[0].endswith("ForSequenceClassification")
-    if stored_plan(config) is not None or (own and config.num_labels == n_labels):
+    if own and config.num_labels == n_labels:
         return load(source)
+    if stored_plan(config) is not None:
+        raise CheckpointError(
+            f"{source!r} is pruned, and must have the task's {n_labels} label(s), found "
+            f"{config.num_labels}; fine-tune an unpruned model, or prune one of the task"
+        )
     settings: dict[str, Any] = {"num_labels": n_labels}
     if not dataset.regression:
         settings |= {"id2label": dict(enumerate(names))}
@@ -120,8 +127,8 @@ def check_alone(verb: str) -> None:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
         raise RecipeError(
-            f"{verb} measures, and must run as one process, found {count}; train with `finetune` "
-            "or `distill` under accelerate or torchrun"
+            f"{verb} must run as one process, found {count}; train with `finetune` or `distill` "
+            "under accelerate or torchrun"
         )
 
 
@@ -164,6 +171,27 @@ def calibration_batches(
 def label2id(model: PreTrainedModel) -> Mapping[str, int]:
     """The model's label names, one entry for a regression."""
     return {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
+
+
+def label_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """The model's label names in order of their ids; none where they are transformers' own."""
+    names = tuple(name for name, _ in sorted(label2id(model).items(), key=lambda item: item[1]))
+    made_up = all(name == f"LABEL_{i}" for i, name in enumerate(names))
+    return () if made_up else names
+
+
+def check_labels(student: tuple[str, ...], teacher: tuple[str, ...]) -> None:
+    """Refuse a student whose outputs mean other classes than its teacher's.
+
+    Raises:
+        RecipeError: Both name their labels, and not alike.
+    """
+    alike = [n.lower() for n in student] == [n.lower() for n in teacher]
+    if student and teacher and not alike:
+        raise RecipeError(
+            f"student and teacher must order their labels alike, found {list(student)} and "
+            f"{list(teacher)}; correct id2label, or choose a student of the teacher's task"
+        )
 
 
 def find_graph(path: Path, variant: str | None = None) -> Path:

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.tasks import Dataset
 from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import load, save, stored_plan
 from compress.distill.gradual import GradualSpec
+from compress.distill.identity import data_hash, tokenizer_hash
 from compress.distill.objective import Objective
-from compress.distill.remember import tokenizer_hash
 from compress.distill.store import Store
 from compress.distill.teaching import Offline, Online, Teaching
+from compress.errors import RecipeError
 from compress.folder import writing
 from compress.plan import Plan
-from compress.training import Curve, is_main
+from compress.training import Curve, is_main, wait_for_all
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.context import Context
@@ -32,15 +33,17 @@ from compress_export.learning import (
     Course,
     came_from,
     check_tokenizers,
-    data_hash,
+    encoded,
     learn,
     metrics_of,
     objective_of,
     train_spec,
 )
-from compress_export.loading import load_tokenizer
+from compress_export.loading import check_labels, label_names, load_tokenizer
 
 __all__ = ["Pupil", "School", "Trained", "print_trained", "train_seeds"]
+
+NOTES = "training.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,12 +53,14 @@ class Pupil:
     Attributes:
         model: To train.
         course: What it learns.
+        tokenizer: Its own; its teacher's may give further inputs.
         origin: How it came from its teacher, if it did.
         removed: What has just gone from it, and is written nowhere yet.
     """
 
     model: PreTrainedModel
     course: Course
+    tokenizer: PreTrainedTokenizerBase
     origin: Plan | None = None
     removed: Plan | None = None
 
@@ -93,19 +98,52 @@ class School:
         self.context, self.student, self.store = context, student, store
         self.gradual = gradual
         self.tokenizer = load_tokenizer(student)
-        part = context.recipe.recover.objective
-        self.teaching: Teaching
-        if store is None:
-            check_tokenizers(self.tokenizer, context.tokenizer)
-            heard = bool(part.attention or part.relations)
-            self.teaching = Online(context.teacher, projections=heard)
-        else:
-            cut = context.recipe.benchmark.max_length
-            store.check(
-                data=data_hash(context.dataset("train").texts, cut),
-                tokenizer=tokenizer_hash(self.tokenizer),
+        self._check_options()
+        self.teaching: Teaching = self._online() if store is None else self._offline(store)
+
+    def _check_options(self) -> None:
+        recover, dataset = self.context.recipe.recover, self.context.dataset("train")
+        unlabelled = len(dataset.labels) < len(dataset)
+        if recover.objective.labels and unlabelled:
+            raise RecipeError(
+                "recover.objective.labels needs a label for every text, found texts without; set "
+                "it to 0"
             )
-            self.teaching = Offline(store.facts)
+        if self.gradual is not None and recover.patience is not None:
+            raise RecipeError(
+                "patience may stop before the pruning is over, found it beside --prune-to; leave "
+                "one out"
+            )
+
+    def _online(self) -> Online:
+        context, part = self.context, self.context.recipe.recover.objective
+        texts = context.dataset("train").texts
+        check_tokenizers(self.tokenizer, context.tokenizer, texts)
+        check_labels(label_names(load(self.student)), label_names(context.teacher))
+        return Online(context.teacher, projections=bool(part.attention or part.relations))
+
+    def _offline(self, store: Store) -> Offline:
+        part, cut = self.context.recipe.recover.objective, self.context.recipe.benchmark.max_length
+        beyond = [n for n in ("embeddings", "attention", "relations") if getattr(part, n)]
+        if part.layers is not None:
+            beyond.append("layers")
+        if beyond:
+            raise RecipeError(
+                f"a store has its own pairs of layers, and keeps logits and hidden states, found "
+                f"recover.objective.{beyond[0]}; leave it out, or name the teacher in its place"
+            )
+        examples = encoded(self.context.dataset("train").texts, self.tokenizer, cut)
+        store.check(tokenizer=tokenizer_hash(self.tokenizer))
+        store.check(data=data_hash(examples))
+        model = load(self.student)
+        check_labels(label_names(model), store.facts.labels)
+        layers = sum(bind(model).shape.uses)
+        if layers != store.facts.n_student:
+            raise RecipeError(
+                f"the store {str(store.folder)!r} is for students of {store.facts.n_student} "
+                f"layers, found one of {layers}; make a store with --student-layers {layers}"
+            )
+        return Offline(store.facts)
 
     def make(self, seed: int) -> Pupil:
         """An untrained student."""
@@ -114,14 +152,14 @@ class School:
         course = Course(
             metrics=self.context.task.metrics,
             dataset=self.context.dataset("train"),
-            tokenizer=self.tokenizer,
+            tokenizer=self.tokenizer if self.store else self.context.tokenizer,
             max_length=recipe.benchmark.max_length,
             spec=train_spec(recipe.recover, seed),
             objective=self._objective(plan),
             store=self.store,
             gradual=self.gradual,
         )
-        return Pupil(model=model, course=course, origin=plan)
+        return Pupil(model=model, course=course, tokenizer=self.tokenizer, origin=plan)
 
     def _objective(self, plan: Plan | None) -> Objective:
         objective = objective_of(self.context.recipe.recover.objective, plan)
@@ -141,6 +179,9 @@ def train_seeds(
 ) -> list[Trained]:
     """Train one student a seed, into `out`, or `out/seed-<n>` where there are several.
 
+    A student that is there already, of the same weights, data, teacher and settings, is not trained
+    again.
+
     Args:
         make: From a seed to a student.
         seeds: One student each.
@@ -153,42 +194,75 @@ def train_seeds(
     for seed in seeds:
         folder = out if len(seeds) == 1 else out / f"seed-{seed}"
         pupil = make(seed)
-        model, course = pupil.model, pupil.course
-        home = folder.with_name(f"{folder.name}.training")
-        learnt = learn(
-            model, course, teaching=teaching, plan=pupil.origin, home=home, progress=progress
-        )
-        metrics = {} if validation is None else metrics_of(model, course, validation, progress)
-        trained = Trained(seed=seed, folder=folder, metrics=metrics, curve=learnt.curve)
-        if is_main():
-            _save(pupil, trained, learnt.plan)
-            shutil.rmtree(home, ignore_errors=True)
+        key = pupil.course.key(pupil.model, teaching, pupil.origin)
+        trained = _done(folder, key)
+        if trained is None:
+            trained = _train(pupil, seed, folder, validation, teaching, key, progress)
         found.append(trained)
     return found
 
 
-def _save(pupil: Pupil, trained: Trained, pruned: Plan | None) -> None:
+def _done(folder: Path, key: str) -> Trained | None:
+    """The training that an earlier call has finished there, if it is of that key."""
+    try:
+        told = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if told.get("key") != key:
+        return None
+    curve = Curve(rows=told["curve"])
+    return Trained(seed=told["seed"], folder=folder, metrics=told["metrics"], curve=curve)
+
+
+def _train(
+    pupil: Pupil,
+    seed: int,
+    folder: Path,
+    validation: Dataset | None,
+    teaching: Teaching | None,
+    key: str,
+    progress: Progress,
+) -> Trained:
+    model, course = pupil.model, pupil.course
+    home = folder.with_name(f"{folder.name}.training")
+    learnt = learn(
+        model, course, teaching=teaching, plan=pupil.origin, home=home, progress=progress
+    )
+    metrics = {} if validation is None else metrics_of(model, course, validation, progress)
+    trained = Trained(seed=seed, folder=folder, metrics=metrics, curve=learnt.curve)
+    if is_main():
+        _save(pupil, trained, learnt.plan, key)
+        shutil.rmtree(home, ignore_errors=True)
+    wait_for_all()
+    return trained
+
+
+def _save(pupil: Pupil, trained: Trained, pruned: Plan | None, key: str) -> None:
     """Write the checkpoint, with `training.json` beside the weights.
 
     Args:
         pupil: Whose model is trained by now.
         trained: What is told of it.
         pruned: What went while it learnt.
+        key: Of all that it depends on.
     """
     model, course = pupil.model, pupil.course
-    facts = {"seed": trained.seed, "metrics": trained.metrics, "curve": trained.curve.rows}
-    facts |= {"spec": asdict(course.spec), "objective": asdict(course.objective)}
+    facts = {"key": key, "seed": trained.seed, "metrics": trained.metrics}
+    facts |= {
+        "curve": trained.curve.rows,
+        "spec": asdict(course.spec),
+        "objective": asdict(course.objective),
+    }
     text = json.dumps(facts, indent=1)
     removed = [plan for plan in (pupil.removed, pruned) if plan is not None]
     if removed or stored_plan(model.config) is not None:
         whole = reduce(Plan.then, removed) if removed else Plan.full(bind(model).shape)
-        save(model, whole, trained.folder, course.tokenizer)
-        (trained.folder / "training.json").write_text(text, encoding="utf-8")
+        save(model, whole, trained.folder, pupil.tokenizer, {NOTES: text})
         return
     with writing(trained.folder, "checkpoint") as temporary:
         model.save_pretrained(temporary)
-        course.tokenizer.save_pretrained(temporary)
-        (temporary / "training.json").write_text(text, encoding="utf-8")
+        pupil.tokenizer.save_pretrained(temporary)
+        (temporary / NOTES).write_text(text, encoding="utf-8")
 
 
 def print_trained(
@@ -214,7 +288,8 @@ def print_trained(
         rows.append(["mean ± s.d.", *(f"{means[n]:.4f} ± {spreads[n]:.4f}" for n in names)])
     if teacher:
         rows.append(["teacher", *(f"{teacher[n]:.4f}" for n in names)])
-        rows.append(["kept", *(f"{means[n] / teacher[n]:.1%}" for n in names)])
+        kept = [f"{means[n] / teacher[n]:.1%}" if teacher[n] else "" for n in names]
+        rows.append(["kept", *kept])
     if names:
         table(title, ["", *names], rows)
     last = found[-1].curve.rows[-1] if found[-1].curve.rows else {}

@@ -1,7 +1,7 @@
 """Prune while training: gates close little by little, as their moving importance says.
 
 GRAIN (Yang et al. 2023, "Gradient-based Intra-attention Pruning", arXiv 2212.07634), on whole heads
-and neurons: a moving average of ``|∂L/∂ξ| = |⟨∇_w L, w⟩|`` by batch, a cubic schedule, gradient
+and neurons: a moving average of ``|∂L/∂ξ| = |⟨∇_w L, w⟩|`` by update, a cubic schedule, gradient
 separation (the importance hears the logits' loss alone), and a regularisation that empties small
 sublayers so that they go whole. A closed gate may open again while the schedule lasts.
 """
@@ -90,6 +90,8 @@ class Gates:
         sizes = [*shape.n_heads, *shape.ffn_widths]
         self._gates = [torch.ones(n, requires_grad=True) for n in sizes]
         self._importance = [torch.zeros(n, dtype=torch.float64) for n in sizes]
+        self._heard = [torch.zeros(n, dtype=torch.float64) for n in sizes]
+        self._n_heard = 0
         self.plan = Plan.full(shape)
         self._settled = False
 
@@ -106,13 +108,27 @@ class Gates:
             yield
 
     def hear(self, loss: Tensor) -> None:
-        """Take a batch's loss into the moving importance; nothing else is differentiated."""
+        """Take a batch's loss, of this process, into account; nothing else is differentiated."""
+        if self._settled:
+            return
         gradients = torch.autograd.grad(loss, self._gates, retain_graph=True, allow_unused=True)
-        sizes = [torch.zeros(0) if g is None else g.detach().abs() for g in gradients]
-        found = _averaged([s.double().cpu() for s in sizes])
-        for importance, size in zip(self._importance, found, strict=True):
-            if len(size):
-                importance.mul_(self._spec.smoothing).add_((1 - self._spec.smoothing) * size)
+        for heard, gradient in zip(self._heard, gradients, strict=True):
+            if gradient is not None:
+                heard += gradient.detach().to(heard)
+        self._n_heard += 1
+
+    def update(self) -> None:
+        """Move the importance by what was heard since the last time, by all processes."""
+        if not self._n_heard:
+            return
+        means = torch.cat(self._heard) / self._n_heard
+        sizes = _averaged(means, self._layout.model.device).abs()
+        parts = sizes.split([len(heard) for heard in self._heard])
+        for importance, size in zip(self._importance, parts, strict=True):
+            importance.mul_(self._spec.smoothing).add_((1 - self._spec.smoothing) * size)
+        for heard in self._heard:
+            heard.zero_()
+        self._n_heard = 0
 
     def close(self, done: float) -> None:
         """Set the gates to what may be left when a share `done` of the training is over."""
@@ -166,6 +182,7 @@ class Closing(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Set the gates for the next step."""
+        self._gates.update()
         self._gates.close(state.global_step / state.max_steps)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -189,10 +206,10 @@ def _times(gate: Tensor, width: int) -> Tap:
     return tap
 
 
-def _averaged(sizes: list[Tensor]) -> list[Tensor]:
-    """Means over the processes that train together, so that their gates agree."""
+def _averaged(values: Tensor, device: torch.device) -> Tensor:
+    """The mean over the processes that train together, so that their gates agree."""
     if not torch.distributed.is_initialized():
-        return sizes
-    flat = torch.cat(sizes)
-    torch.distributed.all_reduce(flat)
-    return list((flat / torch.distributed.get_world_size()).split([len(s) for s in sizes]))
+        return values
+    there = values.float().to(device)
+    torch.distributed.all_reduce(there)
+    return (there / torch.distributed.get_world_size()).to(values)

@@ -25,7 +25,7 @@ from compress.distill.objective import Objective
 from compress.distill.signals import PROJECTIONS, Signals, listen
 from compress.distill.teaching import Lesson, Teaching
 from compress.errors import RecipeError
-from compress.heads import n_labels_of
+from compress.heads import head_of, n_labels_of
 from compress.plan import Plan
 
 __all__ = ["Learner"]
@@ -59,6 +59,7 @@ class Learner(nn.Module):
         self._gates = gates
         self.student, self.objective = student, objective
         self._layout, self._teaching, self._plan = bind(student), teaching, plan
+        self._check_head()
         self._pairs: tuple[_Pair, ...] = ()
         if teaching is None:
             if objective.taught:
@@ -102,7 +103,7 @@ class Learner(nn.Module):
             self._gates.hear(parts.get("logits", parts.get("labels", next(iter(parts.values())))))
         loss = torch.stack([getattr(self.objective, name) * v for name, v in parts.items()]).sum()
         told = {name: value.detach() for name, value in parts.items()}
-        return {"loss": loss, "parts": told, "logits": mine.logits}
+        return {"loss": loss, "parts": told, "logits": mine.logits.detach()}
 
     @property
     def _n_layers(self) -> int:
@@ -167,9 +168,8 @@ class Learner(nn.Module):
 
     def _attention(self, mine: Signals, theirs: Signals, pair: _Pair, mask: Tensor) -> Tensor:
         here, there = pair
-        width = self._layout.shape.head_width
-        n_mine = mine.projections["queries", here].shape[-1] // width
-        n_theirs = theirs.projections["queries", there].shape[-1] // width
+        n_mine = mine.projections["queries", here].shape[-1] // self._layout.shape.head_width
+        n_theirs = theirs.projections["queries", there].shape[-1] // self._their_head_width
         kept = self._kept_heads(here, n_mine, n_theirs)
         scores = [
             scaled_products(signals.projections["queries", i], signals.projections["keys", i], n)
@@ -191,14 +191,36 @@ class Learner(nn.Module):
         found = []
         for name in PROJECTIONS:
             here, there = mine.projections[name, pair[0]], theirs.projections[name, pair[1]]
-            n = self.objective.relation_heads or self._relation_heads(here, there)
-            found.append(relation_divergence(here, there, n, mask))
+            found.append(relation_divergence(here, there, self._relation_heads(here, there), mask))
         return torch.stack(found).mean()
 
+    @property
+    def _their_head_width(self) -> int:
+        assert self._teaching is not None  # else nothing is compared
+        return self._teaching.head_width
+
     def _relation_heads(self, here: Tensor, there: Tensor) -> int:
-        most = there.shape[-1] // self._layout.shape.head_width
-        fits = (n for n in range(most, 0, -1) if not (here.shape[-1] % n or there.shape[-1] % n))
-        return next(fits)
+        """As many as asked for; else the teacher's own, or as many fewer as divide both widths."""
+        widths = (here.shape[-1], there.shape[-1])
+        given = self.objective.relation_heads
+        if given is None:
+            most = there.shape[-1] // self._their_head_width
+            return next(n for n in range(most, 0, -1) if not any(width % n for width in widths))
+        if any(width % given for width in widths):
+            raise RecipeError(
+                f"objective.relation_heads must divide the widths {widths[0]} and {widths[1]} of "
+                f"student's and teacher's queries, found {given}; choose another, or leave it out"
+            )
+        return given
+
+    def _check_head(self) -> None:
+        of_sequences = head_of(self.student).suffix == "ForSequenceClassification"
+        if not of_sequences and (self.objective.logits or self.objective.labels):
+            raise RecipeError(
+                "objective.logits and objective.labels go with sequence classifiers and "
+                f"regressors, found {type(self.student).__name__}; set them to 0, and learn from "
+                "hidden states"
+            )
 
     def _check_outputs(self, teaching: Teaching) -> None:
         mine = n_labels_of(self.student)

@@ -108,8 +108,9 @@ def scaled_products(queries: Tensor, keys: Tensor, n_heads: int) -> Tensor:
     Returns:
         `(batch, n_heads, sequence, sequence)`.
     """
-    parts = [x.float().unflatten(-1, (n_heads, -1)).transpose(1, 2) for x in (queries, keys)]
-    scores: Tensor = parts[0] @ parts[1].transpose(-1, -2) / parts[0].shape[-1] ** 0.5
+    with torch.autocast(queries.device.type, enabled=False):  # float16 would overflow
+        parts = [x.float().unflatten(-1, (n_heads, -1)).transpose(1, 2) for x in (queries, keys)]
+        scores: Tensor = parts[0] @ parts[1].transpose(-1, -2) / parts[0].shape[-1] ** 0.5
     return scores
 
 

@@ -21,15 +21,17 @@ class Objective:
         logits: Of the teacher's logits: T² KL, or the squared error of a regression.
         hidden: Of hidden states, a mean over the pairs of layers.
         embeddings: Of the embeddings' output.
-        attention: Of attention scores before the softmax; heads are paired by the student's plan.
+        attention: Of attention scores before the softmax, without what positions add to them
+            (rotary and relative positions, biases); heads are paired by the student's plan.
         relations: Of query, key and value relations.
         temperature: T.
-        relation_heads: Relation heads; by default as many of the teacher's number as divide both
-            widths.
+        relation_heads: Relation heads; by default the teacher's own number, or the next below it
+            that divides both widths.
         layers: Pairs of layers for hidden states, attention and relations. `nearest` matches four
             of the teacher's layers, evenly spaced, with whichever of the student's is nearest in
             the batch, in order (CoFi, Xia et al. 2022, section 3.2); it goes with hidden states.
-        top: The teacher's layer that the student's last learns from under `uniform` and `last`.
+        top: The teacher's layer that the student's last learns from under `uniform`,
+            `last` and `nearest`.
     """
 
     labels: float = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,25 +20,11 @@ from compress.errors import DataError, TrainingError
 from compress.layout import Layout
 from compress.training import Examples
 
-__all__ = ["fingerprint", "remember", "tokenizer_hash"]
+__all__ = ["remember"]
 
 _BATCH = 32
 _SPARE = 0.95
 """Share of the free disk that a store may take."""
-
-
-def fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 of a model's weights, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 of a tokenizer's vocabulary."""
-    return hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode()).hexdigest()
 
 
 def remember(
@@ -65,10 +50,11 @@ def remember(
         TrainingError: A hidden state or logit is not finite, or too large for float16.
     """
     lengths = [len(example["input_ids"]) for example in examples]
-    _check_room(folder, facts.n_bytes(lengths))
+    there = sum(path.stat().st_size for path in folder.glob("*.arrow"))
+    _check_room(folder, facts.n_bytes(lengths) - there)
     layout = bind(teacher)
     implementation = teacher.config._attn_implementation
-    if facts.knowledge.tokens == "attention" and facts.knowledge.depth != 0:
+    if _asks(facts):
         teacher.set_attn_implementation("eager")  # others give no attention
     try:
         with frozen(teacher), torch.no_grad():
@@ -98,7 +84,8 @@ def _write(
     for first in range(0, len(order), _BATCH):
         rows = order[first : first + _BATCH].tolist()
         inputs = [{k: v for k, v in examples[i].items() if k != "labels"} for i in rows]
-        batch = dict(tokenizer.pad(inputs, return_tensors="pt"))
+        padded = tokenizer.pad(inputs, return_tensors="pt")
+        batch = {name: values.to(layout.model.device) for name, values in padded.items()}
         signals = listen(layout, batch, attentions=_asks(facts))
         logits[rows] = _finite(signals.logits, path)
         for pair, of_batch in enumerate(_chosen(signals, batch, facts, tokenizer, generator, path)):
@@ -130,13 +117,20 @@ def _chosen(
         state = signals.hidden[layer]
         rows = tokens.clamp_min(0).unsqueeze(-1).expand(-1, -1, state.shape[-1])
         picked = state.gather(1, rows)
-        places = choose_features(facts.knowledge, picked, generator)
+        places = choose_features(facts.knowledge, picked.cpu(), generator).to(picked.device)
         values = _finite(picked.gather(2, places), path)
         ranks = (batch["attention_mask"].cumsum(1) - 1).gather(1, tokens.clamp_min(0))
-        real = (tokens >= 0).numpy()
+        real = (tokens >= 0).cpu().numpy()
+        if not facts.has_places:
+            places = places[..., :0]
+        arrays = (
+            ranks.cpu().numpy().astype(facts.token_type),
+            places.cpu().numpy().astype(facts.place_type),
+            values,
+        )
         yield [
             Kept(tokens=t[r], places=p[r], values=v[r])
-            for t, p, v, r in zip(ranks.numpy(), places.numpy(), values, real, strict=True)
+            for t, p, v, r in zip(*arrays, real, strict=True)
         ]
 
 
@@ -147,7 +141,7 @@ def _finite(values: Tensor, path: Path) -> np.ndarray:
             f"{float(values.abs().max()):.4g}; leave hidden states out (knowledge.depth 0), or "
             "distil with the teacher beside the student"
         )
-    found: np.ndarray = values.float().numpy()
+    found: np.ndarray = values.half().cpu().numpy()
     return found
 
 

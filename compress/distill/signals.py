@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from compress.architectures import Slot
 from compress.errors import UnsupportedArchitectureError
 from compress.heads import head_of, stack_outputs
 from compress.layout import LayerLayout, Layout
+from compress.taps import Tap, tapped
 
 __all__ = ["PROJECTIONS", "Projection", "Signals", "listen"]
 
@@ -29,7 +31,8 @@ class Signals:
 
     Attributes:
         logits: The head's output, see `compress.heads.stacked_outputs`.
-        hidden: Embeddings, then each layer's output: `(batch, sequence, hidden_size)` each.
+        hidden: What enters the first layer, then what leaves each, before any norm that follows
+            the last: `(batch, sequence, hidden_size)` each.
         attentions: Each layer's attention, where it was asked for:
             `(batch, heads, sequence, sequence)`.
         projections: Queries, keys and values by layer, from 1: `(batch, sequence, heads * width)`.
@@ -45,7 +48,6 @@ def listen(
     layout: Layout,
     inputs: Mapping[str, Tensor],
     *,
-    run: nn.Module | None = None,
     layers: Collection[int] = (),
     attentions: bool = False,
 ) -> Signals:
@@ -53,27 +55,64 @@ def listen(
 
     Args:
         layout: The model.
-        inputs: What its `forward` takes.
-        run: What to call in its place, such as a wrapper around it.
+        inputs: What a tokenizer gives; what the model does not take is left aside.
         layers: Whose queries, keys and values are kept, counted from 1.
         attentions: Keep attention probabilities; the model must be set to eager attention.
 
     Raises:
         UnsupportedArchitectureError: The family keeps its queries, keys or values elsewhere.
     """
-    found: dict[tuple[Projection, int], Tensor] = {}
-    with _heard(layout, layers, found):
-        output = (run or layout.model)(
-            **inputs, output_hidden_states=True, output_attentions=attentions
+    model = layout.model
+    takes = inspect.signature(model.forward).parameters
+    told: dict[tuple[Projection, int], Tensor] = {}
+    states: dict[int, Tensor] = {}
+    with _heard(layout, layers, told), _passing(layout, states):
+        output = model(
+            **{name: value for name, value in inputs.items() if name in takes},
+            output_attentions=attentions,
         )
-    head = head_of(layout.model)
+    head = head_of(model)
     outputs = [getattr(output, name) for name in head.outputs if hasattr(output, name)]
     return Signals(
         logits=stack_outputs(head, outputs, inputs["attention_mask"]),
-        hidden=tuple(output.hidden_states),
+        hidden=tuple(states[i] for i in sorted(states)),
         attentions=tuple(output.attentions or ()) if attentions else (),
-        projections=found,
+        projections=told,
     )
+
+
+@contextmanager
+def _passing(layout: Layout, states: dict[int, Tensor]) -> Iterator[None]:
+    """Keep hidden states by number: 0 what enters the first layer, then what leaves each."""
+    with ExitStack() as stack:
+        stack.enter_context(
+            tapped(layout.layers[layout.shape.applied[0]], "input", _first_into(states))
+        )
+        for layer in layout.layers:
+            numbers = _numbers(layout, layer)
+            stack.enter_context(tapped(layer, "output", _next_into(states, numbers)))
+        yield
+
+
+def _first_into(states: dict[int, Tensor]) -> Tap:
+    def keep(state: Tensor) -> None:
+        states.setdefault(0, state)
+
+    return keep
+
+
+def _next_into(states: dict[int, Tensor], numbers: list[int]) -> Tap:
+    calls = iter(numbers)
+
+    def keep(state: Tensor) -> None:
+        states[next(calls)] = state
+
+    return keep
+
+
+def _numbers(layout: Layout, layer: LayerLayout) -> list[int]:
+    """The positions, from 1, at which a physical layer is applied."""
+    return [i for i, used in enumerate(layout.shape.applied, start=1) if used == layer.index]
 
 
 def _parts_of(slots: tuple[Slot, ...]) -> tuple[Slot, ...] | None:
@@ -92,11 +131,10 @@ def _heard(
 ) -> Iterator[None]:
     with ExitStack() as stack:
         if layers:
-            applied = layout.shape.applied
             for layer in layout.layers:
-                numbers = [i for i, used in enumerate(applied, start=1) if used == layer.index]
                 if layer.n_heads:
-                    _hear(stack, layer, _numbered(numbers, layers, found))
+                    keep = _numbered(_numbers(layout, layer), layers, found)
+                    _hear(stack, layer, keep)
         yield
 
 

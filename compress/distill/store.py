@@ -66,6 +66,7 @@ class StoreFacts:
         n_layers, hidden_size, n_labels: Of the teacher.
         rows: Examples.
         longest: Tokens of the longest.
+        labels: The teacher's label names in order; none where it has none of its own.
     """
 
     identity: Identity
@@ -77,6 +78,7 @@ class StoreFacts:
     n_labels: int
     rows: int
     longest: int
+    labels: tuple[str, ...] = ()
 
     @property
     def token_type(self) -> np.dtype[Any]:
@@ -104,7 +106,7 @@ class StoreFacts:
         tokens = int(np.minimum(np.asarray(lengths), most).sum())
         feature = 2 + (self.place_type.itemsize if self.has_places else 0)
         token = self.token_type.itemsize + self.n_features * feature
-        offsets = 4 * (2 + self.has_places)
+        offsets = 8 * (2 + self.has_places)
         return len(lengths) * (2 * self.n_labels + len(self.pairs) * offsets) + (
             len(self.pairs) * tokens * token
         )
@@ -175,7 +177,10 @@ def open_store(folder: Path) -> Store:
         version = found.pop("version")
         knowledge, identity = Knowledge(**found.pop("knowledge")), Identity(**found.pop("identity"))
         pairs = tuple((int(a), int(b)) for a, b in found.pop("pairs"))
-        facts = StoreFacts(knowledge=knowledge, identity=identity, pairs=pairs, **found)
+        labels = tuple(found.pop("labels"))
+        facts = StoreFacts(
+            knowledge=knowledge, identity=identity, pairs=pairs, labels=labels, **found
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"store must be a folder of `compress-export remember`, found {str(folder)!r}: "
@@ -297,7 +302,7 @@ def _halves(values: Array) -> pa.Array:
     return pa.array(np.ascontiguousarray(values, np.float16).ravel())
 
 
-def _lists(parts: Sequence[Array], dtype: np.dtype[Any]) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum([part.size for part in parts])]).astype(np.int32)
+def _lists(parts: Sequence[Array], dtype: np.dtype[Any]) -> pa.LargeListArray:
+    offsets = np.concatenate([[0], np.cumsum([part.size for part in parts])]).astype(np.int64)
     flat = np.concatenate([part.ravel() for part in parts]).astype(dtype)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(flat))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat))

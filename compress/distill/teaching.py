@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.binding import bind
+from compress.distill.identity import fingerprint
 from compress.distill.losses import hidden_error, selected_error
 from compress.distill.signals import Signals, listen
 from compress.distill.store import StoreFacts
@@ -36,11 +37,24 @@ class Lesson(Protocol):
 
 
 class Teaching(Protocol):
-    """A teacher, or what is kept of one."""
+    """A teacher, or what is kept of one.
+
+    Attributes:
+        n_layers: Applied, of the teacher.
+        n_labels: Outputs of its head.
+        hidden_size: Of its hidden states.
+        head_width: Of its heads; 0 where they cannot be heard.
+        identity: Hash of its weights.
+    """
 
     n_layers: int
     n_labels: int
     hidden_size: int
+    head_width: int
+    identity: str
+
+    def rest(self) -> None:
+        """Give back what was taken for a training: room on its device."""
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
@@ -82,7 +96,12 @@ class Online:
         self._layout, self._projections = bind(model.eval()), projections
         shape = self._layout.shape
         self.n_layers, self.hidden_size = sum(shape.uses), shape.hidden_size
-        self.n_labels = n_labels_of(model)
+        self.n_labels, self.head_width = n_labels_of(model), shape.head_width
+        self.identity = fingerprint(model)
+
+    def rest(self) -> None:
+        """See `Teaching`."""
+        self._layout.model.to("cpu")  # type: ignore[arg-type]
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
@@ -142,8 +161,12 @@ class Offline:
 
     def __init__(self, facts: StoreFacts) -> None:
         self.n_layers, self.n_labels = facts.n_layers, facts.n_labels
-        self.hidden_size = facts.hidden_size
+        self.hidden_size, self.head_width = facts.hidden_size, 0
+        self.identity = facts.identity.teacher
         self._places = {layer: i for i, (_, layer) in enumerate(facts.pairs)}
+
+    def rest(self) -> None:
+        """See `Teaching`."""
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]

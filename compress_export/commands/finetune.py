@@ -58,7 +58,7 @@ def run(
             spec=train_spec(recipe.recover, seed),
             objective=objective_of(recipe.recover.objective, None),
         )
-        return Pupil(model=model, course=course, removed=removed)
+        return Pupil(model=model, course=course, tokenizer=tokenizer, removed=removed)
 
     with progress() as report:
         found = train_seeds(make, seeds, out, validation, None, report)

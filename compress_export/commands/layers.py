@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from compress.training import TrainSpec
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.learning import Course, train_spec
-from compress_export.loading import calibration_batches, load_for, load_tokenizer
+from compress_export.loading import calibration_batches, check_alone, load_for, load_tokenizer
 from compress_export.recipe import make_recipe
 from compress_export.schooling import Pupil, train_seeds
 
@@ -114,6 +115,7 @@ def grid_of(
 
 def run(model: str, grid: Grid, data: Path | None, out: Path, *, as_json: bool) -> None:
     """Fill the table and print it; what an earlier call has trained into `out` is not repeated."""
+    check_alone("layers")
     n_layers = bind(load_for(model, _task(grid.tasks[0]).load("train", data))).shape.depth
     for n_drop in grid.drops:
         if not 0 < n_drop < n_layers:
@@ -150,28 +152,30 @@ class _School:
         """The task's first metric of each seed."""
         found = []
         for seed in self.grid.seeds:
-            folder = self.out / row.name / f"seed-{seed}"
-            if not (folder / "training.json").is_file():
-                self._fill(row, seed, folder)
-            told = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-            found.append(float(told["metrics"][self.task.metrics[0]]))
+            whole = self.out / "whole" / f"seed-{seed}"
+            teaching = Online(load(whole)) if row.how == "distilled" else None
+            (trained,) = train_seeds(
+                partial(self._pupil, row, whole),
+                [seed],
+                self.out / row.name / f"seed-{seed}",
+                self.validation,
+                teaching,
+                self.progress,
+            )
+            found.append(trained.metrics[self.task.metrics[0]])
         return found
 
-    def _fill(self, row: Row, seed: int, folder: Path) -> None:
-        whole = self.out / "whole" / f"seed-{seed}"
-        teaching = Online(load(whole)) if row.how == "distilled" else None
-
-        def make(seed: int) -> Pupil:
-            torch.manual_seed(seed)  # of a new head
-            student, removed = self._untrained(row, whole)
-            objective = _LABELS
-            if row.how == "distilled":
-                objective = Objective(layers="source")
-            spec = replace(self.grid.spec, seed=seed)
-            course = self._course(spec, objective)
-            return Pupil(model=student, course=course, origin=removed, removed=removed)
-
-        train_seeds(make, [seed], folder, self.validation, teaching, self.progress)
+    def _pupil(self, row: Row, whole: Path, seed: int) -> Pupil:
+        torch.manual_seed(seed)  # of a new head
+        student, removed = self._untrained(row, whole)
+        objective = Objective(layers="source") if row.how == "distilled" else _LABELS
+        return Pupil(
+            model=student,
+            course=self._course(replace(self.grid.spec, seed=seed), objective),
+            tokenizer=self.tokenizer,
+            origin=removed,
+            removed=removed,
+        )
 
     def _untrained(self, row: Row, whole: Path) -> tuple[PreTrainedModel, Plan | None]:
         fine_tuned = row.n_drop and (self.grid.after or row.how == "distilled")

@@ -11,6 +11,7 @@ from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.keeping import Wanted, keep
+from compress_export.loading import check_alone
 from compress_export.recipe import make_recipe
 
 
@@ -18,6 +19,7 @@ def run(
     data: dict[str, Any], wanted: Wanted, more_texts: Path | None, out: Path, *, as_json: bool
 ) -> None:
     """Write the store of the recipe `data`'s teacher and training data to `out`."""
+    check_alone("remember")
     context = Context(make_recipe(data), Path())
     check_target(out, "store")
     context.check(["train"])

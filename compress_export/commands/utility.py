@@ -14,15 +14,17 @@ from benchmarks.tasks import Dataset
 from compress.batches import Progress
 from compress.binding import bind
 from compress.checkpoint import load
+from compress.distill.identity import fingerprint
 from compress.distill.knowledge import Knowledge
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import SPLITS, Context
 from compress_export.keeping import Wanted, keep
 from compress_export.learning import encoded, metrics_of
-from compress_export.loading import check_checkpoint_target
+from compress_export.loading import check_alone, check_checkpoint_target
 from compress_export.recipe import make_recipe
 from compress_export.schooling import School, train_seeds
+from compress_export.stages import content_key
 from compress_export.utility import (
     Dimension,
     Point,
@@ -55,13 +57,29 @@ class Study:
     def point(self, dimension: Dimension, knowledge: Knowledge) -> Point:
         """The metric of a student of so much knowledge; measured once."""
         folder = self.out / _name(dimension, knowledge)
+        key = self._key(knowledge)
         found = remembered(folder / "point.json")
-        if found is None:
+        if found is None or found.pop("key", "") != key:
             point = self._trained(dimension, knowledge, folder)
-            text = json.dumps(asdict(point))
+            text = json.dumps(asdict(point) | {"key": key})
             (folder / "point.json").write_text(text, encoding="utf-8")
             return point
         return Point(**(found | {"knowledge": Knowledge(**found["knowledge"])}))
+
+    def _key(self, knowledge: Knowledge) -> str:
+        """Hash of all that a point depends on."""
+        recipe, data = self.context.recipe, self.context.dataset("train")
+        return content_key(
+            {
+                "knowledge": asdict(knowledge),
+                "teacher": fingerprint(self.context.teacher),
+                "student": fingerprint(load(self.student)),
+                "data": (data.texts, data.labels),
+                "recover": recipe.recover,
+                "cut": recipe.benchmark.max_length,
+                "seeds": self.seeds,
+            }
+        )
 
     def _trained(self, dimension: Dimension, knowledge: Knowledge, folder: Path) -> Point:
         layers = sum(bind(load(self.student)).shape.uses)
@@ -97,6 +115,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Train `student` at every point of the sweep; print the table, draw `out/utility.svg`."""
+    check_alone("utility")
     context = Context(make_recipe(data), Path())
     check_checkpoint_target(out / "student", context.model_source)
     context.check(SPLITS)

@@ -14,10 +14,13 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
+from compress.binding import bind
+from compress.cost import CostModel
+from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
-from compress.errors import TrainingError
+from compress.errors import DataError, TrainingError
 from compress.sampler import LengthGrouped
 from compress.training import Held, TrainSpec, train_
 from tests.families import logits, tiny
@@ -41,6 +44,15 @@ def learner(seed: int = 1) -> Learner:
     teacher = tiny("bert")
     objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
     return Learner(tiny("bert", seed=seed), objective, Online(teacher))
+
+
+def gated() -> tuple[Learner, Gates]:
+    """A student that is pruned while it learns."""
+    student = tiny("bert", seed=1)
+    spec = GradualSpec(share=0.5, cost=CostModel(unit="macs", sequence=12), multiple=4)
+    gates = Gates(bind(student), spec)
+    objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
+    return Learner(student, objective, Online(tiny("bert")), gates=gates), gates
 
 
 def weights(module: nn.Module) -> list[torch.Tensor]:
@@ -106,6 +118,67 @@ def test_a_killed_training_goes_on_to_the_same_end(tmp_path: Path, dropout: floa
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_a_torn_checkpoint_is_passed_by(tmp_path: Path) -> None:
+    spec = TrainSpec(epochs=2, batch_size=8, learning_rate=1e-3, dropout=0.0, looks=2)
+    whole, broken, again = learner(), learner(), learner()
+    expected = train_(whole, tiny_tokenizer(), examples(), spec, folder=tmp_path / "a").rows
+    with pytest.raises(KeyboardInterrupt):
+        train_(
+            broken,
+            tiny_tokenizer(),
+            examples(),
+            spec,
+            folder=tmp_path / "b",
+            callbacks=[Killed(8)],
+        )
+    torn = tmp_path / "b" / "checkpoint-9"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"torn")
+    found = train_(again, tiny_tokenizer(), examples(), spec, folder=tmp_path / "b").rows
+    assert found[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=1e-5)
+
+
+def test_learned_projections_go_on_too(tmp_path: Path) -> None:
+    def wide() -> Learner:
+        torch.manual_seed(3)
+        objective = Objective(hidden=1.0, layers="uniform")
+        return Learner(tiny("bert", hidden_size=16), objective, Online(tiny("bert")))
+
+    whole, broken, again = wide(), wide(), wide()
+    train_(whole, tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "a")
+    kill: list[TrainerCallback] = [Killed(8)]
+    with pytest.raises(KeyboardInterrupt):
+        train_(broken, tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "b", callbacks=kill)
+    train_(again, tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "b")
+    for name, value in whole.projections.state_dict().items():
+        torch.testing.assert_close(again.projections.state_dict()[name], value)
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DataError, match="the disk is full"):
+        train_(learner(), tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "a")
+
+
+def test_bfloat16_trains() -> None:
+    module = learner()
+    spec = TrainSpec(epochs=2, batch_size=8, learning_rate=5e-3, precision="bf16")
+    rows = [r for r in train_(module, tiny_tokenizer(), examples(), spec).rows if "loss" in r]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert next(module.parameters()).dtype == torch.float32
+
+
+@pytest.mark.gpu
+def test_training_on_a_gpu_brings_everything_back() -> None:
+    module = learner()
+    rows = train_(module, tiny_tokenizer(), examples(), SPEC).rows
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert next(module.parameters()).device.type == "cpu"
+
+
 def test_accumulated_batches_are_one_large_one() -> None:
     large, small = learner(), learner()
     whole = TrainSpec(epochs=1, batch_size=8, learning_rate=1e-3, dropout=0.0)
@@ -138,6 +211,7 @@ def test_early_stopping_takes_the_best_weights() -> None:
     held = Held(examples=rows[:8], metric=metric)
     train_(module, tiny_tokenizer(), rows[8:], spec, held=held)
     assert seen == [0.5, 0.9, 0.1, 0.2]
+    assert not list(Path.cwd().glob("checkpoint-*"))
     best = learner()
     early = TrainSpec(epochs=4, batch_size=8, learning_rate=1e-3, dropout=0.0)
     with pytest.raises(KeyboardInterrupt):
@@ -168,15 +242,20 @@ def test_batches_are_of_like_length_and_hold_everything_once() -> None:
 
 TWO = """
 import sys, torch
+from compress.binding import bind
+from compress.cost import CostModel
+from compress.distill.gradual import Closing
 from compress.training import TrainSpec, train_, is_main
-from tests.compress.test_training import answers, examples, learner
+from tests.compress.test_training import answers, examples, gated
 from tests.tokenizer import tiny_tokenizer
-module = learner()
+module, gates = gated()
 spec = TrainSpec(epochs=2, batch_size=int(sys.argv[2]), accumulate=int(sys.argv[3]),
                  learning_rate=1e-3, dropout=0.0)
-curve = train_(module, tiny_tokenizer(), examples(), spec)
+closing = [Closing(gates)]
+curve = train_(module, tiny_tokenizer(), examples(), spec, callbacks=closing)
 if is_main():
-    torch.save({"answers": answers(module), "rows": curve.rows}, sys.argv[1])
+    found = {"answers": answers(module), "rows": curve.rows, "plan": gates.plan.to_json()}
+    torch.save(found | {"importance": gates.state()["importance"]}, sys.argv[1])
 """
 
 
@@ -197,11 +276,15 @@ def test_two_processes_are_one_of_twice_the_batch(tmp_path: Path, accumulate: in
         capture_output=True,
         timeout=240,
     )
-    one = learner()
+    one, gates = gated()
     spec = TrainSpec(epochs=2, batch_size=8 * accumulate, learning_rate=1e-3, dropout=0.0)
-    rows = train_(one, tiny_tokenizer(), examples(), spec).rows
+    closing: list[TrainerCallback] = [Closing(gates)]
+    rows = train_(one, tiny_tokenizer(), examples(), spec, callbacks=closing).rows
     found = torch.load(out, weights_only=True)
     torch.testing.assert_close(found["answers"], answers(one), rtol=0, atol=1e-4)
+    assert found["plan"] == gates.plan.to_json()
+    for mine, theirs in zip(gates.state()["importance"], found["importance"], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-6)
     assert len(found["rows"]) == len(rows)
     for mine, theirs in zip(rows, found["rows"], strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-4)

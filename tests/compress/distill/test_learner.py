@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.binding import bind
+from compress.depth import drop_layers
+from compress.distill.identity import fingerprint, tokenizer_hash
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
 from compress.distill.learner import Learner
 from compress.distill.losses import hidden_error, logit_divergence
 from compress.distill.objective import Objective
-from compress.distill.remember import fingerprint, remember, tokenizer_hash
+from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.distill.teaching import Offline, Online
 from compress.dropout import dropout_of
@@ -64,19 +66,30 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_the_weighted_sum_of_its_formulas(family: str) -> None:
     teacher, student, data = tiny(family), tiny(family, seed=1), batch()
-    objective = Objective(logits=0.5, hidden=2.0, layers="uniform", temperature=3.0)
+    pairs = [(1, 1), (2, 2)]  # of some families the last that transformers tells is normed
+    objective = Objective(logits=0.5, hidden=2.0, layers=pairs, temperature=3.0)
     learner = Learner(student, objective, Online(teacher))
     loss = lesson(learner, data)["loss"].item()
     inputs = {k: v for k, v in data.items() if k != "labels"}
     with torch.no_grad():
         here, there = (m.eval()(**inputs, output_hidden_states=True) for m in (student, teacher))
     errors = [
-        hidden_error(a, b, data["attention_mask"]).mean()
-        for a, b in zip(here.hidden_states[1:], there.hidden_states[1:], strict=True)
+        hidden_error(here.hidden_states[a], there.hidden_states[b], data["attention_mask"]).mean()
+        for a, b in pairs
     ]
     expected = 0.5 * logit_divergence(here.logits, there.logits, 3.0).mean()
     expected += 2.0 * torch.stack(errors).mean()
     assert loss == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "albert"])
+def test_layers_below_a_dropped_one_have_nothing_to_learn(family: str) -> None:
+    teacher = tiny(family)
+    student = copy.deepcopy(teacher)
+    plan = drop_layers(bind(student), 1, "top")
+    apply_(student, plan)
+    learner = Learner(student, Objective(logits=0.0), Online(teacher), plan)
+    assert lesson(learner)["loss"].item() == pytest.approx(0.0, abs=1e-9)
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "modernbert", "mpnet", "distilbert"])
@@ -119,6 +132,26 @@ def test_labels_need_no_teacher() -> None:
     inputs = {k: v for k, v in data.items() if k != "labels"}
     expected = nn.functional.cross_entropy(student.eval()(**inputs).logits, data["labels"])
     torch.testing.assert_close(loss, expected)
+
+
+def test_heads_of_another_width_are_paired_and_related() -> None:
+    teacher = tiny("bert", hidden_size=64)
+    student = tiny("bert", seed=1)  # as many heads, half as wide
+    objective = Objective(hidden=0.0, attention=1.0, relations=1.0, layers="uniform")
+    found = lesson(Learner(student, objective, Online(teacher, projections=True)))
+    assert set(found["parts"]) == {"logits", "attention", "relations"}
+    wrong = replace(objective, relation_heads=5)
+    with pytest.raises(RecipeError, match="relation_heads must divide"):
+        lesson(Learner(student, wrong, Online(teacher, projections=True)))
+
+
+def test_other_heads_learn_from_hidden_states_alone() -> None:
+    teacher, student = (tiny("bert", seed=s, head="token") for s in (0, 1))
+    with pytest.raises(RecipeError, match="sequence classifiers"):
+        Learner(student, Objective(layers="uniform"), Online(teacher))
+    hidden = Objective(logits=0.0, layers="uniform")
+    data = {k: v for k, v in batch().items() if k != "labels"}
+    assert lesson(Learner(student, hidden, Online(teacher)), data)["loss"].item() > 0
 
 
 @pytest.mark.parametrize(
@@ -214,7 +247,7 @@ def test_a_store_keeps_the_chosen_values_and_no_more(features: Any, tmp_path: Pa
     assert kept.values.shape == (4, 8)
     data = padded([rows[12]])
     with torch.no_grad():
-        state = teacher(**data, output_hidden_states=True).hidden_states[3][0]
+        state = teacher(**data, output_hidden_states=True).hidden_states[-1][0]
     for token, places, values in zip(kept.tokens, kept.places, kept.values, strict=True):
         expected = state[int(token)][torch.tensor(places.astype(int))]
         torch.testing.assert_close(torch.tensor(values).float(), expected, rtol=1e-3, atol=1e-3)
