@@ -31,6 +31,7 @@ from compress.errors import BundleError, RecipeError
 from compress.plan import Plan
 from compress.surgery import apply_
 from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_, wait_for_all
+from compress_export.console import note
 from compress_export.loading import label2id
 from compress_export.recipe_parts import ObjectivePart, Recover
 from compress_export.stages import content_key
@@ -205,6 +206,8 @@ def learn(
     if gates is None:
         return Learnt(curve=curve)
     apply_(student, gates.plan)
+    if is_main():
+        note(f"pruned to {gates.share:.1%} of the encoder's {gates.unit}")
     return Learnt(curve=curve, plan=gates.plan)
 
 

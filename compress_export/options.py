@@ -53,7 +53,8 @@ Task = Annotated[
     ),
 ]
 TaskOrTexts = Annotated[
-    str | None, typer.Option("--task", help="GLUE task, as for `evaluate`; or give --texts.")
+    str | None,
+    typer.Option("--task", help="GLUE task or YAML file, as for `evaluate`; or give --texts."),
 ]
 Data = Annotated[
     Path | None, typer.Option(help="Folder of GLUE's TSV folders; left out, the Hub is used.")
@@ -103,7 +104,11 @@ MoreTexts = Annotated[
 ]
 Patience = Annotated[
     int | None,
-    typer.Option(min=1, help="Stop after so many looks at held-out examples without a gain."),
+    typer.Option(
+        min=1,
+        help="Stop after so many looks, four an epoch, at held-out training examples without a "
+        "gain.",
+    ),
 ]
 Learn = Annotated[
     list[str] | None,

@@ -298,7 +298,7 @@ def _sentence(error: ValidationError) -> str:
     """One line for the first thing that is wrong."""
     errors = error.errors()
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    path = [str(p) for p in first["loc"] if p not in _TAGS]
+    path = [str(p) for p in first["loc"] if p not in _TAGS and "[" not in str(p)]
     field = ".".join(path)
     if first["type"] == "extra_forbidden":
         known = list(_fields_at(path[:-1], "BareTexts" in first["loc"]))

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.tasks import Dataset
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import load, save, stored_plan
+from compress.checkpoint import load, load_config, save, stored_plan
 from compress.distill.gradual import GradualSpec
 from compress.distill.identity import data_hash, tokenizer_hash
 from compress.distill.objective import Objective
@@ -97,6 +97,7 @@ class School:
     ) -> None:
         self.context, self.student, self.store = context, student, store
         self.gradual = gradual
+        load_config(student)  # tells best what is wrong with a folder
         self.tokenizer = load_tokenizer(student)
         self._check_options()
         self.teaching: Teaching = self._online() if store is None else self._offline(store)

@@ -24,6 +24,13 @@ class Told(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin to count the time."""
         self._start, self._first, self._last = time.perf_counter(), state.global_step, -1
+        if state.is_world_process_zero and state.global_step:
+            note(f"going on from step {state.global_step} of {state.max_steps}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Say so if it has not gone to the end."""
+        if state.is_world_process_zero and state.global_step < state.max_steps:
+            note(f"stopped early, after step {state.global_step} of {state.max_steps}")
 
     def on_log(
         self,

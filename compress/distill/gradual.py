@@ -55,7 +55,7 @@ class GradualSpec:
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
             raise RecipeError(
-                f"the share to keep must be above 0 and below 1, found {self.share}; correct it"
+                f"the share to prune to must be above 0 and below 1, found {self.share}; correct it"
             )
         if not 0 <= self.start < self.end <= 1:
             raise RecipeError(
@@ -94,6 +94,17 @@ class Gates:
         self._n_heard = 0
         self.plan = Plan.full(shape)
         self._settled = False
+
+    @property
+    def share(self) -> float:
+        """What the plan leaves of the encoder's cost."""
+        cost = self._spec.cost
+        return cost.total(self.plan.student_shape) / cost.total(self.plan.shape)
+
+    @property
+    def unit(self) -> str:
+        """What the cost is counted in."""
+        return self._spec.cost.unit
 
     @contextmanager
     def standing(self) -> Iterator[None]:

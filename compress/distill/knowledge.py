@@ -64,7 +64,16 @@ class Knowledge:
         return max(1, round(self.width * hidden_size))
 
     def pairs(self, pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-        """The upper ones of all pairs of layers; with the embeddings where all are kept."""
+        """The upper ones of all pairs of layers; with the embeddings where all are kept.
+
+        Raises:
+            RecipeError: There are not so many.
+        """
+        if self.depth is not None and self.depth > len(pairs) + 1:
+            raise RecipeError(
+                f"knowledge.depth must be at most {len(pairs) + 1}, the student's {len(pairs)} "
+                f"layers and its embeddings, found {self.depth}; lower it"
+            )
         if self.depth is None or self.depth > len(pairs):
             return ((0, 0), *pairs)
         return pairs[len(pairs) - self.depth :]

@@ -218,8 +218,8 @@ class Learner(nn.Module):
         if not of_sequences and (self.objective.logits or self.objective.labels):
             raise RecipeError(
                 "objective.logits and objective.labels go with sequence classifiers and "
-                f"regressors, found {type(self.student).__name__}; set them to 0, and learn from "
-                "hidden states"
+                f"regressors, found {type(self.student).__name__}; fine-tune it first, which gives "
+                "it a head, or set them to 0 and learn from hidden states"
             )
 
     def _check_outputs(self, teaching: Teaching) -> None:

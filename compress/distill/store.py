@@ -172,6 +172,11 @@ def open_store(folder: Path) -> Store:
     Raises:
         DataError: There is none, or it is not whole.
     """
+    if not (folder / FACTS).is_file():
+        raise DataError(
+            f"store must be a folder that `compress-export remember` has written, found no {FACTS} "
+            f"in {str(folder)!r}; correct the path, or make one"
+        )
     try:
         found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         version = found.pop("version")
@@ -183,8 +188,7 @@ def open_store(folder: Path) -> Store:
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
-            f"store must be a folder of `compress-export remember`, found {str(folder)!r}: "
-            f"{' '.join(str(error).split())}; make it again"
+            f"{folder / FACTS} must be whole, found: {' '.join(str(error).split())}; make it again"
         ) from error
     if version != VERSION:
         raise DataError(

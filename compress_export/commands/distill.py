@@ -61,4 +61,4 @@ def run(
         if validation is not None and school.store is None:
             course = school.make(seeds[0]).course
             teacher = metrics_of(context.teacher, course, validation, report)
-    print_trained("distilled; validation split", found, teacher, as_json=as_json)
+    print_trained("distilled", found, teacher, as_json=as_json)

@@ -62,4 +62,4 @@ def run(
 
     with progress() as report:
         found = train_seeds(make, seeds, out, validation, None, report)
-    print_trained("fine-tuned; validation split", found, {}, as_json=as_json)
+    print_trained("fine-tuned", found, {}, as_json=as_json)

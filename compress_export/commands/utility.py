@@ -16,6 +16,7 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.distill.identity import fingerprint
 from compress.distill.knowledge import Knowledge
+from compress.distill.layer_map import layer_pairs
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import SPLITS, Context
@@ -26,6 +27,7 @@ from compress_export.recipe import make_recipe
 from compress_export.schooling import School, train_seeds
 from compress_export.stages import content_key
 from compress_export.utility import (
+    DIMENSIONS,
     Dimension,
     Point,
     Sweep,
@@ -116,9 +118,14 @@ def run(
 ) -> None:
     """Train `student` at every point of the sweep; print the table, draw `out/utility.svg`."""
     check_alone("utility")
+    wanted = list(sweep.points())
     context = Context(make_recipe(data), Path())
     check_checkpoint_target(out / "student", context.model_source)
     context.check(SPLITS)
+    n_student, n_teacher = (sum(bind(m).shape.uses) for m in (load(student), context.teacher))
+    pairs = layer_pairs("uniform", n_student, n_teacher)
+    for _, knowledge in wanted:
+        knowledge.pairs(pairs)  # refuses what is not there, before any work
     if examples is not None:
         context.take(examples)
     out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +133,7 @@ def run(
         study = Study(
             context=context, student=student, seeds=tuple(seeds), out=out, progress=report
         )
-        points = [study.point(dimension, knowledge) for dimension, knowledge in sweep.points()]
+        points = [study.point(dimension, knowledge) for dimension, knowledge in wanted]
         teacher = _teacher_metric(context, student, context.dataset("validation"), report)
     metric = context.task.metrics[0]
     facts = {"metric": metric, "teacher": teacher, "examples": len(context.dataset("train"))}
@@ -156,8 +163,6 @@ def _teacher_metric(
 
 def _name(dimension: Dimension, knowledge: Knowledge) -> str:
     """Of a point, and of its folder."""
-    if dimension in ("all", "none"):
+    if dimension not in DIMENSIONS:
         return dimension
-    if dimension == "joint":
-        return f"{knowledge.depth}-layers-{knowledge.length}-tokens-{knowledge.width:g}-wide"
     return f"{dimension}-{getattr(knowledge, dimension):g}"

@@ -266,7 +266,7 @@ def test_another_tokenizer_is_refused(project: Path, capsys: pytest.CaptureFixtu
         (["--layers", "1:9"], "layer map"),
         (["--precision", "int4"], "recover.precision"),
         (["--learning-rate", "-1"], "recover.learning_rate"),
-        (["--prune-to", "1.5"], "share to keep"),
+        (["--prune-to", "1.5"], "share to prune to"),
         (["--store", "teacher"], "one of the two"),
         (["--prune-to", "0.5", "--patience", "1"], "leave one out"),
         (["--learn", "relations=1", "--layers", "nearest"], "nearest"),
@@ -329,6 +329,28 @@ def test_utility_sets_the_metric_against_the_share_of_knowledge(
     stamps = {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
     assert cli("utility", "teacher", "-o", "out", *options) == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "said"),
+    [
+        ("utility", ["--width", 2], "knowledge.width must be"),
+        ("utility", ["--depth", 9], "knowledge.depth must be at most 4"),
+        ("remember", ["--depth", 9], "knowledge.depth must be at most 4"),
+    ],
+)
+def test_knowledge_that_is_not_there_is_refused_first(
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    options: list[object],
+    said: str,
+) -> None:
+    teacher = ["--teacher", "teacher"] if command == "utility" else []
+    common = [*teacher, "--task", "task.yaml", "--max-length", 16, "-o", "out"]
+    assert cli(command, "teacher", *common, *options) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert not list((project / "out").glob("none*"))
 
 
 def test_layers_prints_the_table_and_repeats_nothing(
