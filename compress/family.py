@@ -41,7 +41,7 @@ from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.ranking import Rank, RankingName, knowledge_ranking, obs_ranking
 from compress.reachable import cheapest, check_enough, check_reachable, tokens_needed
-from compress.repair import Lessons, repair_
+from compress.repair import Aims, repair_
 from compress.search import Judge, Problem, plan_within, search
 from compress.surgery import apply_
 
@@ -164,7 +164,7 @@ class Walk:
             )
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
-        self._lessons = Lessons(self.teacher, self._seen)
+        self._aims = Aims(self.teacher, self._seen)
 
     @property
     def dense_cost(self) -> float:
@@ -296,7 +296,7 @@ class Walk:
                 batches,
                 damping=self.spec.damping,
                 progress=self.progress,
-                lessons=self._lessons,
+                aims=self._aims,
             )
 
     def _some(self) -> Batches:
@@ -310,7 +310,7 @@ class Walk:
         tokens = max(self.spec.judged, tokens_needed(self._student.shape))
         fitted, judged = split_within(self._seen, tokens)
         wanted = self._outputs.of(_runner(self.teacher.model))
-        lessons = Lessons(self.teacher, fitted)
+        aims = Aims(self.teacher, fitted)
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()
@@ -319,7 +319,7 @@ class Walk:
             if self.spec.repair:
                 damping = self.spec.damping
                 student = bind(model)
-                repair_(student, self.teacher, whole, fitted, damping=damping, lessons=lessons)
+                repair_(student, self.teacher, whole, fitted, damping=damping, aims=aims)
             return self._outputs.divergence(_runner(model), wanted, judged)
 
         return judge

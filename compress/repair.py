@@ -31,7 +31,7 @@ from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
-__all__ = ["Lessons", "repair_", "solve_damped"]
+__all__ = ["Aims", "repair_", "solve_damped"]
 
 MOST_REMEMBERED = 1_000_000_000
 """Bytes of a teacher's targets that are kept from one repair to the next."""
@@ -74,7 +74,7 @@ def repair_(
     *,
     damping: float = 0.001,
     progress: Progress = silent,
-    lessons: Lessons | None = None,
+    aims: Aims | None = None,
 ) -> None:
     """Refit the student's output projections, in place, towards the teacher's sublayer outputs.
 
@@ -94,17 +94,17 @@ def repair_(
             are shared, those of one batch.
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
-        lessons: What the teacher gives for these batches and further ones, if it is kept.
+        aims: What the teacher gives for these batches and further ones, if it is kept.
     """
     with frozen(student.model), frozen(teacher.model), torch.no_grad():
         if student.architecture.shared:
             _repair_shared(student, teacher, batches, damping, progress)
         else:
-            lessons = lessons or Lessons(teacher, batches, most_bytes=0)
-            _repair_stack(student, lessons, len(batches), plan, damping, progress)
+            aims = aims or Aims(teacher, batches, most_bytes=0)
+            _repair_stack(student, aims, len(batches), plan, damping, progress)
 
 
-class Lessons:
+class Aims:
     """What a stack of layers gives for some batches: entries, and targets layer by layer.
 
     Args:
@@ -162,16 +162,16 @@ def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
 
 def _repair_stack(
     student: Layout,
-    lessons: Lessons,
+    aims: Aims,
     n_batches: int,
     plan: Plan,
     damping: float,
     progress: Progress,
 ) -> None:
-    teacher, streams = lessons.teacher, lessons.streams(n_batches)
+    teacher, streams = aims.teacher, aims.streams(n_batches)
     survivors = {layer.source: student.layers[i] for i, layer in enumerate(plan.layers)}
     for teacher_layer in teacher.layers:
-        lessons.aim_(teacher_layer, streams)
+        aims.aim_(teacher_layer, streams)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
             kind = _kind(teacher, teacher_layer)
