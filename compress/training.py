@@ -233,9 +233,12 @@ class Training(Trainer):
         return (loss, {"logits": output["logits"]}) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the means of the loss's parts since the last time."""
+        """Add the means of the loss's parts since the last time, over all processes."""
         if "loss" in logs:
-            logs |= {f"loss_{name}": float(np.mean(v)) for name, v in self._parts.items()}
+            means = torch.tensor([np.mean(v) for v in self._parts.values()], dtype=torch.float32)
+            means = self.accelerator.reduce(means.to(self.args.device), reduction="mean")
+            names = [f"loss_{name}" for name in self._parts]
+            logs |= dict(zip(names, means.tolist(), strict=True))
             self._parts.clear()
         super().log(logs, start_time)
 

@@ -287,4 +287,5 @@ def test_two_processes_are_one_of_twice_the_batch(tmp_path: Path, accumulate: in
         torch.testing.assert_close(mine, theirs, rtol=1e-2, atol=1e-6)
     assert len(found["rows"]) == len(rows)
     for mine, theirs in zip(rows, found["rows"], strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-4)
+        for name in ("loss", "loss_labels", "loss_logits", "loss_hidden"):
+            assert mine[name] == pytest.approx(theirs[name], abs=1e-4)
