@@ -12,18 +12,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from transformers import PreTrainedTokenizerBase
 
+from benchmarks.significance import mcnemar, ratio, retention_interval
 from benchmarks.tasks import METRICS, Dataset, predictions, tokenise
 from compress.errors import DataError
 
-__all__ = ["Accuracy", "compare", "predict", "retention_interval"]
+__all__ = ["Accuracy", "compare", "disagreements", "predict", "save_predictions"]
 
 Array: TypeAlias = NDArray[np.float64]
 Logits: TypeAlias = NDArray[np.float32]
 Runner: TypeAlias = Callable[[dict[str, NDArray[np.int64]]], Logits]
 
-RESAMPLES = 1000
+_TEXT = 240
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,7 @@ class Accuracy:
         teacher, student: The metric's values.
         retention: Student over teacher.
         low, high: Its 95 % interval, by paired bootstrap over examples.
+        mcnemar: Probability of so uneven a change of right answers by chance; none for regressions.
     """
 
     task: str
@@ -47,6 +50,7 @@ class Accuracy:
     retention: float
     low: float
     high: float
+    mcnemar: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """As the report writes it."""
@@ -102,41 +106,54 @@ def compare(
     )
 
 
-def retention_interval(
-    metric: str, labels: Array, teacher: Array, student: Array, seed: int = 0
-) -> tuple[float, float]:
-    """95 % interval of student over teacher, by paired percentile bootstrap over examples.
-
-    Args:
-        metric: A name of `METRICS`.
-        labels: True ones, `(examples,)`.
-        teacher: Predictions, `(examples,)`.
-        student: Predictions, `(examples,)`.
-        seed: Of the resampling.
-    """
-    generator = np.random.default_rng(seed)
-    compute = METRICS[metric]
-    ratios = []
-    for _ in range(RESAMPLES):
-        rows = generator.integers(0, len(labels), len(labels))
-        ratios.append(
-            _ratio(compute(labels[rows], teacher[rows]), compute(labels[rows], student[rows]))
-        )
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def save_predictions(path: Path, labels: Array, logits: dict[str, Logits]) -> None:
     """Keep per-example labels and logits, one array a contender, as one `.npz` file."""
     with path.open("wb") as file:
         np.savez_compressed(file, labels=labels, **logits)  # type: ignore[arg-type]
 
 
+def disagreements(
+    dataset: Dataset, labels: Array, teacher: Logits, student: Logits, most: int = 50
+) -> list[dict[str, Any]]:
+    """Examples that student and teacher answer differently, those with the largest change first.
+
+    Args:
+        dataset: With the texts.
+        labels: True ones, `(examples,)`.
+        teacher: Logits, `(examples, n_labels)`.
+        student: Of the same examples.
+        most: How many to list.
+
+    Returns:
+        One record an example: `example` (its line, from 1), `text`, `label`, `teacher`, `student`,
+        and `change`: of the probability of the teacher's answer, or of the number in a regression.
+    """
+    before, after = predictions(teacher), predictions(student)
+    if teacher.shape[1] == 1:
+        changes, differ = np.abs(after - before), np.ones(len(labels), bool)
+    else:
+        rows, chosen = np.arange(len(labels)), before.astype(int)
+        changes = softmax(teacher, 1)[rows, chosen] - softmax(student, 1)[rows, chosen]
+        differ = before != after
+    order = [i for i in np.argsort(-changes) if differ[i]][:most]
+    return [
+        {
+            "example": int(i) + 1,
+            "text": " ⏐ ".join(dataset.texts[i])[:_TEXT],
+            "label": float(labels[i]),
+            "teacher": float(before[i]),
+            "student": float(after[i]),
+            "change": float(changes[i]),
+        }
+        for i in order
+    ]
+
+
 def _compare_one(
     dataset: Dataset, labels: Array, teacher: Array, student: Array, metric: str, variant: str
 ) -> Accuracy:
     values = METRICS[metric](labels, teacher), METRICS[metric](labels, student)
-    low, high = retention_interval(metric, labels, teacher, student)
+    low, high = retention_interval(metric, labels, teacher, [student])
     return Accuracy(
         task=dataset.name,
         metric=metric,
@@ -144,12 +161,8 @@ def _compare_one(
         examples=len(dataset),
         teacher=values[0],
         student=values[1],
-        retention=_ratio(*values),
+        retention=ratio(*values),
         low=low,
         high=high,
+        mcnemar=None if dataset.regression else mcnemar(labels, teacher, student),
     )
-
-
-def _ratio(teacher: float, student: float) -> float:
-    """Student over teacher; 0 where the teacher itself has nothing to keep."""
-    return student / teacher if teacher > 0 else 0.0

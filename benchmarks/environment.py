@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,16 @@ def environment() -> dict[str, Any]:
         "load_average": [round(x, 2) for x in psutil.getloadavg()],
         "gpu": _gpu(),
         "python": platform.python_version(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
         "versions": versions(),
     }
+
+
+def _commit() -> str:
+    """Of the repository that is measured, as CI services tell it; empty elsewhere."""
+    names = ("GITHUB_SHA", "CI_COMMIT_SHA", "BUILDKITE_COMMIT", "GIT_COMMIT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
 
 
 def _cpu_lines(key: str) -> str:

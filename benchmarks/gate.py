@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 
-from benchmarks.latency import Latency, Workload, speedup
+from benchmarks.latency import Latency, speedup
 from compress.errors import DataError
+from compress.workload import Workload
 
 __all__ = ["Gate", "Verdict", "at_least", "at_most", "evaluate_gates", "overall", "promise_gate"]
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.latency import Workload
 from compress.errors import BundleError
+from compress.workload import Workload
 
 __all__ = ["Memory", "measure_memory"]
 

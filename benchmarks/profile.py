@@ -5,7 +5,6 @@ Opens graphs and times them; must not know how a stack was made.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.latency import Runner, interleaved, workload_inputs
+from benchmarks.latency import workload_inputs
+from benchmarks.rounds import Call, interleaved
 from benchmarks.runtimes.onnxruntime import OrtModel
+from benchmarks.statistics import half_widths
 from compress.latency_table import Curve, Point
 from compress.workload import Workload
 from export.stacks import Stack
@@ -24,8 +25,6 @@ __all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks"]
 Array = NDArray[np.float64]
 
 LEAST_ROUNDS = 8
-_MEDIAN_ERROR = 1.57
-"""Half-width of a median's 95 % interval, in quartile ranges over √n (McGill et al. 1978)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,16 +83,16 @@ def measure_graphs(
     milliseconds = np.zeros(len(graphs))
     spreads, rounds = [], 0
     for group in groups:
-        runs: list[Runner] = [OrtModel(graphs[i], provider) for i in group]
+        calls = [OrtModel(graphs[i], provider).prepare(inputs) for i in group]
         budget = effort.seconds * len(group) / max(sum(map(len, groups)), 1)
-        samples = _rounds(runs, inputs, effort, budget)
+        samples = _rounds(calls, effort, budget)
         logs = np.log(samples)
         centred = logs - logs.mean(axis=1, keepdims=True)
         values = np.exp(np.median(centred, axis=0) + np.median(logs.mean(axis=1))) * 1e3
         if group is not groups[0]:
             values *= milliseconds[0] / values[0]
         milliseconds[group] = values
-        spreads += list(_half_widths(logs, effort))
+        spreads += list(half_widths(samples, effort.absolute))
         rounds = max(rounds, len(samples))
     return Measured(milliseconds=milliseconds, spread=float(np.median(spreads)), rounds=rounds)
 
@@ -182,33 +181,16 @@ def _curve(sizes: Sequence[int], milliseconds: Array) -> Curve:
     return Curve(sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds))
 
 
-def _rounds(
-    runs: Sequence[Runner], inputs: dict[str, NDArray[np.int64]], effort: Effort, seconds: float
-) -> Array:
-    """Seconds of every run in every round: `(rounds, runs)`."""
+def _rounds(calls: Sequence[Call], effort: Effort, seconds: float) -> Array:
+    """Seconds of every call in every round: `(rounds, calls)`."""
 
     def enough(rounds: Sequence[Sequence[float]], passed: float) -> bool:
         if len(rounds) < LEAST_ROUNDS:
             return False
-        tight = float(np.median(_half_widths(np.log(rounds), effort)))
+        tight = float(np.median(half_widths(rounds, effort.absolute)))
         return tight <= effort.precision or passed > seconds or len(rounds) >= effort.rounds
 
-    return interleaved(runs, inputs, enough, warmup=2)
-
-
-def _half_widths(logs: Array, effort: Effort) -> Array:
-    """Relative half-width of each column's median, from the quartiles of log seconds.
-
-    Rounds are centred on their mean, of which each column is itself a part: n columns show only
-    √((n − 1)/n) of their own spread.
-    """
-    n_rounds, n_columns = logs.shape
-    if not effort.absolute and n_columns > 1:
-        centred = logs - logs.mean(axis=1, keepdims=True)
-        logs = centred * math.sqrt(n_columns / (n_columns - 1))
-    low, high = np.quantile(logs, [0.25, 0.75], axis=0)
-    widths: Array = _MEDIAN_ERROR * (high - low) / math.sqrt(n_rounds)
-    return widths
+    return interleaved(calls, enough)
 
 
 def _groups(graphs: Sequence[Path], most_bytes: int) -> list[list[int]]:

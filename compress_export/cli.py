@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compress_export import cli_training
+from compress_export import cli_measure, cli_training
 from compress_export import options as opt
 from compress_export.exits import run_app
 
@@ -249,50 +249,6 @@ def export(
 
 
 @app.command()
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, variant folder or .onnx file.")],
-    task: opt.Task,
-    data: opt.Data = None,
-    against: Annotated[
-        Path | None, typer.Option(help="Bundle of the teacher, to tell what is kept.")
-    ] = None,
-    variant: opt.Variant = None,
-    retention: Annotated[
-        float | None, typer.Option(help="Gate: least share of the teacher's first metric.")
-    ] = None,
-    max_length: opt.MaxLength = 128,
-    json: opt.Json = False,
-) -> None:
-    """Measure a bundle's accuracy through ONNX Runtime."""
-    from compress_export.commands.evaluate import run
-
-    run(bundle, opt.task_of(task), data, against, variant, retention, max_length, as_json=json)
-
-
-@app.command()
-def bench(
-    bundles: Annotated[
-        list[Path], typer.Argument(help="Bundles, variant folders or .onnx files; first is base.")
-    ],
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
-    sequence: Annotated[list[int] | None, typer.Option(min=1, help="Tokens each; repeat.")] = None,
-    variant: opt.Variant = None,
-    provider: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 60,
-    seconds: Annotated[float, typer.Option(help="Seconds per workload.")] = 8.0,
-    speedup: Annotated[
-        float | None, typer.Option(help="Gate: least speed-up of the last over the first.")
-    ] = None,
-    json: opt.Json = False,
-) -> None:
-    """Measure latency of bundles, interleaved in one process."""
-    from compress_export.commands.bench import run
-
-    workloads = [(b, s) for b in batch or [1, 8] for s in sequence or [64]]
-    run(bundles, workloads, variant, provider, rounds, seconds, speedup, as_json=json)
-
-
-@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see `compress-export schema`.")],
     out: opt.Out = Path("out"),
@@ -336,6 +292,7 @@ def schema() -> None:
     run()
 
 
+cli_measure.add_to(app)
 cli_training.add_to(app)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.environment import machine
-from benchmarks.latency import samples_needed
 from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
+from benchmarks.statistics import samples_needed
 from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, glue_task, text_lengths
 from compress.batches import Batch, Progress
 from compress.binding import bind

@@ -35,6 +35,7 @@ __all__ = [
     "find_graph",
     "label2id",
     "label_names",
+    "labels_of",
     "load_for",
     "load_tokenizer",
     "read_config",
@@ -236,6 +237,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BundleError(f"{folder / 'config.json'} must be an object, found {config!r:.60}")
     return config
+
+
+def labels_of(folder: Path) -> dict[str, int]:
+    """Label names with their class numbers, of the classifier or regressor in a folder.
+
+    Raises:
+        DataError: The model has another head, whose outputs are no labels.
+    """
+    config = read_config(folder)
+    name = (config.get("architectures") or ["none"])[0]
+    if not name.endswith("ForSequenceClassification"):
+        raise DataError(
+            f"accuracy is measured of sequence classifiers and regressors, found {name} in "
+            f"{folder}; run the graph on your own data, see the README's `Load the result`"
+        )
+    count = int(config.get("num_labels", 2))
+    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+    return {str(name): int(i) for i, name in names.items()}
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

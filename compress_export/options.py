@@ -11,6 +11,7 @@ __all__ = [
     "Batch",
     "BatchSize",
     "Data",
+    "Device",
     "DryRun",
     "Epochs",
     "Examples",
@@ -18,6 +19,7 @@ __all__ = [
     "LayerMap",
     "Learn",
     "LearningRate",
+    "Limit",
     "Macs",
     "MaxLength",
     "Model",
@@ -25,6 +27,8 @@ __all__ = [
     "Out",
     "Parameters",
     "Patience",
+    "ReportFile",
+    "ReportFolder",
     "Seed",
     "Seeds",
     "Sequence",
@@ -34,12 +38,14 @@ __all__ = [
     "TaskOrTexts",
     "Temperature",
     "Texts",
+    "Threads",
     "TrainPrecision",
     "Trials",
     "Units",
     "Variant",
     "layer_map",
     "recipe_of",
+    "share_of",
     "task_of",
     "weights",
 ]
@@ -128,6 +134,17 @@ Strategy = Annotated[
         "leave-one-out."
     ),
 ]
+Device = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Cores to bind to; all that there are if left out.")
+]
+ReportFile = Annotated[Path, typer.Argument(help="A report.json, or the folder that holds it.")]
+ReportFolder = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder to write report.json, .md, .html to.")
+]
+Limit = Annotated[
+    str | None, typer.Option(help="Change for the worse that is allowed, such as 5%.")
+]
 Temperature = Annotated[float, typer.Option(help="Of the logits' divergence.")]
 
 
@@ -186,6 +203,22 @@ def task_of(task: str) -> str | dict[str, Any]:
         )
     files = {k: str(path.parent / str(found[k])) for k in ("train", "validation") if k in found}
     return found | files
+
+
+def share_of(text: str) -> float:
+    """A share from `5%` or `0.05`.
+
+    Example:
+        >>> share_of("5%"), share_of("0.05")
+        (0.05, 0.05)
+    """
+    try:
+        value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"a share must be such as 5% or 0.05, found {text!r}; correct it")
+    return value
 
 
 def weights(learn: list[str] | None) -> dict[str, Any]:

@@ -15,27 +15,18 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from benchmarks.accuracy import compare, predict, save_predictions
-from benchmarks.environment import environment
-from benchmarks.latency import (
-    Contender,
-    Latency,
-    Sampling,
-    Workload,
-    measure,
-    workload_inputs,
-)
-from benchmarks.memory import measure_memory
-from benchmarks.report.build import build_report
+from benchmarks.latency import Latency
+from benchmarks.report.build import ANCHOR, build_report
 from benchmarks.report.write import write_report
-from benchmarks.runtimes.onnxruntime import CPU, OrtModel, cuda_available
+from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
 from compress.checkpoint import load, save
 from compress.errors import BundleError
 from compress.folder import check_target, replace_folder, write_manifest
 from compress.plan import Plan
-from compress_export.context import LEAST_SAMPLES, Context
+from compress_export.context import Context
 from compress_export.facts import model_facts
+from compress_export.measuring import Graph, head_importance, measure_accuracy, measure_latency
 from compress_export.reach import reach
 from compress_export.recipe import Recipe
 from compress_export.recovery import recover
@@ -169,34 +160,11 @@ class Run:
 
     def _accuracy(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            dataset = self.context.dataset("validation")
-            labels = self.context.labels(dataset)
-            logits = {
-                name: predict(
-                    OrtModel(folder, provider),
-                    self.context.tokenizer,
-                    dataset,
-                    max_length=self.recipe.benchmark.max_length,
-                    label=f"accuracy ({name})",
-                    progress=self.progress,
-                )
-                for name, folder, provider in self._runnable()
-            }
-            save_predictions(self.work / "predictions.npz", labels, logits)
-            teacher = logits.pop("teacher")
-            rows = [
-                row.to_dict()
-                for name, student in logits.items()
-                for row in compare(
-                    dataset,
-                    labels,
-                    teacher,
-                    student,
-                    metrics=self.context.task.metrics,
-                    variant=name,
-                )
-            ]
-            return {"accuracy": rows}
+            predicted = self.work / "predictions.npz"
+            reference = self._student()["reached"]["variant"]
+            return measure_accuracy(
+                self.context, self._runnable(), reference, predicted, self.progress
+            )
 
         return self.stages.run(
             "accuracy", self._key("accuracy", "bundle"), ("predictions.npz",), work
@@ -204,37 +172,15 @@ class Run:
 
     def _latency(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            settings = self.recipe.benchmark
-            promised = self.recipe.promised()
-            grid = {
-                Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences
-            }
-            workloads = sorted(grid | {promised})
-            runnable = self._runnable()
-            contenders = [self._contender(*entry) for entry in runnable]
-            vocabulary = int(self.context.teacher.config.vocab_size)
-            measured = measure(
-                contenders,
-                workloads,
-                {w: workload_inputs(w, vocabulary) for w in workloads},
-                {w: self._sampling(w, promised) for w in workloads},
-                self.progress,
-            )
-            memory = []
-            self.progress("memory", 0, len(runnable))
-            for done, (name, folder, provider) in enumerate(runnable, start=1):
-                label = "teacher" if name == "teacher" else "student"
-                memory.append(
-                    measure_memory(label, folder.name, folder, provider, promised, vocabulary)
-                )
-                self.progress("memory", done, len(runnable))
-            return {
-                "samples": [sample.to_samples() for sample in measured],
-                "memory": [m.to_dict() for m in memory],
-                "environment": environment(),
-            }
+            return measure_latency(self.context, self._runnable(), self.progress)
 
         return self.stages.run("latency", self._key("latency", "bundle"), (), work)
+
+    def _importance(self) -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            return head_importance(self.context, self.progress)
+
+        return self.stages.run("importance", self.context.keys["prune"], (), work)
 
     def _report(self, accuracy: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
         student = self._student()
@@ -246,7 +192,9 @@ class Run:
             training=self._recover(),
             plan=Plan.load(self.work / "plan.json"),
             exported=self._bundle()["exported"],
+            importance=self._importance(),
             accuracy=accuracy["accuracy"],
+            disagreements=accuracy["disagreements"],
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             memory=latency["memory"],
             reference=student["reached"]["variant"],
@@ -271,28 +219,22 @@ class Run:
         outputs = self.stages.outputs(upstream)
         return content_key({"own": self.context.keys[stage], "upstream": outputs})
 
-    def _sampling(self, workload: Workload, promised: Workload) -> Sampling:
-        settings = self.recipe.benchmark
-        least = self.context.least_samples if workload == promised else LEAST_SAMPLES
-        return Sampling(rounds=max(settings.rounds, least), least=least, seconds=settings.seconds)
-
     # Which graphs can be run here.
 
-    def _runnable(self) -> list[tuple[str, Path, str]]:
+    def _runnable(self) -> list[Graph]:
         """Teacher first, then each variant of the student that a provider here can run."""
-        reference = self.recipe.reference()
-        entries = [("teacher", self._teacher_graph(), reference.provider)]
-        entries += [
-            (variant.name, self.work / "onnx" / variant.name, variant.provider)
+        provider = self.recipe.reference().provider
+        graphs = [Graph(contender=ANCHOR, folder=self._teacher_graph(), provider=provider)]
+        graphs += [
+            Graph(
+                contender="student",
+                folder=self.work / "onnx" / variant.name,
+                provider=variant.provider,
+            )
             for variant in self.recipe.variants()
             if variant.provider == CPU or cuda_available()
         ]
-        return entries
-
-    def _contender(self, name: str, folder: Path, provider: str) -> Contender:
-        model = OrtModel(folder, provider)
-        label = "teacher" if name == "teacher" else "student"
-        return Contender(name=label, variant=folder.name, provider=provider, run=model)
+        return graphs
 
     # The working folder.
 

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from benchmarks.accuracy import predict, retention_interval
+from benchmarks.accuracy import predict
 from benchmarks.runtimes.onnxruntime import OrtModel
+from benchmarks.significance import retention_interval
 from benchmarks.tasks import METRICS, Dataset, Texts, TextTask, encode_labels, predictions, tokenise
 from compress.heads import head_of
 from compress.pooling import Pooling
@@ -124,7 +125,7 @@ def _kept(
     after: NDArray[np.float64],
 ) -> dict[str, float]:  # fmt: skip
     teacher, student = METRICS[metric](labels, before), METRICS[metric](labels, after)
-    low, high = retention_interval(metric, labels, before, after)
+    low, high = retention_interval(metric, labels, before, [after])
     kept = student / teacher if teacher > 0 else 0.0
     return {"teacher": teacher, "student": student, "retention": kept, "low": low, "high": high}
 

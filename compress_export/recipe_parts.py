@@ -29,11 +29,13 @@ __all__ = [
     "Precision",
     "Prune",
     "Recover",
+    "Regression",
     "Target",
 ]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Change = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 MethodName = Literal["obs", "kprune", "fisher", "michel", "magnitude", "activation", "random"]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
@@ -280,7 +282,10 @@ class Benchmark(Part):
     sequences: Annotated[list[Annotated[int, Field(gt=1)]], Field(min_length=1)] = Field(
         [32, 128], description="Tokens per sequence."
     )
-    rounds: Positive = Field(60, description="Samples per contender and workload, at most.")
+    precision: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.02, description="Relative half-width of the 95 % intervals at which to stop."
+    )
+    rounds: Positive = Field(400, description="Samples per contender and workload, at most.")
     seconds: Annotated[float, Field(gt=0)] = Field(
         8.0, description="Seconds per workload, after which 15 samples are enough."
     )
@@ -298,6 +303,16 @@ class LatencyGate(Part):
     p99: Annotated[float, Field(gt=0)] | None = Field(None, description="99th percentile.")
 
 
+class Regression(Part):
+    """Changes for the worse that `check --baseline` accepts; null is not judged."""
+
+    latency: Change | None = Field(0.05, description="Median latency, up by.")
+    throughput: Change | None = Field(0.05, description="Throughput under load, down by.")
+    memory: Change | None = Field(0.10, description="Working memory, up by.")
+    size: Change | None = Field(0.02, description="Bytes of a graph, up by.")
+    retention: Change | None = Field(0.01, description="Share of the teacher's metric, down by.")
+
+
 class GateSpec(Part):
     """Promises: one that is broken gives exit status 1, one that is undecided 3."""
 
@@ -308,3 +323,6 @@ class GateSpec(Part):
         None, description="Least ratio of teacher's to student's median latency."
     )
     latency_ms: LatencyGate = Field(default_factory=lambda: LatencyGate(), description="Limits.")
+    regression: Regression = Field(
+        default_factory=lambda: Regression(), description="Limits of `check --baseline`."
+    )

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime
 
 from compress.errors import BundleError, ProviderError
 
-__all__ = ["CPU", "CUDA", "cuda_available", "open_session", "usable_cores"]
+__all__ = ["CPU", "CUDA", "TENSORRT", "cuda_available", "open_session", "usable_cores"]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 
 
 def open_session(
-    graph: Path, provider: str = CPU, threads: int | None = None
+    graph: Path,
+    provider: str = CPU,
+    threads: int | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on one provider.
 
     Args:
         graph: The ONNX file.
-        provider: `CPUExecutionProvider` or `CUDAExecutionProvider`.
+        provider: `CPUExecutionProvider`, `CUDAExecutionProvider` or `TensorrtExecutionProvider`.
         threads: Of the CPU provider; all cores that the process may use by default.
+        settings: Of the provider, as ONNX Runtime names them.
 
     Raises:
         BundleError: There is no graph, or ONNX Runtime cannot read it.
@@ -38,10 +44,13 @@ def open_session(
     options.intra_op_num_threads = threads or usable_cores()
     # An idle session's threads spin on for a while and would slow whichever contender is next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if provider == CUDA:
-        _prepare_cuda(graph)
+    if provider != CPU:
+        _prepare_cuda(graph, provider)
+    providers: list[tuple[str, dict[str, str]]] = [(provider, dict(settings or {}))]
+    if provider == TENSORRT:
+        providers.append((CUDA, {}))  # for the nodes that TensorRT leaves
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         raise BundleError(
             f"{graph} must open in ONNX Runtime, found: {' '.join(str(error).split())[:200]}"
@@ -60,10 +69,10 @@ def cuda_available() -> bool:
     return CUDA in onnxruntime.get_available_providers() and _n_devices() > 0
 
 
-def _prepare_cuda(graph: Path) -> None:
-    if not cuda_available():
+def _prepare_cuda(graph: Path, provider: str) -> None:
+    if provider not in onnxruntime.get_available_providers() or not cuda_available():
         raise ProviderError(
-            f"{graph} must run on {CUDA}, found no CUDA device that answers; check it with "
+            f"{graph} must run on {provider}, found no CUDA device that answers; check it with "
             "`compress-export doctor`, or use the cpu provider"
         )
     onnxruntime.preload_dlls()

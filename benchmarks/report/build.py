@@ -8,13 +8,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gate import evaluate_gates, overall, promise_gate
-from benchmarks.latency import Latency, Workload, speedup
+from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate
+from benchmarks.latency import Latency, speedup
 from compress.plan import Plan
+from compress.workload import Workload
 
-__all__ = ["SCHEMA", "build_report"]
+__all__ = ["ANCHOR", "SCHEMA", "bench_report", "build_report", "complete", "speedups"]
 
 SCHEMA = 1
+ANCHOR = "teacher"
+
+_EMPTY: dict[str, Any] = {
+    "schema": SCHEMA,
+    "recipe": None,
+    "models": None,
+    "promise": None,
+    "training": None,
+    "kept": [],
+    "importance": None,
+    "accuracy": [],
+    "disagreements": [],
+    "latency": [],
+    "speedups": [],
+    "load": [],
+    "memory": [],
+    "parity": [],
+    "fusion": {},
+    "size_bytes": {},
+    "reference": None,
+    "remarks": [],
+    "gates": [],
+}
+"""Every report has every field; what was not done is empty."""
 
 
 def build_report(
@@ -26,7 +51,9 @@ def build_report(
     training: Mapping[str, Any] | None,
     plan: Plan,
     exported: Sequence[Mapping[str, Any]],
+    importance: Mapping[str, Any] | None,
     accuracy: Sequence[Mapping[str, Any]],
+    disagreements: Sequence[Mapping[str, Any]],
     latency: Sequence[Latency],
     memory: Sequence[Mapping[str, Any]],
     reference: str,
@@ -43,7 +70,9 @@ def build_report(
         training: What the student was trained on after pruning, and its curve, if it was.
         plan: What survived.
         exported: One record a variant: fusion and parity.
+        importance: Scores of heads and neurons, where they were computed one by one.
         accuracy: One record a variant and metric.
+        disagreements: Examples that student and teacher answer differently.
         latency: Samples of all contenders.
         memory: One record a contender and variant.
         reference: The variant that gates look at.
@@ -54,8 +83,8 @@ def build_report(
     if promise is not None and recipe["target"]["mix"] is not None:
         evaluated.append(promise_gate(promise))
     where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
-    return {
-        "schema": SCHEMA,
+    return _EMPTY | {
+        "title": recipe["model"],
         "verdict": overall(evaluated),
         "recipe": dict(recipe),
         "environment": {k: v for k, v in environment.items() if k != "versions"},
@@ -64,9 +93,12 @@ def build_report(
         "promise": None if promise is None else dict(promise),
         "training": None if training is None else dict(training),
         "kept": _kept(plan),
-        "accuracy": list(accuracy),
+        "importance": None if importance is None else dict(importance),
+        "anchor": ANCHOR,
+        "accuracy": [{"contender": "student", **row} for row in accuracy],
+        "disagreements": list(disagreements),
         "latency": [sample.to_dict() for sample in latency],
-        "speedups": _speedups(latency),
+        "speedups": speedups(latency, ANCHOR),
         "memory": list(memory),
         "parity": [row for variant in exported for row in variant["parity"]],
         "fusion": {
@@ -77,6 +109,55 @@ def build_report(
         "reference": where,
         "gates": [gate.to_dict() for gate in evaluated],
     }
+
+
+def bench_report(
+    *,
+    title: str,
+    environment: Mapping[str, Any],
+    anchor: str,
+    accuracy: Sequence[Mapping[str, Any]] = (),
+    latency: Sequence[Latency] = (),
+    ratios: Sequence[Mapping[str, Any]] = (),
+    load: Sequence[Mapping[str, Any]] = (),
+    remarks: Sequence[str] = (),
+    gates: Sequence[Gate] = (),
+) -> dict[str, Any]:
+    """A report of contenders alone: nothing was pruned or exported on the way.
+
+    Args:
+        title: What was compared.
+        environment: Of the measurement.
+        anchor: The contender that ratios are to.
+        accuracy: One record a contender and metric.
+        latency: Samples of all contenders.
+        ratios: Of them, see `speedups`.
+        load: One record a contender and scenario.
+        remarks: What a reader should know first.
+        gates: Judged ones.
+    """
+    return _EMPTY | {
+        "title": title,
+        "verdict": overall(gates),
+        "environment": {k: v for k, v in environment.items() if k != "versions"},
+        "versions": environment["versions"],
+        "anchor": anchor,
+        "accuracy": list(accuracy),
+        "latency": [sample.to_dict() for sample in latency],
+        "speedups": list(ratios),
+        "load": list(load),
+        "remarks": list(remarks),
+        "gates": [gate.to_dict() for gate in gates],
+    }
+
+
+def complete(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of this schema that an earlier version wrote, with the fields that it lacks."""
+    found = _EMPTY | {"title": (report.get("recipe") or {}).get("model", "report")}
+    found |= {"anchor": ANCHOR} | dict(report)
+    for name in ("accuracy", "speedups"):
+        found[name] = [{"contender": "student", **row} for row in found[name]]
+    return found
 
 
 def _kept(plan: Plan) -> list[dict[str, Any]]:
@@ -98,16 +179,29 @@ def _kept(plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _speedups(latency: Sequence[Latency]) -> list[dict[str, Any]]:
-    teachers = {s.workload: s for s in latency if s.contender == "teacher"}
+def speedups(
+    latency: Sequence[Latency], anchor: str, variant: str | None = None
+) -> list[dict[str, Any]]:
+    """Every contender against the anchor, under each workload that both were given.
+
+    Args:
+        latency: Of all contenders.
+        anchor: The contender that others are measured by.
+        variant: Of the anchor, where it has several.
+    """
+    anchors = {
+        s.workload: s for s in latency if s.contender == anchor and variant in (None, s.variant)
+    }
     rows = []
     for sample in latency:
-        if sample.contender == "teacher" or sample.workload not in teachers:
+        if sample.workload not in anchors or sample is anchors[sample.workload]:
             continue
-        ratio, low, high = speedup(teachers[sample.workload], sample)
+        ratio, low, high = speedup(anchors[sample.workload], sample)
         rows.append(
             {
+                "contender": sample.contender,
                 "variant": sample.variant,
+                "provider": sample.provider,
                 "batch": sample.workload.batch,
                 "sequence": sample.workload.sequence,
                 "ratio": ratio,

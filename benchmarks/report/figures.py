@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.report.drawing import GONE, INK, KEPT, STYLE, TEACHER, VARIANT_COLOURS, svg
 
-__all__ = ["accuracy_figure", "kept_figure", "latency_figure", "training_figure"]
+__all__ = ["accuracy_figure", "importance_figure", "kept_figure", "training_figure"]
 
 
 def kept_figure(report: Mapping[str, Any]) -> str:
     """What is left of each layer: a square a head, a bar for the FFN's width."""
     kept = report["kept"]
+    if not kept:
+        return ""
     most_heads = max(row["n_heads"] for row in kept)
     height = 0.9 + 0.36 * len(kept)
     with mpl.rc_context(STYLE):
@@ -41,6 +44,8 @@ def kept_figure(report: Mapping[str, Any]) -> str:
 def accuracy_figure(report: Mapping[str, Any]) -> str:
     """Share of the teacher's metric that each variant keeps, with its 95 % interval."""
     rows = report["accuracy"]
+    if not rows:
+        return ""
     gate = next((g["threshold"] for g in report["gates"] if g["name"] == "retention"), None)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 1.0 + 0.34 * len(rows)))
@@ -55,7 +60,7 @@ def accuracy_figure(report: Mapping[str, Any]) -> str:
                 "gate", (100 * gate, -0.75), color="#c0392b", fontsize=9, ha="right",
                 annotation_clip=False,
             )  # fmt: skip
-        labels = [f"{row['variant']} · {row['metric']}" for row in rows]
+        labels = [f"{row['contender']} {row['variant']} · {row['metric']}" for row in rows]
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.8)
         axes.set_xlabel("% of the teacher's value kept (dot: estimate, line: 95 % interval)")
@@ -63,44 +68,30 @@ def accuracy_figure(report: Mapping[str, Any]) -> str:
         return svg(figure)
 
 
-def latency_figure(report: Mapping[str, Any]) -> str:
-    """Median latency of every contender, one group of bars a workload, on a log scale."""
-    rows = report["latency"]
-    workloads = sorted({(row["batch"], row["sequence"]) for row in rows})
-    contenders = list(dict.fromkeys((row["contender"], row["variant"]) for row in rows))
-    width = 0.8 / len(contenders)
-    found = {(r["contender"], r["variant"], r["batch"], r["sequence"]): r for r in rows}
+def importance_figure(report: Mapping[str, Any]) -> str:
+    """How much each of the teacher's heads matters: a square a head, darker matters more."""
+    if report["importance"] is None:
+        return ""
+    rows = report["importance"]["heads"]
+    width = max(map(len, rows), default=0)
+    if not width:
+        return ""
+    values = np.full((len(rows), width), np.nan)
+    for place, row in zip(values, rows, strict=True):
+        place[: len(row)] = row
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 3.4))
+        figure = Figure(figsize=(9.4, 0.9 + 0.36 * len(rows)))
         axes = figure.subplots()
-        for index, (contender, variant) in enumerate(contenders):
-            bars = [found[contender, variant, *workload] for workload in workloads]
-            middle = [bar["p50_ms"] for bar in bars]
-            axes.bar(
-                [x + (index - (len(contenders) - 1) / 2) * width for x in range(len(workloads))],
-                middle,
-                width * 0.92,
-                color=_colour(contender, index),
-                label=f"{contender} {variant}",
-                yerr=[
-                    [max(m - bar["low_ms"], 0) for m, bar in zip(middle, bars, strict=True)],
-                    [max(bar["high_ms"] - m, 0) for m, bar in zip(middle, bars, strict=True)],
-                ],
-                error_kw={"ecolor": INK, "elinewidth": 1},
-            )
-        axes.set_yscale("log")
-        axes.set_ylabel("median latency, ms (log)")
-        axes.set_xticks(range(len(workloads)), [f"{b} × {s}" for b, s in workloads])
-        axes.set_xlabel("batch × sequence")
-        axes.legend(frameon=False, ncols=min(len(contenders), 4), loc="upper left", fontsize=9)
-        axes.margins(y=0.22)
+        squares = axes.pcolormesh(
+            values, cmap="cividis_r", vmin=0, vmax=1, edgecolors="white", linewidth=1.5
+        )
+        axes.invert_yaxis()
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [f"layer {i}" for i in range(len(rows))])
+        axes.set_xticks(np.arange(width) + 0.5, [str(i) for i in range(width)])
+        axes.set_xlabel("attention heads of the teacher")
+        axes.tick_params(length=0)
+        figure.colorbar(squares, ax=axes, label="importance, largest 1", aspect=12)
         return svg(figure)
-
-
-def _colour(contender: str, index: int) -> str:
-    if contender == "teacher":
-        return TEACHER
-    return VARIANT_COLOURS[(index - 1) % len(VARIANT_COLOURS)]
 
 
 def _draw_heads(axes: Any, row: Mapping[str, Any]) -> None:

@@ -33,10 +33,17 @@ def _environment(*, html: bool) -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["percent"] = lambda x: f"{100 * x:.1f} %"
-    environment.filters["ms"] = lambda x: f"{x:.2f}" if x < 100 else f"{x:.0f}"
+    environment.filters["ms"] = _milliseconds
     environment.filters["millions"] = lambda x: f"{x / 1e6:,.1f} M"
     environment.filters["mib"] = lambda x: f"{x / 2**20:,.1f} MiB"
     environment.filters["gib"] = lambda x: f"{x / 2**30:,.1f} GiB"
     environment.filters["metric"] = lambda x: f"{x:.4f}"
     environment.filters["small"] = lambda x: f"{x:.1e}"
     return environment
+
+
+def _milliseconds(value: float | None) -> str:
+    """Hundredths below 100; a dash for what the sample does not carry."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from transformers import AutoConfig, AutoTokenizer
 
-from benchmarks.accuracy import predict, retention_interval
+from benchmarks.accuracy import predict
 from benchmarks.profile import Effort, measure_graphs
 from benchmarks.runtimes.onnxruntime import OrtModel
+from benchmarks.significance import retention_interval
 from benchmarks.tasks import METRICS, encode_labels, glue_task, predictions
 from compress.workload import Workload
 
@@ -74,7 +75,7 @@ def main(source: str, task_name: str, glue: str, teacher: str, *bundles: str) ->
             "speedup": float(took[0] / ms),
             metric: score,
             "kept": score / scores[0],
-            "interval": retention_interval(metric, labels, found[0], chosen),
+            "interval": retention_interval(metric, labels, found[0], [chosen]),
             "divergence": divergence(outputs[0], output),
         }
         for name, ms, score, chosen, output in zip(names, took, scores, found, outputs, strict=True)

@@ -1,1 +1,1 @@
-"""One module per way to run a model."""
+"""One module per way to run a model; `spec` names them all."""

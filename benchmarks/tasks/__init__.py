@@ -8,12 +8,13 @@ from benchmarks.tasks.dataset import Dataset, Split, Texts, encode_labels
 from benchmarks.tasks.files import FileTask, TextTask
 from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
 from benchmarks.tasks.metrics import METRICS, predictions
-from benchmarks.tasks.tokens import TokenBatch, text_lengths, tokenise
+from benchmarks.tasks.tokens import Encoded, TokenBatch, text_lengths, tokenise
 
 __all__ = [
     "GLUE",
     "METRICS",
     "Dataset",
+    "Encoded",
     "FileTask",
     "GlueTask",
     "Split",

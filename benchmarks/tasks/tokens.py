@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.tasks.dataset import Texts
 
-__all__ = ["TokenBatch", "text_lengths", "tokenise"]
+__all__ = ["Encoded", "TokenBatch", "text_lengths", "tokenise"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,25 +35,39 @@ def tokenise(
     max_length: int,
 ) -> Iterator[TokenBatch]:
     """Yield batches of examples of like length, shortest first, padded to their longest."""
-    encoded = _encoded(texts, tokenizer, max_length)
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
-    order = np.argsort(lengths, kind="stable")
+    encoded = Encoded(texts, tokenizer, max_length)
+    order = np.argsort(encoded.lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
-        picked = {name: [encoded[name][i] for i in rows] for name in encoded}
-        padded = tokenizer.pad(picked, return_tensors="np")
-        yield TokenBatch(
-            rows=rows, inputs={name: values.astype(np.int64) for name, values in padded.items()}
-        )
+        yield TokenBatch(rows=rows, inputs=encoded.batch(rows.tolist()))
 
 
 def text_lengths(
     texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[int]:
     """Tokens of every example, special ones included."""
-    return [len(ids) for ids in _encoded(texts, tokenizer, max_length)["input_ids"]]
+    return Encoded(texts, tokenizer, max_length).lengths.tolist()
 
 
-def _encoded(texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Any:
-    columns = [list(column) for column in zip(*texts, strict=True)]
-    return tokenizer(*columns, truncation=True, max_length=max_length)
+class Encoded:
+    """Examples as token ids, to be padded to a batch in any order.
+
+    Args:
+        texts: One entry an example.
+        tokenizer: Of the model.
+        max_length: Tokens at which texts are cut.
+    """
+
+    def __init__(
+        self, texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> None:
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        self._encoded = tokenizer(*columns, truncation=True, max_length=max_length)
+        self._tokenizer = tokenizer
+        self.lengths: NDArray[np.int64] = np.array([len(x) for x in self._encoded["input_ids"]])
+
+    def batch(self, rows: Sequence[int]) -> dict[str, NDArray[np.int64]]:
+        """Those examples, padded to the longest of them: each `(batch, sequence)`, int64."""
+        picked = {name: [column[i] for i in rows] for name, column in self._encoded.items()}
+        padded = self._tokenizer.pad(picked, return_tensors="np")
+        return {name: values.astype(np.int64) for name, values in padded.items()}

@@ -1,4 +1,4 @@
-"""`bench`: latency of bundles, interleaved in one process, the first being the base."""
+"""`bench`: latency of contenders, interleaved, the first being the base."""
 
 from __future__ import annotations
 
@@ -8,103 +8,141 @@ from typing import Any
 
 import typer
 
-from benchmarks.environment import environment
-from benchmarks.gate import at_least, overall
-from benchmarks.latency import (
-    Contender,
-    Latency,
-    Sampling,
-    Workload,
-    measure,
-    speedup,
-    workload_inputs,
-)
-from benchmarks.runtimes.onnxruntime import CPU, CUDA, OrtModel
+from benchmarks.itself import Itself
+from benchmarks.report.write import write_report
+from benchmarks.rounds import Sampling
 from compress.errors import RecipeError
+from compress.folder import check_target, writing
+from compress.workload import Workload
+from compress_export.benching import Bench, Judged, against_itself, run_bench
 from compress_export.commands.run import STATUS
-from compress_export.console import out, progress, table
-from compress_export.loading import find_graph, read_config
-
-PROVIDERS = {"cpu": CPU, "cuda": CUDA}
+from compress_export.console import out as console
+from compress_export.console import progress, table
+from compress_export.contenders import parse_entry
+from compress_export.cores import pin
 
 
 def run(
-    bundles: list[Path],
+    names: list[str],
     shapes: list[tuple[int, int]],
-    variant: str | None,
-    provider: str,
-    rounds: int,
-    seconds: float,
-    least: float | None,
+    sampling: Sampling,
     *,
+    variant: str | None,
+    device: str,
+    copies: bool,
+    isolated: bool,
+    threads: int | None,
+    speedup: float | None,
+    judged: tuple[str | dict[str, Any], Path | None, int] | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure `bundles` under the workloads `shapes` and print percentiles and ratios."""
-    if provider not in PROVIDERS:
-        raise RecipeError(f"--provider must be cpu or cuda, found {provider!r}; choose one")
-    for batch, sequence in shapes:
-        if batch < 1 or sequence < 1:
-            raise RecipeError(f"--batch and --sequence must be above 0, found {batch} × {sequence}")
-    if least is not None and len(bundles) < 2:
-        raise RecipeError("--speedup needs two bundles, found one; name the base first")
-    graphs = [find_graph(bundle, variant) for bundle in bundles]
-    workloads = [Workload(batch=b, sequence=s) for b, s in shapes]
-    vocabulary = min(_vocabulary(graph.parent) for graph in graphs)
-    contenders = [
-        Contender(
-            name=str(bundle),
-            variant=graph.parent.name,
-            provider=PROVIDERS[provider],
-            run=OrtModel(graph, PROVIDERS[provider]),
-        )
-        for bundle, graph in zip(bundles, graphs, strict=True)
-    ]
+    """Measure contenders under the workloads `shapes`; print, write, exit by the gate."""
+    if speedup is not None and len(names) < 2:
+        raise RecipeError("--speedup needs two contenders, found one; name the base first")
+    if out is not None:
+        check_target(out, "report")
+    pin(threads)
+    entries = [parse_entry(name, variant, device, copies=copies) for name in names]
+    bench = Bench(
+        entries=tuple(entries),
+        workloads=_workloads(shapes),
+        sampling=sampling,
+        isolated=isolated,
+        judged=None if judged is None else Judged.by(*judged),
+    )
     with progress() as report:
-        results = measure(
-            contenders,
-            workloads,
-            {w: workload_inputs(w, vocabulary) for w in workloads},
-            dict.fromkeys(workloads, Sampling(rounds=rounds, seconds=seconds)),
-            report,
-        )
-    _finish(results, len(bundles), least, as_json)
-
-
-def _finish(results: tuple[Latency, ...], n: int, least: float | None, as_json: bool) -> None:
-    groups = [results[i : i + n] for i in range(0, len(results), n)]
-    rows: list[list[str]] = []
-    facts: list[dict[str, Any]] = []
-    gates = []
-    for group in groups:
-        for entry in group:
-            ratio, low, high = speedup(group[0], entry)
-            facts.append(entry.to_dict() | {"speedup": ratio, "low": low, "high": high})
-            rows.append(
-                [f"{entry.workload.batch} × {entry.workload.sequence}", entry.contender]
-                + [f"{entry.percentile_ms(p):.2f}" for p in (50, 90, 95, 99)]
-                + [f"{entry.throughput_per_s:.0f}", f"{ratio:.2f}× ({low:.2f} to {high:.2f})"]
-            )
-        if least is not None:
-            gates.append(at_least("speedup", least, *speedup(group[0], group[-1])))
+        found = run_bench(bench, speedup, report)
+    if out is not None:
+        with writing(out, "report") as folder:
+            write_report(found, None, folder)
     if as_json:
-        promised = [gate.to_dict() for gate in gates]
-        out.print_json(
-            json.dumps({"latency": facts, "gates": promised, "environment": environment()})
-        )
+        console.print_json(json.dumps(found))
     else:
-        header = ["workload", "bundle", "p50 ms", "p90", "p95", "p99", "seq/s", "speed-up"]
-        table("latency, interleaved", header, rows)
-    verdict = overall(gates)
-    if gates and not as_json:
-        out.print(f"gate speedup ≥ {least:g}: {verdict}")
-    if STATUS[verdict]:
-        raise typer.Exit(STATUS[verdict])
+        _print(found)
+        if out is not None:
+            console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    if STATUS[found["verdict"]]:
+        raise typer.Exit(STATUS[found["verdict"]])
 
 
-def _vocabulary(folder: Path) -> int:
-    size = read_config(folder).get("vocab_size")
-    if not isinstance(size, int):
-        raise RecipeError(
-            f"{folder}/config.json must hold vocab_size, found {size!r}; export the model again"
+def run_itself(
+    names: list[str],
+    shape: tuple[int, int],
+    sampling: Sampling,
+    *,
+    runs: int,
+    gate: float,
+    variant: str | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Compare one contender with itself and print what that says of this machine."""
+    if len(names) != 1:
+        raise RecipeError(f"--aa compares one contender with itself, found {len(names)}; name one")
+    pin(threads)
+    entry = parse_entry(names[0], variant, device)
+    (workload,) = _workloads([shape])
+    with progress() as report:
+        found = against_itself(entry, workload, sampling, runs, gate, report)
+    if as_json:
+        console.print_json(json.dumps(found.to_dict()))
+        return
+    _print_itself(found, names[0], workload)
+
+
+def _workloads(shapes: list[tuple[int, int]]) -> tuple[Workload, ...]:
+    return tuple(dict.fromkeys(Workload(batch=b, sequence=s) for b, s in shapes))
+
+
+def _print(found: dict[str, Any]) -> None:
+    ratios = {
+        (r["contender"], r["variant"], r["batch"], r["sequence"]): r for r in found["speedups"]
+    }
+    rows = []
+    for row in found["latency"]:
+        ratio = ratios.get((row["contender"], row["variant"], row["batch"], row["sequence"]))
+        rows.append(
+            [f"{row['batch']} × {row['sequence']}", row["contender"], row["variant"]]
+            + [_ms(row[name]) for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")]
+            + [f"{row['throughput_per_s']:.0f}", _ratio(ratio), str(row["samples"])]
         )
-    return size
+    header = ["workload", "contender", "variant", "p50 ms", "p90", "p95", "p99", "seq/s"]
+    table("latency, interleaved", [*header, "speed-up", "rounds"], rows, left=(0, 1, 2))
+    if found["accuracy"]:
+        kept = [
+            [r["contender"], r["variant"], r["metric"], f"{r['student']:.4f}",
+             f"{r['retention']:.1%}", f"{r['low']:.1%} to {r['high']:.1%}"]
+            for r in found["accuracy"]
+        ]  # fmt: skip
+        header = ["contender", "variant", "metric", "value", "kept", "95 % interval"]
+        table(f"accuracy beside {found['anchor']}", header, kept, left=(0, 1, 2))
+    for line in found["remarks"]:
+        console.print(line, soft_wrap=True)
+    for gate in found["gates"]:
+        console.print(f"gate {gate['name']} ≥ {gate['threshold']:g}: {gate['verdict']}")
+
+
+def _print_itself(found: Itself, name: str, workload: Workload) -> None:
+    rows = [
+        ["runs, both sides opened anew", str(found.runs)],
+        [f"false alarms at a gate of {found.gate:.1%}", f"{found.alarms} of {found.runs}"],
+        ["the same, 200 runs simulated from these rounds", f"{found.simulated_alarms:.1%}"],
+        ["intervals that exclude equality (5 % is honest)", f"{found.excluding:.0%}"],
+        ["largest difference that a run showed", f"{found.largest:.1%}"],
+        ["half-width of the typical 95 % interval", f"{found.resolution:.1%}"],
+    ]
+    table(f"{name} against itself, {workload} tokens", ["", ""], rows)
+    console.print(
+        f"slowdowns beyond {found.gate + found.resolution:.1%} are found at this gate; set gates "
+        f"above {max(found.largest, found.resolution):.1%} here, or ask for more --precision"
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _ratio(row: dict[str, Any] | None) -> str:
+    return "1" if row is None else f"{row['ratio']:.2f}× ({row['low']:.2f} to {row['high']:.2f})"

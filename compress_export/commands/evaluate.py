@@ -17,7 +17,7 @@ from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
 from compress.errors import DataError, RecipeError
 from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
-from compress_export.loading import find_graph, load_tokenizer, read_config
+from compress_export.loading import find_graph, labels_of, load_tokenizer
 from compress_export.recipe import make_recipe
 
 
@@ -69,8 +69,7 @@ def run(
 
 
 def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    _check_head(graph.parent)
-    labels = encode_labels(dataset, _label2id(graph.parent))
+    labels = encode_labels(dataset, labels_of(graph.parent))
     with progress() as report:
         logits = predict(
             OrtModel(graph),
@@ -81,22 +80,6 @@ def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any
             progress=report,
         )
     return logits, labels
-
-
-def _check_head(folder: Path) -> None:
-    name = (read_config(folder).get("architectures") or ["none"])[0]
-    if not name.endswith("ForSequenceClassification"):
-        raise DataError(
-            f"evaluate measures sequence classifiers and regressors, found {name} in {folder}; "
-            "run the graph on your own data, see the README's `Load the result`"
-        )
-
-
-def _label2id(folder: Path) -> dict[str, int]:
-    config = read_config(folder)
-    count = int(config.get("num_labels", 2))
-    names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
-    return {str(name): int(i) for i, name in names.items()}
 
 
 def _print(cells: list[list[str]], header: list[str], facts: dict[str, Any], as_json: bool) -> None:

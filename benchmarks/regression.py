@@ -1,0 +1,228 @@
+"""A report against an earlier one: what got slower, larger, less exact, or less fused.
+
+Times are compared by what both runs measured beside themselves, the anchor (the dense teacher, the
+first bundle of `bench`), so that machine and neighbours cancel; or by the clock, which needs the
+same machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.gate import Gate, at_least, at_most
+from compress.errors import DataError
+
+__all__ = ["Limits", "regressions", "same_machine"]
+
+Report = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+_PLACE = ("contender", "variant", "provider", "batch", "sequence")
+_IDENTITY = ("system", "cpu", "cpu_features", "cores", "gpu")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What may change at most, relative to the earlier report; `None` is not judged.
+
+    Attributes:
+        latency: Increase of the median.
+        throughput: Decrease under load (`load` of the report).
+        memory: Increase of working memory.
+        size: Increase of a graph's bytes.
+        retention: Decrease, in shares of the teacher's metric.
+        fused: Whether a kind of fused node may not become fewer.
+        parity: Whether differences from torch must stay within their tolerance.
+    """
+
+    latency: float | None = 0.05
+    throughput: float | None = 0.05
+    memory: float | None = 0.10
+    size: float | None = 0.02
+    retention: float | None = 0.01
+    fused: bool = True
+    parity: bool = True
+
+
+def regressions(
+    report: Report,
+    baseline: Report,
+    limits: Limits,
+    *,
+    clock: bool = False,
+    kept: Mapping[tuple[str, str], tuple[float, float, float]] | None = None,
+) -> list[Gate]:
+    """Judge all that both reports measured.
+
+    Args:
+        report: Of now.
+        baseline: Of then.
+        limits: What may change.
+        clock: Compare milliseconds, not ratios to the anchor.
+        kept: By variant and metric, the change of retention with its interval where predictions
+            of both are at hand; it is far tighter than two intervals side by side.
+
+    Raises:
+        DataError: The clock is to be compared and the machines differ, or nothing is comparable.
+    """
+    gates = [
+        *_latency(report, baseline, limits, clock),
+        *_throughput(report, baseline, limits),
+        *_sizes(report, baseline, limits),
+        *_retention(report, baseline, limits, kept or {}),
+        *_fused(report, baseline, limits),
+        *_parity(report, limits),
+    ]
+    if not gates:
+        raise DataError(
+            "report and baseline must share a contender, variant and workload, found none in "
+            "common; compare reports of one recipe"
+        )
+    return gates
+
+
+def same_machine(report: Report, baseline: Report) -> bool:
+    """Whether both were measured on the same kind of machine."""
+    now, then = report["environment"], baseline["environment"]
+    return all(now.get(name) == then.get(name) for name in _IDENTITY)
+
+
+def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> Iterator[Gate]:
+    if limits.latency is None:
+        return
+    if not clock:
+        pairs = list(_pairs(report, baseline, "speedups", _PLACE))
+        for place, now, then in pairs:
+            found = _quotient(_interval(then, "ratio"), _interval(now, "ratio"))
+            yield at_most(f"latency {place}, by the anchor", 1 + limits.latency, *found)
+        if pairs:
+            return
+    if not same_machine(report, baseline):
+        raise DataError(
+            f"milliseconds compare on one machine only, found {_machine(report)} and "
+            f"{_machine(baseline)}; measure beside an anchor (the teacher) in both, or measure the "
+            "baseline here"
+        )
+    for place, now, then in _pairs(report, baseline, "latency", _PLACE):
+        found = _quotient(_median(now), _median(then))
+        yield at_most(f"latency {place}, by the clock", 1 + limits.latency, *found)
+
+
+def _throughput(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
+    if limits.throughput is None or not same_machine(report, baseline):
+        return
+    for place, now, then in _pairs(report, baseline, "load", ("contender", "variant", "scenario")):
+        found = now["value"] / then["value"]
+        if now["unit"] == "s":
+            yield at_most(f"load {place}", 1 + limits.throughput, found, found, found)
+        else:
+            yield at_least(f"load {place}", 1 - limits.throughput, found, found, found)
+
+
+def _sizes(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
+    if limits.memory is not None:
+        for place, now, then in _pairs(report, baseline, "memory", ("contender", "variant")):
+            found = now["working_bytes"] / max(then["working_bytes"], 1)
+            yield at_most(f"memory {place}", 1 + limits.memory, found, found, found)
+    if limits.size is not None:
+        sizes, before = report.get("size_bytes", {}), baseline.get("size_bytes", {})
+        for variant in sorted(sizes.keys() & before.keys()):
+            found = sizes[variant] / max(before[variant], 1)
+            yield at_most(f"size {variant}", 1 + limits.size, found, found, found)
+
+
+def _retention(
+    report: Report,
+    baseline: Report,
+    limits: Limits,
+    kept: Mapping[tuple[str, str], tuple[float, float, float]],
+) -> Iterator[Gate]:
+    if limits.retention is None:
+        return
+    keys = ("task", "metric", "variant")
+    for place, now, then in _pairs(report, baseline, "accuracy", keys):
+        change = kept.get((now["variant"], now["metric"]))
+        if change is None:
+            value = now["retention"] - then["retention"]
+            change = (value, value - _reach(now, then, "low"), value + _reach(now, then, "high"))
+        yield at_least(f"retention {place}, change", -limits.retention, *change)
+
+
+def _reach(now: Row, then: Row, end: str) -> float:
+    """How far a difference of two estimates reaches, from the reach of each."""
+    other = "high" if end == "low" else "low"
+    return math.hypot(now["retention"] - now[end], then["retention"] - then[other])
+
+
+def _fused(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
+    if not limits.fused:
+        return
+    now, then = report.get("fusion", {}), baseline.get("fusion", {})
+    same_plan = report.get("kept") == baseline.get("kept")
+    for variant in sorted(now.keys() & then.keys()):
+        for op, before in then[variant]["fused"].items():
+            found = now[variant]["fused"].get(op, 0)
+            # Another plan may have fewer layers to fuse; only a kind that is gone is a loss then.
+            least = before if same_plan else min(before, 1)
+            yield at_least(f"fused {op} {variant}", least, found, found, found)
+
+
+def _parity(report: Report, limits: Limits) -> Iterator[Gate]:
+    worst: dict[str, Row] = {}
+    for row in report.get("parity", ()) if limits.parity else ():
+        best = worst.get(row["variant"])
+        if best is None or row["max_abs"] / row["tolerance"] > best["max_abs"] / best["tolerance"]:
+            worst[row["variant"]] = row
+    for variant, row in worst.items():
+        value = row["max_abs"]
+        yield at_most(f"parity {variant}", row["tolerance"], value, value, value)
+
+
+def _pairs(
+    report: Report, baseline: Report, section: str, keys: Sequence[str]
+) -> Iterator[tuple[str, Row, Row]]:
+    """Rows of a section that both hold, by what names them."""
+
+    def name(row: Row) -> tuple[Any, ...]:
+        return tuple(row.get(key) for key in keys)
+
+    before = {name(row): row for row in baseline.get(section) or ()}
+    for row in report.get(section) or ():
+        if name(row) in before:
+            yield _place(row, keys), row, before[name(row)]
+
+
+def _place(row: Row, keys: Sequence[str]) -> str:
+    words = [str(row[k]) for k in keys if k not in ("batch", "sequence", "provider") and k in row]
+    if "batch" in keys:
+        words.append(f"{row['batch']} × {row['sequence']}")
+    return " ".join(words)
+
+
+def _interval(row: Row, value: str) -> tuple[float, float, float]:
+    return row[value], row["low"], row["high"]
+
+
+def _median(row: Row) -> tuple[float, float, float]:
+    high = math.inf if row["high_ms"] is None else row["high_ms"]
+    return row["p50_ms"], row["low_ms"], high
+
+
+def _quotient(
+    over: tuple[float, float, float], under: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """One independent estimate over another: value and 95 % interval, on the log scale."""
+    value = over[0] / under[0]
+    if over[1] <= 0 or under[1] <= 0 or math.isinf(over[2]) or math.isinf(under[2]):
+        return value, 0.0, math.inf
+    down = math.hypot(math.log(over[0] / over[1]), math.log(under[2] / under[0]))
+    up = math.hypot(math.log(over[2] / over[0]), math.log(under[0] / under[1]))
+    return value, value * math.exp(-down), value * math.exp(up)
+
+
+def _machine(report: Report) -> str:
+    place = report["environment"]
+    return f"{place.get('cpu')} with {place.get('cores')} cores"

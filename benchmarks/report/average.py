@@ -1,0 +1,83 @@
+"""Several tasks side by side, and their average, as GLUE is summed up. Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["average_page", "averages"]
+
+Report = Mapping[str, Any]
+
+
+def averages(reports: Sequence[Report]) -> list[dict[str, Any]]:
+    """One record a report, then the average: the mean over tasks of each task's mean metric.
+
+    The average's interval adds up those of its parts as independent, which tasks are.
+    """
+    rows = [row for report in reports if (row := _task(report)) is not None]
+    if len(rows) > 1:
+        down = math.sqrt(sum((r["retention"] - r["low"]) ** 2 for r in rows)) / len(rows)
+        up = math.sqrt(sum((r["high"] - r["retention"]) ** 2 for r in rows)) / len(rows)
+        kept = _mean([r["retention"] for r in rows])
+        rows.append(
+            {
+                "task": "average",
+                "variant": "",
+                "teacher": _mean([r["teacher"] for r in rows]),
+                "student": _mean([r["student"] for r in rows]),
+                "retention": kept,
+                "low": kept - down,
+                "high": kept + up,
+                "speedup": None,
+                "verdict": "",
+            }
+        )
+    return rows
+
+
+def average_page(reports: Sequence[Report]) -> str:
+    """A Markdown table of tasks with their average."""
+    lines = [
+        "| task | variant | teacher | student | kept | 95 % interval | speed-up | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in averages(reports):
+        speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
+        lines.append(
+            f"| {row['task']} | {row['variant']} | {row['teacher']:.4f} | {row['student']:.4f} | "
+            f"{row['retention']:.1%} | {row['low']:.1%} to {row['high']:.1%} | {speedup} | "
+            f"{row['verdict']} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _task(report: Report) -> dict[str, Any] | None:
+    """A report's task: its metrics averaged, of the variant that it is about."""
+    rows = report["accuracy"]
+    if not rows:
+        return None
+    reference = report["reference"]
+    variant = reference["variant"] if reference else rows[-1]["variant"]
+    own = [row for row in rows if row["variant"] == variant]
+    fast = [
+        row["ratio"]
+        for row in report["speedups"]
+        if reference and all(row[k] == reference[k] for k in ("variant", "batch", "sequence"))
+    ]
+    means = {
+        name: _mean([row[name] for row in own])
+        for name in ("teacher", "student", "retention", "low", "high")
+    }
+    return {
+        "task": own[0]["task"],
+        "variant": variant,
+        **means,
+        "speedup": fast[0] if fast else None,
+        "verdict": report["verdict"],
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

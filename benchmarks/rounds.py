@@ -1,0 +1,110 @@
+"""Rounds: every contender once, in random order, until the sample says enough.
+
+A drift of the machine, and the traces of the contender before, fall on all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.statistics import carries, half_widths
+
+__all__ = ["Call", "Enough", "Sampling", "interleaved", "timed"]
+
+Array: TypeAlias = NDArray[np.float64]
+Call: TypeAlias = Callable[[], float]
+"""One inference on inputs that are already there; returns the seconds that it took."""
+Enough: TypeAlias = Callable[[Sequence[Sequence[float]], float], bool]
+"""Asked after every round, with the seconds of all rounds and the time since the first."""
+
+_WARM_SECONDS = 3.0
+_WARM_ROUNDS = 30
+_SETTLED = 0.97
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """When to stop.
+
+    Attributes:
+        precision: Relative half-width of the 95 % interval of every contender's median, compared
+            within rounds, that is precise enough, once `percent` is bounded too.
+        percent: A percentile that the sample should carry, if time allows.
+        least: Rounds, whatever the time.
+        rounds: Rounds, at most.
+        seconds: Time, once there are `least` rounds.
+    """
+
+    precision: float = 0.02
+    percent: float = 95
+    least: int = 15
+    rounds: int = 400
+    seconds: float = 8.0
+
+    def enough(self, rounds: Sequence[Sequence[float]], seconds: float) -> bool:
+        """Whether to stop after these rounds."""
+        if len(rounds) < self.least:
+            return False
+        if len(rounds) >= self.rounds or seconds > self.seconds:
+            return True
+        return carries(len(rounds), self.percent) and self.reached(rounds)
+
+    def reached(self, rounds: Sequence[Sequence[float]]) -> bool:
+        """Whether every contender is as precise as was asked for."""
+        return bool((half_widths(rounds) <= self.precision).all())
+
+
+def interleaved(calls: Sequence[Call], enough: Enough, warm: bool = True) -> Array:
+    """Seconds of every call in rounds of random order: `(rounds, calls)`.
+
+    Args:
+        calls: What to time.
+        enough: When to stop.
+        warm: Run untimed rounds first, until no call gets faster any more.
+    """
+    generator = np.random.default_rng(0)
+    if warm:
+        _warm_up(calls, generator)
+    rounds: list[list[float]] = []
+    start = time.perf_counter()
+    while not rounds or not enough(rounds, time.perf_counter() - start):
+        rounds.append(_round(calls, generator))
+    return np.array(rounds)
+
+
+def timed(run: Callable[[], object]) -> Call:
+    """A call that is over when it returns, by the wall clock."""
+
+    def call() -> float:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    return call
+
+
+def _warm_up(calls: Sequence[Call], generator: np.random.Generator) -> None:
+    """At least three rounds, and on while the fastest of the last three is a gain on all before."""
+    rounds: list[list[float]] = []
+    start = time.perf_counter()
+    while len(rounds) < _WARM_ROUNDS:
+        rounds.append(_round(calls, generator))
+        if len(rounds) >= 3 and time.perf_counter() - start > _WARM_SECONDS:
+            return
+        if len(rounds) >= 6:
+            last, before = np.min(rounds[-3:], axis=0), np.min(rounds[:-3], axis=0)
+            if (last >= _SETTLED * before).all():
+                return
+
+
+def _round(calls: Sequence[Call], generator: np.random.Generator) -> list[float]:
+    row = [0.0] * len(calls)
+    for index in generator.permutation(len(calls)):
+        row[index] = calls[index]()
+    return row

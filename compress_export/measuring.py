@@ -1,0 +1,166 @@
+"""What a run measures of its graphs: accuracy, latency, memory, and which heads matter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy import compare, disagreements, predict, save_predictions
+from benchmarks.environment import environment
+from benchmarks.latency import Contender, measure, workload_inputs
+from benchmarks.memory import measure_memory
+from benchmarks.report.build import ANCHOR
+from benchmarks.rounds import Sampling
+from benchmarks.runtimes.onnxruntime import OrtModel
+from compress.batches import Progress
+from compress.binding import bind
+from compress.importance import scorer
+from compress.workload import Workload
+from compress_export.context import LEAST_SAMPLES, Context
+
+__all__ = ["Graph", "head_importance", "measure_accuracy", "measure_latency"]
+
+_IMPORTANCE_BATCHES = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Graph:
+    """A graph that runs here: whose it is, and where.
+
+    Attributes:
+        contender: `teacher` or `student`.
+        folder: Of the variant, and named like it.
+        provider: That it runs on.
+    """
+
+    contender: str
+    folder: Path
+    provider: str
+
+    @property
+    def name(self) -> str:
+        """In predictions and progress."""
+        return ANCHOR if self.contender == ANCHOR else self.folder.name
+
+    def open(self) -> OrtModel:
+        """A session."""
+        return OrtModel(self.folder, self.provider)
+
+
+def measure_accuracy(
+    context: Context, graphs: Sequence[Graph], reference: str, predicted: Path, progress: Progress
+) -> dict[str, Any]:
+    """Every metric of every variant, beside the teacher's on the same examples.
+
+    Args:
+        context: Whose validation data is used.
+        graphs: The teacher's first.
+        reference: The variant whose disagreements with the teacher are listed.
+        predicted: File to keep labels and logits in.
+        progress: Told how far each graph is.
+    """
+    dataset = context.dataset("validation")
+    labels = context.labels(dataset)
+    logits = {
+        graph.name: predict(
+            graph.open(),
+            context.tokenizer,
+            dataset,
+            max_length=context.recipe.benchmark.max_length,
+            label=f"accuracy ({graph.name})",
+            progress=progress,
+        )
+        for graph in graphs
+    }
+    save_predictions(predicted, labels, logits)
+    teacher = logits.pop(ANCHOR)
+    rows = [
+        row
+        for name, student in logits.items()
+        for row in compare(
+            dataset, labels, teacher, student, metrics=context.task.metrics, variant=name
+        )
+    ]
+    differ = (
+        disagreements(dataset, labels, teacher, logits[reference]) if reference in logits else []
+    )
+    return {"accuracy": [row.to_dict() for row in rows], "disagreements": differ}
+
+
+def measure_latency(
+    context: Context, graphs: Sequence[Graph], progress: Progress
+) -> dict[str, Any]:
+    """Latency of all graphs under all workloads, memory under the promised one.
+
+    Args:
+        context: Whose recipe says which workloads, and how exactly.
+        graphs: The teacher's first.
+        progress: Told how far it is.
+    """
+    settings, promised = context.recipe.benchmark, context.recipe.promised()
+    grid = {Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences}
+    workloads = sorted(grid | {promised})
+    vocabulary = int(context.teacher.config.vocab_size)
+    contenders = [
+        Contender(
+            name=graph.contender,
+            variant=graph.folder.name,
+            provider=graph.provider,
+            prepare=graph.open().prepare,
+        )
+        for graph in graphs
+    ]
+    measured = measure(
+        contenders,
+        workloads,
+        {w: workload_inputs(w, vocabulary) for w in workloads},
+        {w: _sampling(context, w) for w in workloads},
+        progress,
+    )
+    memory = []
+    progress("memory", 0, len(graphs))
+    for graph in graphs:
+        memory.append(
+            measure_memory(
+                graph.contender, graph.folder.name, graph.folder, graph.provider, promised,
+                vocabulary,
+            )
+        )  # fmt: skip
+        progress("memory", len(memory), len(graphs))
+    return {
+        "samples": [sample.to_samples() for sample in measured],
+        "memory": [m.to_dict() for m in memory],
+        "environment": environment(),
+    }
+
+
+def head_importance(context: Context, progress: Progress) -> dict[str, Any]:
+    """Fisher importance of the teacher's heads on a part of the calibration data.
+
+    Whatever method pruned, this picture is the same kind: squared gradients of head gates, labels
+    sampled from the model, `sqrt` taken and scaled so that the largest is 1.
+    """
+    batches = list(islice(context.calibration(), _IMPORTANCE_BATCHES))
+    scores = scorer("fisher", context.recipe.seed)(bind(context.teacher), batches, progress)
+    rows = [[float(max(value, 0.0)) ** 0.5 for value in layer] for layer in scores.heads]
+    largest = max((value for row in rows for value in row), default=0.0) or 1.0
+    return {
+        "kind": scores.kind,
+        "examples": scores.examples,
+        "heads": [[round(value / largest, 4) for value in row] for row in rows],
+    }
+
+
+def _sampling(context: Context, workload: Workload) -> Sampling:
+    settings = context.recipe.benchmark
+    promised = workload == context.recipe.promised()
+    least = context.least_samples if promised else LEAST_SAMPLES
+    return Sampling(
+        precision=settings.precision,
+        rounds=max(settings.rounds, least),
+        least=least,
+        seconds=settings.seconds,
+    )

@@ -1,0 +1,85 @@
+"""Reports that were written before: read, checked, and set side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.report.build import SCHEMA, complete
+from benchmarks.significance import kept_change
+from benchmarks.tasks import predictions
+from compress.errors import DataError
+
+__all__ = ["kept_changes", "read_recipe", "read_report"]
+
+Array = NDArray[Any]
+Change = tuple[float, float, float]
+
+_PREDICTIONS = "predictions.npz"
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A report by its file, or by the folder that holds it.
+
+    Raises:
+        DataError: There is none, or it is not one of ours.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{file} must be a readable report.json, found: {error}; name the file or its folder"
+        ) from error
+    if not isinstance(found, dict) or "verdict" not in found or "environment" not in found:
+        raise DataError(f"{file} must be a report of compress-export, found other JSON; name one")
+    if found.get("schema") != SCHEMA:
+        raise DataError(
+            f"{file} must be of schema {SCHEMA}, found {found.get('schema')!r}; write it anew with "
+            "this version"
+        )
+    return complete(found)
+
+
+def read_recipe(path: Path) -> str | None:
+    """The recipe beside a report, as the user wrote it."""
+    file = (path if path.is_dir() else path.parent) / "recipe.yaml"
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def kept_changes(
+    path: Path, baseline: Path, report: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[tuple[str, str], Change]:
+    """How retention changed by variant and metric, example by example.
+
+    Empty where predictions are not beside both reports, or are of other examples.
+    """
+    now, then = _predictions(path), _predictions(baseline)
+    if now is None or then is None or not np.array_equal(now["labels"], then["labels"]):
+        return {}
+    found: dict[tuple[str, str], Change] = {}
+    metrics = {(row["variant"], row["metric"]) for row in report["accuracy"]}
+    metrics &= {(row["variant"], row["metric"]) for row in before["accuracy"]}
+    for variant, metric in metrics:
+        if variant in now and variant in then and "teacher" in now:
+            found[variant, metric] = kept_change(
+                metric,
+                now["labels"],
+                predictions(now["teacher"]),
+                predictions(then[variant]),
+                predictions(now[variant]),
+            )
+    return found
+
+
+def _predictions(path: Path) -> dict[str, Array] | None:
+    file = (path if path.is_dir() else path.parent) / _PREDICTIONS
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}
