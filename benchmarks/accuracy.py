@@ -5,7 +5,7 @@ Opens graphs through a runtime; never looks inside a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from benchmarks.significance import mcnemar, ratio, retention_interval
 from benchmarks.tasks import METRICS, Dataset, predictions, tokenise
 from compress.errors import DataError
 
-__all__ = ["Accuracy", "compare", "disagreements", "predict", "save_predictions"]
+__all__ = ["Accuracy", "Predicted", "compare", "disagreements", "predict"]
 
 Array: TypeAlias = NDArray[np.float64]
 Logits: TypeAlias = NDArray[np.float32]
@@ -106,10 +106,36 @@ def compare(
     )
 
 
-def save_predictions(path: Path, labels: Array, logits: dict[str, Logits]) -> None:
-    """Keep per-example labels and logits, one array a contender, as one `.npz` file."""
-    with path.open("wb") as file:
-        np.savez_compressed(file, labels=labels, **logits)  # type: ignore[arg-type]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What every contender answered, example by example; what comparisons are made from.
+
+    Attributes:
+        labels: True ones, `(examples,)`.
+        anchor: Logits of the contender that others are compared with, `(examples, n_labels)`.
+        others: Logits by contender and variant.
+    """
+
+    labels: Array
+    anchor: Logits
+    others: Mapping[tuple[str, str], Logits]
+
+    def save(self, path: Path) -> None:
+        """Write one `.npz` file: `labels`, `anchor`, and `CONTENDER VARIANT` of the others."""
+        others = {" ".join(place): logits for place, logits in self.others.items()}
+        with path.open("wb") as file:
+            np.savez_compressed(file, labels=self.labels, anchor=self.anchor, **others)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path) -> Predicted:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            names = [name for name in data.files if " " in name]
+            return cls(
+                labels=data["labels"],
+                anchor=data["anchor"],
+                others={_place(name): data[name] for name in names},
+            )
 
 
 def disagreements(
@@ -147,6 +173,11 @@ def disagreements(
         }
         for i in order
     ]
+
+
+def _place(name: str) -> tuple[str, str]:
+    contender, _, variant = name.partition(" ")
+    return contender, variant
 
 
 def _compare_one(

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.gpu import describe_gpu
 from compress.folder import versions
 from export.session import usable_cores
 
-__all__ = ["environment", "machine"]
+__all__ = ["environment", "identity_of", "machine"]
 
 
 def machine() -> dict[str, Any]:
     """What makes two latency measurements comparable: processor, cores, GPU."""
     facts = environment()
-    return {name: facts[name] for name in ("system", "cpu", "cpu_features", "cores", "gpu")}
+    found = {name: facts[name] for name in ("system", "cpu", "cpu_features", "cores", "gpu")}
+    return found | {"gpu": identity_of(found["gpu"])}
+
+
+def identity_of(gpu: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What does not change by itself: clocks and temperatures do."""
+    return None if gpu is None else {name: gpu[name] for name in ("name", "memory_mib", "driver")}
 
 
 def environment() -> dict[str, Any]:
@@ -66,14 +74,9 @@ def _cpu_features() -> list[str]:
 
 
 def _gpu() -> dict[str, Any] | None:
+    found = describe_gpu()
+    if found is None:
+        return None
     import torch
 
-    if not torch.cuda.is_available():
-        return None
-    properties = torch.cuda.get_device_properties(0)
-    return {
-        "name": properties.name,
-        "memory_bytes": properties.total_memory,
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-    }
+    return found | {"torch_cuda": torch.version.cuda, "torch_cudnn": torch.backends.cudnn.version()}

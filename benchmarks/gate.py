@@ -15,7 +15,16 @@ from benchmarks.latency import Latency, speedup
 from compress.errors import DataError
 from compress.workload import Workload
 
-__all__ = ["Gate", "Verdict", "at_least", "at_most", "evaluate_gates", "overall", "promise_gate"]
+__all__ = [
+    "Gate",
+    "Verdict",
+    "at_least",
+    "at_most",
+    "change_at_most",
+    "evaluate_gates",
+    "overall",
+    "promise_gate",
+]
 
 Verdict: TypeAlias = Literal["pass", "fail", "inconclusive"]
 
@@ -64,6 +73,24 @@ def at_most(name: str, threshold: float, value: float, low: float, high: float) 
         "pass" if high <= threshold else "fail" if low > threshold else "inconclusive"
     )
     return Gate(name=name, threshold=threshold, value=value, low=low, high=high, verdict=verdict)
+
+
+def change_at_most(name: str, limit: float, value: float, low: float, high: float) -> Gate:
+    """A gate on a ratio to 1, such as now over before, that wants it below ``1 + limit``.
+
+    Where the interval reaches further than the limit itself, the measurement cannot resolve what
+    it is asked for, and chance alone would cross the gate now and then: the interval is then taken
+    twice as wide, so that only what is far off fails.
+
+    Example:
+        >>> change_at_most("latency", 0.05, 1.12, 1.10, 1.14).verdict
+        'fail'
+        >>> change_at_most("latency", 0.05, 1.20, 1.06, 1.36).verdict
+        'inconclusive'
+    """
+    if high / value - 1 > limit or value / max(low, 1e-12) - 1 > limit:
+        low, high = low * low / value, high * high / value
+    return at_most(name, 1 + limit, value, low, high)
 
 
 def overall(gates: Sequence[Gate]) -> Verdict:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.gate import change_at_most
 from benchmarks.statistics import paired_ratio
 
 __all__ = ["Itself", "compare_with_itself"]
@@ -25,7 +26,7 @@ class Itself:
     Attributes:
         runs: Real ones, each with both sides opened anew.
         gate: Relative change that would be an alarm.
-        alarms: Runs whose whole interval lay beyond the gate, on either side.
+        alarms: Runs that a gate would have failed, on either side; see `change_at_most`.
         simulated_alarms: Share of 200 runs drawn from the recorded rounds that did.
         excluding: Share of the runs' 95 % intervals that did not hold 1; 5 % is honest.
         largest: Largest relative difference that a run's estimate showed.
@@ -59,7 +60,7 @@ def compare_with_itself(runs: Sequence[Array], gate: float, seed: int = 0) -> It
     return Itself(
         runs=len(runs),
         gate=gate,
-        alarms=sum(_alarm(low, high, gate) for _, low, high in ratios),
+        alarms=sum(_alarm(*ratio, gate) for ratio in ratios),
         simulated_alarms=_simulated(runs, gate, seed),
         excluding=float(np.mean([not low <= 1 <= high for _, low, high in ratios])),
         largest=max(abs(ratio - 1) for ratio, _, _ in ratios),
@@ -67,8 +68,9 @@ def compare_with_itself(runs: Sequence[Array], gate: float, seed: int = 0) -> It
     )
 
 
-def _alarm(low: float, high: float, gate: float) -> bool:
-    return high < 1 / (1 + gate) or low > 1 + gate
+def _alarm(value: float, low: float, high: float, gate: float) -> bool:
+    sides = ((value, low, high), (1 / value, 1 / high, 1 / low))
+    return any(change_at_most("", gate, *side).verdict == "fail" for side in sides)
 
 
 def _simulated(runs: Sequence[Array], gate: float, seed: int) -> float:
@@ -82,6 +84,6 @@ def _simulated(runs: Sequence[Array], gate: float, seed: int) -> float:
         swapped = generator.random(len(run)) < 0.5
         base = np.where(swapped, run[rows, 1], run[rows, 0])
         other = np.where(swapped, run[rows, 0], run[rows, 1])
-        _, low, high = paired_ratio(base, other, seed=int(generator.integers(2**31)))
-        alarms += _alarm(low, high, gate)
+        ratio = paired_ratio(base, other, seed=int(generator.integers(2**31)))
+        alarms += _alarm(*ratio, gate)
     return alarms / SIMULATED

@@ -27,12 +27,14 @@ class Memory:
         contender, variant: Whose.
         loaded_bytes: Resident memory added by opening the session.
         working_bytes: Added after five runs of the workload.
+        device_bytes: Held on the GPU by then; unknown on the CPU.
     """
 
     contender: str
     variant: str
     loaded_bytes: int
     working_bytes: int
+    device_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the report writes it."""
@@ -62,8 +64,9 @@ def measure_memory(
 def _main(graph: str, provider: str, batch: str, sequence: str, vocab_size: str) -> None:
     import psutil
 
+    from benchmarks.gpu import process_bytes
     from benchmarks.latency import workload_inputs
-    from benchmarks.runtimes.onnxruntime import OrtModel
+    from benchmarks.runtimes.onnxruntime import CPU, OrtModel
 
     process = psutil.Process()
     workload = Workload(batch=int(batch), sequence=int(sequence))
@@ -74,7 +77,11 @@ def _main(graph: str, provider: str, batch: str, sequence: str, vocab_size: str)
     for _ in range(5):
         model(inputs)
     working = process.memory_info().rss
-    figures = {"loaded_bytes": loaded - before, "working_bytes": working - before}
+    figures = {
+        "loaded_bytes": loaded - before,
+        "working_bytes": working - before,
+        "device_bytes": None if provider == CPU else process_bytes(),
+    }
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.gate import Gate, at_least, at_most
+from benchmarks.environment import identity_of
+from benchmarks.gate import Gate, at_least, at_most, change_at_most
 from compress.errors import DataError
 
 __all__ = ["Limits", "regressions", "same_machine"]
@@ -21,7 +22,7 @@ Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 _PLACE = ("contender", "variant", "provider", "batch", "sequence")
-_IDENTITY = ("system", "cpu", "cpu_features", "cores", "gpu")
+_IDENTITY = ("system", "cpu", "cpu_features", "cores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +54,7 @@ def regressions(
     limits: Limits,
     *,
     clock: bool = False,
-    kept: Mapping[tuple[str, str], tuple[float, float, float]] | None = None,
+    kept: Mapping[tuple[str, str, str], tuple[float, float, float]] | None = None,
 ) -> list[Gate]:
     """Judge all that both reports measured.
 
@@ -62,8 +63,8 @@ def regressions(
         baseline: Of then.
         limits: What may change.
         clock: Compare milliseconds, not ratios to the anchor.
-        kept: By variant and metric, the change of retention with its interval where predictions
-            of both are at hand; it is far tighter than two intervals side by side.
+        kept: By contender, variant and metric, the change of retention with its interval where
+            predictions of both are at hand; it is far tighter than two intervals side by side.
 
     Raises:
         DataError: The clock is to be compared and the machines differ, or nothing is comparable.
@@ -87,7 +88,9 @@ def regressions(
 def same_machine(report: Report, baseline: Report) -> bool:
     """Whether both were measured on the same kind of machine."""
     now, then = report["environment"], baseline["environment"]
-    return all(now.get(name) == then.get(name) for name in _IDENTITY)
+    return all(now.get(name) == then.get(name) for name in _IDENTITY) and (
+        identity_of(now.get("gpu")) == identity_of(then.get("gpu"))
+    )
 
 
 def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> Iterator[Gate]:
@@ -97,7 +100,7 @@ def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> I
         pairs = list(_pairs(report, baseline, "speedups", _PLACE))
         for place, now, then in pairs:
             found = _quotient(_interval(then, "ratio"), _interval(now, "ratio"))
-            yield at_most(f"latency {place}, by the anchor", 1 + limits.latency, *found)
+            yield change_at_most(f"latency {place}, by the anchor", limits.latency, *found)
         if pairs:
             return
     if not same_machine(report, baseline):
@@ -108,7 +111,7 @@ def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> I
         )
     for place, now, then in _pairs(report, baseline, "latency", _PLACE):
         found = _quotient(_median(now), _median(then))
-        yield at_most(f"latency {place}, by the clock", 1 + limits.latency, *found)
+        yield change_at_most(f"latency {place}, by the clock", limits.latency, *found)
 
 
 def _throughput(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
@@ -138,13 +141,13 @@ def _retention(
     report: Report,
     baseline: Report,
     limits: Limits,
-    kept: Mapping[tuple[str, str], tuple[float, float, float]],
+    kept: Mapping[tuple[str, str, str], tuple[float, float, float]],
 ) -> Iterator[Gate]:
     if limits.retention is None:
         return
-    keys = ("task", "metric", "variant")
+    keys = ("task", "metric", "contender", "variant")
     for place, now, then in _pairs(report, baseline, "accuracy", keys):
-        change = kept.get((now["variant"], now["metric"]))
+        change = kept.get((now["contender"], now["variant"], now["metric"]))
         if change is None:
             value = now["retention"] - then["retention"]
             change = (value, value - _reach(now, then, "low"), value + _reach(now, then, "high"))

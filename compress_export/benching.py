@@ -9,23 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import compare, predict
+from benchmarks.accuracy import Predicted, compare, predict
 from benchmarks.environment import environment
+from benchmarks.floor import floors
 from benchmarks.gate import Gate, at_least
 from benchmarks.itself import Itself, compare_with_itself
 from benchmarks.latency import Latency, measure, speedup, workload_inputs
 from benchmarks.report.build import bench_report, speedups
+from benchmarks.report.write import write_report
 from benchmarks.rounds import Sampling, interleaved
+from benchmarks.runtimes.onnxruntime import CPU
 from benchmarks.statistics import drift
-from benchmarks.tasks import Task, encode_labels
+from benchmarks.tasks import Dataset, Task, encode_labels
 from compress.batches import Progress
 from compress.errors import DataError, RecipeError
 from compress.workload import Workload
 from compress_export.contenders import Entry, Opened, opened, vocabulary
 from compress_export.loading import labels_of, load_tokenizer
 from compress_export.recipe import make_recipe
+from compress_export.reports import PREDICTIONS
 
-__all__ = ["Bench", "Judged", "against_itself", "run_bench"]
+__all__ = ["Bench", "Benched", "Judged", "against_itself", "run_bench"]
 
 _DRIFT = 0.05
 
@@ -37,6 +41,10 @@ class Judged:
     task: Task
     data: Path | None
     max_length: int
+
+    def dataset(self) -> Dataset:
+        """Its validation data."""
+        return self.task.load("validation", self.data)
 
     @classmethod
     def by(cls, task: str | dict[str, Any], data: Path | None, max_length: int) -> Judged:
@@ -55,6 +63,7 @@ class Bench:
         sampling: When to stop, for each workload.
         isolated: Each contender in a process of its own.
         judged: Accuracy is measured too, if given.
+        allow_cpu_nodes: Whether a session on a device may leave nodes to the CPU.
     """
 
     entries: tuple[Entry, ...]
@@ -62,10 +71,25 @@ class Bench:
     sampling: Sampling
     isolated: bool = False
     judged: Judged | None = None
+    allow_cpu_nodes: bool = False
 
 
-def run_bench(bench: Bench, least: float | None, progress: Progress) -> dict[str, Any]:
-    """Measure, and give a report of schema 1.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benched:
+    """A report of schema 1, and the answers that its accuracy is from, if it has one."""
+
+    report: dict[str, Any]
+    predicted: Predicted | None
+
+    def write(self, folder: Path) -> None:
+        """All of it, into a folder that exists."""
+        write_report(self.report, None, folder)
+        if self.predicted is not None:
+            self.predicted.save(folder / PREDICTIONS)
+
+
+def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
+    """Measure all contenders.
 
     Args:
         bench: What.
@@ -77,7 +101,12 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> dict[str
     """
     _check_names(bench.entries)
     inputs = {w: workload_inputs(w, vocabulary(bench.entries)) for w in bench.workloads}
-    with opened(bench.entries, isolated=bench.isolated, progress=progress) as contenders:
+    with opened(
+        bench.entries,
+        isolated=bench.isolated,
+        progress=progress,
+        allow_cpu_nodes=bench.allow_cpu_nodes,
+    ) as contenders:
         latency = measure(
             [opened.contender() for opened in contenders],
             bench.workloads,
@@ -85,9 +114,12 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> dict[str
             dict.fromkeys(bench.workloads, bench.sampling),
             progress,
         )
-        accuracy = _accuracy(bench.judged, contenders, progress)
+        predicted = None if bench.judged is None else _predict(bench.judged, contenders, progress)
     ratios = speedups(latency, bench.entries[0].name, bench.entries[0].variant)
-    return bench_report(
+    accuracy = (
+        [] if bench.judged is None or predicted is None else _accuracy(bench.judged, predicted)
+    )
+    report = bench_report(
         title=" · ".join(dict.fromkeys(entry.name for entry in bench.entries)),
         environment=environment()
         | {"isolated": bench.isolated, "copies": bench.entries[0].spec.copies},
@@ -95,9 +127,11 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> dict[str
         accuracy=accuracy,
         latency=latency,
         ratios=ratios,
+        floors=_floors(bench),
         remarks=_remarks(latency, ratios, bench.sampling.precision),
         gates=_gates(bench, latency, least),
     )
+    return Benched(report=report, predicted=predicted)
 
 
 def against_itself(
@@ -141,13 +175,14 @@ def _remarks(
 ) -> list[str]:
     """What a reader should know before believing a figure."""
     found = []
-    for sample in latency:
-        change = drift(sample.seconds)
-        if abs(change) > _DRIFT:
-            found.append(
-                f"{sample.contender} {sample.variant} at {sample.workload}: the second half of its "
-                f"rounds took {1 + change:.2f} times the first; ratios hold, milliseconds do not"
-            )
+    changes = [drift(sample.seconds) for sample in latency]
+    moved = [change for change in changes if abs(change) > _DRIFT]
+    if moved:
+        found.append(
+            f"{len(moved)} of {len(latency)} medians moved from the first half of the rounds to "
+            f"the second, by {max(moved, key=abs):+.0%} at worst: something else was at work; "
+            "ratios hold, milliseconds do not"
+        )
     wide = [_half_width(row) for row in ratios if _half_width(row) > precision]
     if wide:
         found.append(
@@ -161,36 +196,46 @@ def _half_width(row: dict[str, Any]) -> float:
     return float(row["high"] - row["low"]) / 2 / float(row["ratio"])
 
 
-def _accuracy(
-    judged: Judged | None, contenders: Sequence[Opened], progress: Progress
-) -> list[dict[str, Any]]:
-    if judged is None:
-        return []
-    dataset = judged.task.load("validation", judged.data)
-    logits, labels = [], []
+def _floors(bench: Bench) -> list[dict[str, Any]]:
+    graphs = {
+        (entry.name, entry.variant): entry.spec.path
+        for entry in bench.entries
+        if not entry.spec.runtime.startswith("torch")
+    }
+    on_cpu = all(entry.spec.provider == CPU for entry in bench.entries)
+    return floors(graphs, bench.workloads, "cpu" if on_cpu else "cuda")
+
+
+def _predict(judged: Judged, contenders: Sequence[Opened], progress: Progress) -> Predicted:
+    """What every contender answers; the first is the anchor."""
+    dataset = judged.dataset()
+    logits, labels = {}, []
     for contender in contenders:
-        folder = contender.entry.folder
-        labels.append(encode_labels(dataset, labels_of(folder)))
-        logits.append(
-            predict(
-                contender.runtime,
-                load_tokenizer(folder),
-                dataset,
-                max_length=judged.max_length,
-                label=f"accuracy ({contender.entry.name} {contender.entry.variant})",
-                progress=progress,
-            )
+        entry = contender.entry
+        labels.append(encode_labels(dataset, labels_of(entry.folder)))
+        logits[entry.name, entry.variant] = predict(
+            contender.runtime,
+            load_tokenizer(entry.folder),
+            dataset,
+            max_length=judged.max_length,
+            label=f"accuracy ({entry.name} {entry.variant})",
+            progress=progress,
         )
     if not all(np.array_equal(labels[0], other) for other in labels):
         raise DataError(
             "contenders must order their labels alike, found different label2id in their "
             "config.json; compare a student with its own teacher"
         )
+    anchor = next(iter(logits))
+    return Predicted(labels=labels[0], anchor=logits[anchor], others=logits)
+
+
+def _accuracy(judged: Judged, predicted: Predicted) -> list[dict[str, Any]]:
     return [
-        {"contender": contender.entry.name, **row.to_dict()}
-        for contender, found in zip(contenders, logits, strict=True)
+        {"contender": contender, **row.to_dict()}
+        for (contender, variant), logits in predicted.others.items()
         for row in compare(
-            dataset, labels[0], logits[0], found,
-            metrics=judged.task.metrics, variant=contender.entry.variant,
+            judged.dataset(), predicted.labels, predicted.anchor, logits,
+            metrics=judged.task.metrics, variant=variant,
         )
     ]  # fmt: skip

@@ -62,6 +62,9 @@ def bench(
     copies: Annotated[
         bool, typer.Option(help="Count copies between host and device, of all contenders.")
     ] = True,
+    allow_cpu_nodes: Annotated[
+        bool, typer.Option("--allow-cpu-nodes", help="Measure sessions that CUDA runs in part.")
+    ] = False,
     speedup: Annotated[
         float | None, typer.Option(help="Gate: least speed-up of the last over the first.")
     ] = None,
@@ -92,7 +95,7 @@ def bench(
         return
     command.run(
         contenders, shapes, sampling, variant=variant, device=device, copies=copies,
-        isolated=isolate, threads=threads, speedup=speedup,
+        isolated=isolate, allow_cpu_nodes=allow_cpu_nodes, threads=threads, speedup=speedup,
         judged=None if task is None else (opt.task_of(task), data, max_length),
         out=out, as_json=json,
     )  # fmt: skip

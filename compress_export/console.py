@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +22,8 @@ from rich.table import Table
 
 __all__ = ["Report", "note", "out", "progress", "table"]
 
-out = Console(highlight=False)
+# In a log or a file there is no terminal to ask for its width.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True, highlight=False)
 
 
@@ -89,9 +91,9 @@ def table(
     left: Collection[int] = (0,),
 ) -> None:
     """Print one table to stdout; columns are right-aligned but for those in `left`."""
-    grid = Table(title=title, title_justify="left", title_style="bold")
+    grid = Table(title=escape(title), title_justify="left", title_style="bold")
     for index, name in enumerate(header):
         grid.add_column(name, justify="left" if index in left else "right")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(escape, row))
     out.print(grid)

@@ -8,11 +8,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.latency import Contender
+from benchmarks.latency import Contender, workload_inputs
+from benchmarks.placement import check_placement, placement
 from benchmarks.runtimes.isolated import Isolated
 from benchmarks.runtimes.onnxruntime import CPU, CUDA, TENSORRT
 from benchmarks.runtimes.spec import RUNTIMES, Runtime, RuntimeName, Spec, open_runtime
 from compress.errors import RecipeError
+from compress.workload import Workload
 from compress_export.loading import find_graph, read_config
 from export.precision import VariantName
 
@@ -96,9 +98,23 @@ def parse_entry(
 
 @contextmanager
 def opened(
-    entries: Sequence[Entry], *, isolated: bool, progress: Callable[[str, int, int], None]
+    entries: Sequence[Entry],
+    *,
+    isolated: bool,
+    progress: Callable[[str, int, int], None],
+    allow_cpu_nodes: bool = False,
 ) -> Iterator[tuple[Opened, ...]]:
-    """All contenders loaded: together here, or each in a process of its own."""
+    """All contenders loaded: together here, or each in a process of its own.
+
+    Args:
+        entries: What to open.
+        isolated: Whether in processes of their own.
+        progress: Told after each.
+        allow_cpu_nodes: Whether a session on a device may leave nodes to the CPU.
+
+    Raises:
+        ProviderError: It may not, and does.
+    """
     found: list[Opened] = []
     with ExitStack() as stack:
         progress("open", 0, len(entries))
@@ -106,9 +122,19 @@ def opened(
             runtime: Runtime = (
                 stack.enter_context(Isolated(entry.spec)) if isolated else open_runtime(entry.spec)
             )
+            _check_whole(entry, allow_cpu_nodes)
             found.append(Opened(entry=entry, runtime=runtime))
             progress("open", len(found), len(entries))
         yield tuple(found)
+
+
+def _check_whole(entry: Entry, allowed: bool) -> None:
+    """Look where nodes of a session on a device really run."""
+    if allowed or entry.spec.provider == CPU or entry.spec.runtime != "onnxruntime":
+        return  # a CUDA graph refuses strays by itself
+    inputs = workload_inputs(Workload(batch=2, sequence=8), vocabulary([entry]))
+    path, provider = entry.spec.path, entry.spec.provider
+    check_placement(path, placement(path, provider, inputs), provider)
 
 
 def vocabulary(entries: Sequence[Entry]) -> int:

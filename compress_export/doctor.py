@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +14,14 @@ import torch
 
 from benchmarks.environment import environment
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
+from compress_export.cuda_libraries import missing_libraries, remedy
 
 __all__ = ["Finding", "examine"]
 
+_EXTRAS = (
+    ("openvino", "openvino", "OpenVINO contenders of `bench`"),
+    ("mlperf_loadgen", "loadgen", "`load`"),
+)
 TESTED = {"torch": "2.13", "transformers": "5.23"}
 
 
@@ -44,7 +50,8 @@ def examine() -> tuple[Finding, ...]:
         _load(facts["cores"]),
         Finding(subject="memory", state=f"{facts['memory_bytes'] / 2**30:.1f} GiB"),
         _disk(),
-        _cuda(),
+        *_cuda(),
+        *_extras(),
     )
 
 
@@ -72,7 +79,31 @@ def _disk() -> Finding:
     return Finding(subject="disk", state=f"{free:.1f} GiB free here", remedy=remedy)
 
 
-def _cuda() -> Finding:
+def _cuda() -> list[Finding]:
+    """Provider and device, and what the provider would look for in vain."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return [_cuda_device()]
+    missing = missing_libraries(CUDA)
+    if missing is None:
+        return [_cuda_device(), Finding(subject="cuda libraries", state="all found")]
+    state = f"{missing} is not found, so that ONNX Runtime would run on the CPU"
+    fix = f"for CUDA: {remedy(missing)}"
+    return [_cuda_device(), Finding(subject="cuda libraries", state=state, remedy=fix)]
+
+
+def _extras() -> list[Finding]:
+    """Runtimes and tools that some contenders and commands need."""
+    found = []
+    for module, extra, use in _EXTRAS:
+        there = importlib.util.find_spec(module) is not None
+        fix = "" if there else f"pip install 'compress-export[{extra}]', for {use}"
+        found.append(
+            Finding(subject=extra, state="installed" if there else "not installed", remedy=fix)
+        )
+    return found
+
+
+def _cuda_device() -> Finding:
     listed = CUDA in onnxruntime.get_available_providers()
     if cuda_available():
         return Finding(subject="cuda", state="a device answers, and the provider is installed")

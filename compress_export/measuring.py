@@ -8,8 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import compare, disagreements, predict, save_predictions
+from benchmarks.accuracy import Predicted, compare, disagreements, predict
 from benchmarks.environment import environment
+from benchmarks.floor import floors
 from benchmarks.latency import Contender, measure, workload_inputs
 from benchmarks.memory import measure_memory
 from benchmarks.report.build import ANCHOR
@@ -75,8 +76,9 @@ def measure_accuracy(
         )
         for graph in graphs
     }
-    save_predictions(predicted, labels, logits)
     teacher = logits.pop(ANCHOR)
+    others = {("student", name): found for name, found in logits.items()}
+    Predicted(labels=labels, anchor=teacher, others=others).save(predicted)
     rows = [
         row
         for name, student in logits.items()
@@ -132,6 +134,11 @@ def measure_latency(
         progress("memory", len(memory), len(graphs))
     return {
         "samples": [sample.to_samples() for sample in measured],
+        "floors": floors(
+            {(graph.contender, graph.folder.name): graph.folder for graph in graphs},
+            workloads,
+            context.recipe.target.device,
+        ),
         "memory": [m.to_dict() for m in memory],
         "environment": environment(),
     }

@@ -196,6 +196,7 @@ class Run:
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
+            floors=latency["floors"],
             memory=latency["memory"],
             reference=student["reached"]["variant"],
             promised=self.recipe.promised(),

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from benchmarks.accuracy import Predicted
 from benchmarks.report.build import SCHEMA, complete
 from benchmarks.significance import kept_change
 from benchmarks.tasks import predictions
 from compress.errors import DataError
 
-__all__ = ["kept_changes", "read_recipe", "read_report"]
+__all__ = ["PREDICTIONS", "kept_changes", "read_recipe", "read_report"]
 
-Array = NDArray[Any]
 Change = tuple[float, float, float]
+Place = tuple[str, str, str]
 
-_PREDICTIONS = "predictions.npz"
+PREDICTIONS = "predictions.npz"
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -52,34 +52,28 @@ def read_recipe(path: Path) -> str | None:
     return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
-def kept_changes(
-    path: Path, baseline: Path, report: Mapping[str, Any], before: Mapping[str, Any]
-) -> dict[tuple[str, str], Change]:
-    """How retention changed by variant and metric, example by example.
+def kept_changes(path: Path, baseline: Path, report: Mapping[str, Any]) -> dict[Place, Change]:
+    """How retention changed by contender, variant and metric, example by example.
 
     Empty where predictions are not beside both reports, or are of other examples.
     """
     now, then = _predictions(path), _predictions(baseline)
-    if now is None or then is None or not np.array_equal(now["labels"], then["labels"]):
+    if now is None or then is None or not np.array_equal(now.labels, then.labels):
         return {}
-    found: dict[tuple[str, str], Change] = {}
-    metrics = {(row["variant"], row["metric"]) for row in report["accuracy"]}
-    metrics &= {(row["variant"], row["metric"]) for row in before["accuracy"]}
-    for variant, metric in metrics:
-        if variant in now and variant in then and "teacher" in now:
-            found[variant, metric] = kept_change(
-                metric,
-                now["labels"],
-                predictions(now["teacher"]),
-                predictions(then[variant]),
-                predictions(now[variant]),
-            )
-    return found
+    return {
+        (*place, row["metric"]): kept_change(
+            row["metric"],
+            now.labels,
+            predictions(now.anchor),
+            predictions(then.others[place]),
+            predictions(now.others[place]),
+        )
+        for row in report["accuracy"]
+        for place in [(row["contender"], row["variant"])]
+        if place in now.others and place in then.others
+    }
 
 
-def _predictions(path: Path) -> dict[str, Array] | None:
-    file = (path if path.is_dir() else path.parent) / _PREDICTIONS
-    if not file.is_file():
-        return None
-    with np.load(file, allow_pickle=False) as data:
-        return {name: data[name] for name in data.files}
+def _predictions(path: Path) -> Predicted | None:
+    file = (path if path.is_dir() else path.parent) / PREDICTIONS
+    return Predicted.load(file) if file.is_file() else None

@@ -23,6 +23,7 @@ def open_session(
     provider: str = CPU,
     threads: int | None = None,
     settings: Mapping[str, str] | None = None,
+    profile: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """A session on one provider.
 
@@ -31,6 +32,7 @@ def open_session(
         provider: `CPUExecutionProvider`, `CUDAExecutionProvider` or `TensorrtExecutionProvider`.
         threads: Of the CPU provider; all cores that the process may use by default.
         settings: Of the provider, as ONNX Runtime names them.
+        profile: Start of the file that its profiler is to write, if it is to.
 
     Raises:
         BundleError: There is no graph, or ONNX Runtime cannot read it.
@@ -44,6 +46,9 @@ def open_session(
     options.intra_op_num_threads = threads or usable_cores()
     # An idle session's threads spin on for a while and would slow whichever contender is next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if provider != CPU:
         _prepare_cuda(graph, provider)
     providers: list[tuple[str, dict[str, str]]] = [(provider, dict(settings or {}))]

@@ -55,6 +55,7 @@ def build_report(
     accuracy: Sequence[Mapping[str, Any]],
     disagreements: Sequence[Mapping[str, Any]],
     latency: Sequence[Latency],
+    floors: Sequence[Mapping[str, Any]],
     memory: Sequence[Mapping[str, Any]],
     reference: str,
     promised: Workload,
@@ -74,6 +75,7 @@ def build_report(
         accuracy: One record a variant and metric.
         disagreements: Examples that student and teacher answer differently.
         latency: Samples of all contenders.
+        floors: The least time of each, see `benchmarks.floor`.
         memory: One record a contender and variant.
         reference: The variant that gates look at.
         promised: The workload that gates look at.
@@ -97,7 +99,7 @@ def build_report(
         "anchor": ANCHOR,
         "accuracy": [{"contender": "student", **row} for row in accuracy],
         "disagreements": list(disagreements),
-        "latency": [sample.to_dict() for sample in latency],
+        "latency": _rows(latency, floors),
         "speedups": speedups(latency, ANCHOR),
         "memory": list(memory),
         "parity": [row for variant in exported for row in variant["parity"]],
@@ -119,6 +121,7 @@ def bench_report(
     accuracy: Sequence[Mapping[str, Any]] = (),
     latency: Sequence[Latency] = (),
     ratios: Sequence[Mapping[str, Any]] = (),
+    floors: Sequence[Mapping[str, Any]] = (),
     load: Sequence[Mapping[str, Any]] = (),
     remarks: Sequence[str] = (),
     gates: Sequence[Gate] = (),
@@ -132,6 +135,7 @@ def bench_report(
         accuracy: One record a contender and metric.
         latency: Samples of all contenders.
         ratios: Of them, see `speedups`.
+        floors: The least time of each, see `benchmarks.floor`.
         load: One record a contender and scenario.
         remarks: What a reader should know first.
         gates: Judged ones.
@@ -143,12 +147,20 @@ def bench_report(
         "versions": environment["versions"],
         "anchor": anchor,
         "accuracy": list(accuracy),
-        "latency": [sample.to_dict() for sample in latency],
+        "latency": _rows(latency, floors),
         "speedups": list(ratios),
         "load": list(load),
         "remarks": list(remarks),
         "gates": [gate.to_dict() for gate in gates],
     }
+
+
+def _rows(latency: Sequence[Latency], floors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Statistics of all samples, with the share of the machine's limit that each reaches."""
+    keys = ("contender", "variant", "batch", "sequence")
+    least = {tuple(row[key] for key in keys): row["floor_ms"] for row in floors}
+    rows = [sample.to_dict() for sample in latency]
+    return [row | {"floor_ms": least.get(tuple(row[key] for key in keys))} for row in rows]
 
 
 def complete(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +169,9 @@ def complete(report: Mapping[str, Any]) -> dict[str, Any]:
     found |= {"anchor": ANCHOR} | dict(report)
     for name in ("accuracy", "speedups"):
         found[name] = [{"contender": "student", **row} for row in found[name]]
+    lacking: dict[str, Any] = {"p99_9_ms": None, "floor_ms": None, "quantiles_ms": [], "drift": 0.0}
+    found["latency"] = [lacking | row for row in found["latency"]]
+    found["accuracy"] = [{"mcnemar": None} | row for row in found["accuracy"]]
     return found
 
 

@@ -43,11 +43,7 @@ def latency_figure(report: Mapping[str, Any]) -> str:
             )  # fmt: skip
             axes.set_xlabel("batch × sequence")
             axes.margins(x=0.04)
-        figure.legend(
-            frameon=False, loc="outside lower center", ncols=2, fontsize=9,
-            handles=left.get_legend_handles_labels()[0],
-        )  # fmt: skip
-        figure.set_layout_engine("constrained")
+        _legend_below(figure, left)
         return svg(figure)
 
 
@@ -82,7 +78,7 @@ def pareto_figure(report: Mapping[str, Any]) -> str:
     points = {place: _point(fast[place], kept.get(place)) for place in order}
     best = _undominated(points)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.4, 3.8))
+        figure = Figure(figsize=(9.4, 3.6 + 0.12 * len(order)))
         axes = figure.subplots()
         axes.plot(*zip(*best, strict=True), color=TEACHER, linewidth=1, zorder=1)
         for index, (place, (ms, share)) in enumerate(points.items()):
@@ -92,15 +88,12 @@ def pareto_figure(report: Mapping[str, Any]) -> str:
                 [ms], [share], marker=style["marker"], color=style["color"], markersize=7,
                 yerr=None if row is None
                 else [[share - 100 * row["low"]], [100 * row["high"] - share]],
-                elinewidth=1, zorder=2,
+                elinewidth=1, zorder=2, linestyle="none", label=" ".join(place),
             )  # fmt: skip
-            axes.annotate(
-                " ".join(place), (ms, share), textcoords="offset points", xytext=(8, 5), fontsize=9
-            )
         axes.set_xlim(left=0)
-        axes.margins(x=0.18, y=0.15)
         axes.set_xlabel("median latency, ms")
         axes.set_ylabel("% of the anchor's metric kept")
+        _legend_below(figure, axes)
         return svg(figure)
 
 
@@ -121,6 +114,12 @@ def _draw_latency(axes: Any, there: Sequence[tuple[int, Row]], index: int, label
         [x for x, _ in there], middle, yerr=[low, high], **look(index), markersize=4,
         linewidth=1.3, elinewidth=1, label=label,
     )  # fmt: skip
+
+
+def _legend_below(figure: Figure, axes: Any) -> None:
+    handles, _ = axes.get_legend_handles_labels()
+    figure.legend(handles=handles, frameon=False, loc="outside lower center", ncols=2, fontsize=9)
+    figure.set_layout_engine("constrained")
 
 
 def _point(fast: Row, kept: Row | None) -> tuple[float, float]:

@@ -27,6 +27,7 @@ class OrtModel:
         threads: Of the CPU provider; all cores that the process may use by default.
         copies: Whether a timed call on a device takes inputs from the host and puts outputs back.
         options: Of the provider.
+        profile: Start of the file that ONNX Runtime's profiler is to write, if it is to.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class OrtModel:
         *,
         copies: bool = True,
         options: Mapping[str, str] | None = None,
+        profile: Path | None = None,
     ) -> None:
         self.graph = path / "model.onnx" if path.is_dir() else path
         self.provider, self.copies = provider, copies
-        self.session = open_session(self.graph, provider, threads, options)
+        self.session = open_session(self.graph, provider, threads, options, profile)
         graph_inputs = self.session.get_inputs()
         self.names = tuple(i.name for i in graph_inputs)
         self.output = self.session.get_outputs()[0].name

@@ -44,25 +44,33 @@ class OpenVinoModel:
         if not self.graph.is_file():
             raise BundleError(f"{self.graph} must be an ONNX file, found none; export it first")
         try:
-            compiled = core.compile_model(str(self.graph), "CPU", settings)
+            self._compiled = core.compile_model(str(self.graph), "CPU", settings)
         except RuntimeError as error:
             raise BundleError(
                 f"{self.graph} must compile in OpenVINO, found: "
                 f"{' '.join(str(error).split())[:160]}; give it the portable variant"
             ) from error
-        self._request = compiled.create_infer_request()
-        self.names = tuple(i.get_any_name() for i in compiled.inputs)
+        self._request = self._compiled.create_infer_request()
+        self.names = tuple(i.get_any_name() for i in self._compiled.inputs)
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
         """The graph's first output, logits of most heads: `(batch, n_labels)`."""
-        found = self._request.infer({name: inputs[name] for name in self.names})
+        try:
+            found = self._request.infer({name: inputs[name] for name in self.names})
+        except RuntimeError as error:
+            shape = "×".join(map(str, inputs[self.names[0]].shape))
+            raise BundleError(
+                f"{self.graph} must run on inputs of {shape} tokens in OpenVINO, found: "
+                f"{' '.join(str(error).split())[:160]}; give it shorter sequences"
+            ) from error
         logits: NDArray[np.float32] = np.array(found[0], np.float32)
         return logits
 
     def prepare(self, inputs: Inputs) -> Call:
-        """A timed call on these inputs."""
+        """A timed call on these inputs, which it shares; so it has a request of its own."""
+        request = self._compiled.create_infer_request()
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.names}
-        return timed(lambda: self._request.infer(feed, share_inputs=True, share_outputs=True))
+        return timed(lambda: request.infer(feed, share_inputs=True, share_outputs=True))
 
 
 def _core() -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo.config
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -21,6 +22,10 @@ from export.session import CUDA, usable_cores
 __all__ = ["TorchModel", "open_torch"]
 
 Inputs = Mapping[str, NDArray[np.int64]]
+Forward = Callable[..., Any]
+
+_MOST_SHAPES = 256
+"""Workloads that torch may compile for, before it gives up on compiling."""
 
 
 class TorchModel:
@@ -28,19 +33,17 @@ class TorchModel:
 
     Args:
         model: In evaluation mode; stays where it is.
-        forward: What runs it: the model itself, or its compiled form.
+        compiled: Whether by `torch.compile`: for each workload's own shape where it is timed, for
+            any shape where it is called.
         copies: Whether a timed call on a device takes inputs from the host and puts logits back.
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        forward: Callable[..., Any] | None = None,
-        *,
-        copies: bool = True,
+        self, model: PreTrainedModel, *, compiled: bool = False, copies: bool = True
     ) -> None:
         self.model = model
-        self._forward = forward or model
+        self._any_shape: Forward = torch.compile(model, dynamic=True) if compiled else model
+        self._one_shape: Forward = torch.compile(model, dynamic=False) if compiled else model
         self._copies = copies
         self._takes = inspect.signature(model.forward).parameters
 
@@ -49,35 +52,38 @@ class TorchModel:
 
         Inputs that it does not take are left aside.
         """
-        found: NDArray[np.float32] = self._run(self._tensors(inputs)).float().cpu().numpy()
-        return found
+        return _on_host(_run(self._any_shape, self._tensors(inputs)))
 
     def prepare(self, inputs: Inputs) -> Call:
         """A timed call, over when the device has finished."""
+        forward, tensors = self._one_shape, self._tensors(inputs)
+        with torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
+            _run(forward, tensors)  # compiles
         if self.model.device.type == "cpu":
-            tensors = self._tensors(inputs)
-            return timed(lambda: self._run(tensors))
-        return timed(self._device_call(inputs))
-
-    def _device_call(self, inputs: Inputs) -> Callable[[], object]:
+            return timed(lambda: _run(forward, tensors))
         if self._copies:
-            return lambda: self(inputs)
-        tensors = self._tensors(inputs)
+            return timed(lambda: _on_host(_run(forward, self._tensors(inputs))))
 
         def run() -> None:
-            self._run(tensors)
+            _run(forward, tensors)
             torch.cuda.synchronize()
 
-        return run
+        return timed(run)
 
     def _tensors(self, inputs: Inputs) -> dict[str, Tensor]:
         taken = {name: values for name, values in inputs.items() if name in self._takes}
         return {n: torch.from_numpy(v).to(self.model.device) for n, v in taken.items()}
 
-    def _run(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        with torch.inference_mode():
-            found: Tensor = self._forward(**tensors)[0]
-        return found
+
+def _run(forward: Forward, tensors: Mapping[str, Tensor]) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = forward(**tensors)[0]
+    return found
+
+
+def _on_host(values: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = values.float().cpu().numpy()
+    return found
 
 
 def open_torch(path: Path, provider: str, *, compiled: bool, copies: bool = True) -> TorchModel:
@@ -102,13 +108,12 @@ def open_torch(path: Path, provider: str, *, compiled: bool, copies: bool = True
                 "build of torch, or leave the contender out"
             )
         model = model.to("cuda", torch.float16)
-    if not compiled:
-        return TorchModel(model, copies=copies)
-    forward = torch.compile(model, dynamic=False)
-    found = TorchModel(model, forward, copies=copies)
+    found = TorchModel(model, compiled=compiled, copies=copies)
     try:
         found({name: np.ones((2, 8), np.int64) for name in ("input_ids", "attention_mask")})
     except Exception as error:  # whatever a compiler may say
+        if not compiled:
+            raise
         raise ProviderError(
             f"torch must compile {path}, found: {' '.join(str(error).split())[:160]}; install a "
             "C++ compiler, or leave the contender out"

@@ -46,7 +46,7 @@ def text_lengths(
     texts: Sequence[Texts], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[int]:
     """Tokens of every example, special ones included."""
-    return Encoded(texts, tokenizer, max_length).lengths.tolist()
+    return [int(length) for length in Encoded(texts, tokenizer, max_length).lengths]
 
 
 class Encoded:

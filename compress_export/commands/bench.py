@@ -9,7 +9,6 @@ from typing import Any
 import typer
 
 from benchmarks.itself import Itself
-from benchmarks.report.write import write_report
 from benchmarks.rounds import Sampling
 from compress.errors import RecipeError
 from compress.folder import check_target, writing
@@ -31,6 +30,7 @@ def run(
     device: str,
     copies: bool,
     isolated: bool,
+    allow_cpu_nodes: bool,
     threads: int | None,
     speedup: float | None,
     judged: tuple[str | dict[str, Any], Path | None, int] | None,
@@ -49,13 +49,15 @@ def run(
         workloads=_workloads(shapes),
         sampling=sampling,
         isolated=isolated,
+        allow_cpu_nodes=allow_cpu_nodes,
         judged=None if judged is None else Judged.by(*judged),
     )
     with progress() as report:
-        found = run_bench(bench, speedup, report)
+        benched = run_bench(bench, speedup, report)
+    found = benched.report
     if out is not None:
         with writing(out, "report") as folder:
-            write_report(found, None, folder)
+            benched.write(folder)
     if as_json:
         console.print_json(json.dumps(found))
     else:
@@ -104,12 +106,12 @@ def _print(found: dict[str, Any]) -> None:
     for row in found["latency"]:
         ratio = ratios.get((row["contender"], row["variant"], row["batch"], row["sequence"]))
         rows.append(
-            [f"{row['batch']} × {row['sequence']}", row["contender"], row["variant"]]
+            [f"{row['batch']} × {row['sequence']}", f"{row['contender']} {row['variant']}"]
             + [_ms(row[name]) for name in ("p50_ms", "p90_ms", "p95_ms", "p99_ms")]
-            + [f"{row['throughput_per_s']:.0f}", _ratio(ratio), str(row["samples"])]
+            + [f"{row['throughput_per_s']:.0f}", _limit(row), _ratio(ratio), str(row["samples"])]
         )
-    header = ["workload", "contender", "variant", "p50 ms", "p90", "p95", "p99", "seq/s"]
-    table("latency, interleaved", [*header, "speed-up", "rounds"], rows, left=(0, 1, 2))
+    header = ["workload", "contender", "p50 ms", "p90", "p95", "p99", "seq/s", "of limit"]
+    table("latency, interleaved", [*header, "speed-up", "rounds"], rows, left=(0, 1))
     if found["accuracy"]:
         kept = [
             [r["contender"], r["variant"], r["metric"], f"{r['student']:.4f}",
@@ -134,14 +136,22 @@ def _print_itself(found: Itself, name: str, workload: Workload) -> None:
         ["half-width of the typical 95 % interval", f"{found.resolution:.1%}"],
     ]
     table(f"{name} against itself, {workload} tokens", ["", ""], rows)
-    console.print(
-        f"slowdowns beyond {found.gate + found.resolution:.1%} are found at this gate; set gates "
-        f"above {max(found.largest, found.resolution):.1%} here, or ask for more --precision"
-    )
+    if found.resolution > found.gate:
+        console.print(
+            f"this machine does not resolve {found.gate:.1%} so: give more --seconds, or a gate "
+            f"above {found.resolution:.1%}; meanwhile such gates are inconclusive"
+        )
+        return
+    console.print(f"at this gate, slowdowns beyond {found.gate + found.resolution:.1%} are found")
 
 
 def _ms(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def _limit(row: dict[str, Any]) -> str:
+    """Share of what the machine could do at best, where that is known."""
+    return "–" if row["floor_ms"] is None else f"{row['floor_ms'] / row['p50_ms']:.0%}"
 
 
 def _ratio(row: dict[str, Any] | None) -> str:

@@ -35,7 +35,7 @@ def run(
     if baseline is not None:
         before = read_report(baseline)
         wanted = _limits(report, limits, fused, parity)
-        changes = kept_changes(path, baseline, report, before)
+        changes = kept_changes(path, baseline, report)
         gates += regressions(report, before, wanted, clock=clock, kept=changes)
     verdict = overall(gates)
     judged = report | {"gates": [gate.to_dict() for gate in gates], "verdict": verdict}

@@ -10,7 +10,7 @@ from benchmarks.environment import environment
 from benchmarks.report.build import bench_report
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.spec import open_runtime
-from benchmarks.scenarios import SCENARIOS, run_scenario
+from benchmarks.scenarios import SCENARIOS, ScenarioName, run_scenario
 from benchmarks.tasks import Encoded, TextTask
 from compress.errors import RecipeError
 from compress.folder import check_target, writing
@@ -40,7 +40,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the scenarios, print and write the results."""
-    known = {scenario: scenario for scenario in SCENARIOS}
+    known: dict[str, ScenarioName] = {scenario: scenario for scenario in SCENARIOS}
     for scenario in scenarios:
         if scenario not in known:
             raise RecipeError(

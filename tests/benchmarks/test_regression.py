@@ -1,0 +1,93 @@
+"""A report against an earlier one: changes are found, noise and other machines are not blamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from benchmarks.gate import Gate, overall
+from benchmarks.regression import Limits, regressions, same_machine
+from compress.errors import DataError
+from tests.benchmarks.reports import made_up
+
+
+def judged(now: dict[str, Any], then: dict[str, Any], **options: Any) -> dict[str, Gate]:
+    limits = options.pop("limits", Limits())
+    return {gate.name: gate for gate in regressions(now, then, limits, **options)}
+
+
+def on_another_machine(report: dict[str, Any]) -> dict[str, Any]:
+    slow = [
+        row | {k: row[k] * 3 for k in ("p50_ms", "low_ms", "high_ms")} for row in report["latency"]
+    ]
+    place = report["environment"] | {"cpu": "another"}
+    return report | {"environment": place, "latency": slow}
+
+
+def test_another_run_of_the_same_passes() -> None:
+    gates = judged(made_up(seed=1), made_up(seed=2), limits=Limits(retention=0.05))
+    assert overall(list(gates.values())) == "pass"
+    assert "latency student cpu-fp32 1 × 64, by the anchor" in gates
+
+
+@pytest.mark.parametrize("by_clock", [False, True])
+def test_a_slowdown_fails_and_what_did_not_change_passes(by_clock: bool) -> None:
+    now, then = made_up(slower=1.12, seed=1), made_up(seed=2)
+    by = "clock" if by_clock else "anchor"
+    gates = judged(now, then, clock=by_clock)
+    assert gates[f"latency student cpu-fp32 1 × 64, by the {by}"].verdict == "fail"
+    assert gates["load student cpu-fp32 server"].verdict == "pass"
+
+
+def test_another_machine_is_judged_by_the_anchor_and_refused_by_the_clock() -> None:
+    now, then = on_another_machine(made_up(seed=1)), made_up(seed=2)
+    assert not same_machine(now, then)
+    gates = judged(now, then, limits=Limits(retention=0.05))
+    assert overall(list(gates.values())) == "pass"
+    with pytest.raises(DataError, match="one machine only"):
+        judged(now, then, clock=True)
+
+
+def test_two_intervals_side_by_side_cannot_tell_a_point_but_paired_predictions_can() -> None:
+    now, then = made_up(kept=0.97), made_up(kept=0.98)
+    name = "retention sst2 accuracy student cpu-fp32, change"
+    assert judged(now, then)[name].verdict == "inconclusive"
+    kept = {("student", "cpu-fp32", "accuracy"): (-0.02, -0.025, -0.015)}
+    assert judged(now, then, kept=kept)[name].verdict == "fail"
+
+
+def test_size_memory_fused_nodes_and_parity_are_judged() -> None:
+    parity = {"variant": "cpu-fp32", "case": "long", "tolerance": 1e-3, "provider": "cpu"}
+    parts = {
+        "size_bytes": {"cpu-fp32": 100},
+        "memory": [{"contender": "student", "variant": "cpu-fp32", "working_bytes": 100}],
+        "fusion": {"cpu-fp32": {"fused": {"Attention": 6}}},
+        "parity": [parity | {"max_abs": 1e-5}],
+    }
+    worse = {
+        "size_bytes": {"cpu-fp32": 110},
+        "memory": [{"contender": "student", "variant": "cpu-fp32", "working_bytes": 120}],
+        "fusion": {"cpu-fp32": {"fused": {"Attention": 5}}},
+        "parity": [parity | {"max_abs": 1e-2}],
+    }
+    then = made_up() | parts
+    same = judged(made_up() | parts, then, limits=Limits(retention=None))
+    assert {gate.verdict for gate in same.values()} == {"pass"}
+    gates = judged(made_up() | worse, then)
+    wrong = {name for name, gate in gates.items() if gate.verdict == "fail"}
+    assert wrong == {
+        "size cpu-fp32",
+        "memory student cpu-fp32",
+        "fused Attention cpu-fp32",
+        "parity cpu-fp32",
+    }
+
+
+def test_reports_of_different_things_are_refused() -> None:
+    other = made_up()
+    for section in ("latency", "speedups", "accuracy", "load"):
+        other[section] = [row | {"contender": "stranger"} for row in other[section]]
+    other["accuracy"] = []
+    with pytest.raises(DataError, match="found none in common"):
+        regressions(made_up(), other, Limits())

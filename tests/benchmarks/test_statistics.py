@@ -1,0 +1,163 @@
+"""What samples say: intervals cover, gates tell noise from change, stopping waits for precision."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.gate import change_at_most
+from benchmarks.itself import compare_with_itself
+from benchmarks.rounds import Sampling, interleaved
+from benchmarks.significance import kept_change, mcnemar, retention_interval
+from benchmarks.statistics import carries, drift, half_widths, paired_ratio
+
+Array = np.ndarray
+
+
+def noisy(
+    generator: np.random.Generator, n: int, slower: float = 1.0, own: float = 0.03
+) -> tuple[Array, Array]:
+    """Two contenders by round: neighbours slow whole stretches, and each jitters on its own."""
+    bursts = np.repeat(generator.choice([1.0, 1.6], n // 6 + 1, p=[0.7, 0.3]), 6)[:n]
+    walk = np.exp(np.cumsum(generator.normal(0, 0.01, n)))
+    base, other = (
+        1e-3 * bursts * walk * generator.lognormal(0, own, n) * (1 + (generator.random(n) < 0.03))
+        for _ in range(2)
+    )
+    return base, slower * other
+
+
+def test_a_paired_ratio_covers_the_truth_on_a_drifting_machine() -> None:
+    generator, hits = np.random.default_rng(0), 0
+    for trial in range(100):
+        base, other = noisy(generator, 80, slower=1.05)
+        _, low, high = paired_ratio(other, base, seed=trial)
+        hits += low <= 1.05 <= high
+    assert hits >= 90
+
+
+def test_a_ratio_that_changes_half_way_gets_an_interval_that_holds_both() -> None:
+    generator = np.random.default_rng(0)
+    base, other = noisy(generator, 80)
+    other[40:] *= 1.5
+    _, low, high = paired_ratio(other, base)
+    assert low < 1.1
+    assert high > 1.4
+
+
+def test_gates_never_fail_equals_and_find_what_is_slower() -> None:
+    generator = np.random.default_rng(1)
+    found: dict[float, list[str]] = {1.0: [], 1.05: [], 1.10: []}
+    for trial in range(200):
+        for slower, verdicts in found.items():
+            base, other = noisy(generator, 80, slower)
+            ratio = paired_ratio(other, base, seed=trial)
+            limit = 0.02 if slower == 1.05 else 0.05
+            verdicts.append(change_at_most("latency", limit, *ratio).verdict)
+    assert found[1.0].count("fail") <= 2
+    assert found[1.05].count("fail") >= 160
+    assert found[1.05].count("pass") == 0
+    assert found[1.10].count("fail") >= 190
+
+
+def test_a_measurement_coarser_than_its_gate_must_be_far_off_to_fail() -> None:
+    """Chance takes one interval in forty past a limit; twice as far is another matter."""
+    assert change_at_most("latency", 0.05, 1.20, 1.06, 1.36).verdict == "inconclusive"
+    assert change_at_most("latency", 0.05, 1.80, 1.50, 2.16).verdict == "fail"
+    assert change_at_most("latency", 0.05, 1.0, 0.99, 1.01).verdict == "pass"
+
+
+def test_equals_against_themselves_raise_no_alarm() -> None:
+    generator = np.random.default_rng(2)
+    runs = [np.stack(noisy(generator, 60), axis=1) for _ in range(20)]
+    found = compare_with_itself(runs, 0.05)
+    assert (found.runs, found.alarms) == (20, 0)
+    assert found.simulated_alarms <= 0.01
+    assert 0 < found.resolution < 0.05
+
+
+def test_a_percentile_needs_samples_that_bound_it() -> None:
+    assert carries(8, 50)
+    assert not carries(71, 95)
+    assert carries(72, 95)
+    assert not carries(3000, 99.9)
+
+
+def test_drift_is_told_and_noise_is_not() -> None:
+    assert drift(np.repeat([1.0, 1.2], 30)) == pytest.approx(0.2)
+    assert drift(np.ones(60)) == 0.0
+
+
+def test_stopping_waits_for_precision_and_the_percentile_or_for_time() -> None:
+    sampling = Sampling(precision=0.02, percent=95, least=5, rounds=1000, seconds=10)
+    exact = [[1.0, 2.0]] * 71
+    assert not sampling.enough(exact, 1.0)
+    assert sampling.enough([*exact, [1.0, 2.0]], 1.0)
+    generator = np.random.default_rng(0)
+    rough = generator.lognormal(0, 0.8, (100, 2)).tolist()
+    assert not sampling.enough(rough, 1.0)
+    assert sampling.enough(rough, 11.0)
+    assert not sampling.enough(rough[:4], 11.0)
+
+
+def test_what_slows_a_whole_round_costs_no_precision_unless_asked() -> None:
+    slow = np.exp(np.random.default_rng(0).normal(0, 0.5, (80, 1)))
+    rounds = slow * np.array([[1.0, 3.0]])
+    assert half_widths(rounds).max() < 1e-9
+    assert half_widths(rounds, absolute=True).min() > 0.05
+
+
+def test_warm_up_goes_on_while_a_call_gets_faster() -> None:
+    calls = iter([10.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.5, 1.0] + [1.0] * 100)
+    samples = interleaved([lambda: next(calls)], lambda rounds, _: len(rounds) == 5)
+    assert samples.max() == 1.0
+
+
+def test_mcnemar_counts_only_what_changed_sides() -> None:
+    labels = np.ones(100)
+    teacher, student = labels.copy(), labels.copy()
+    assert mcnemar(labels, teacher, student) == 1.0
+    student[:10] = 0
+    assert mcnemar(labels, teacher, student) == pytest.approx(2 * 0.5**10)
+    teacher[10:20] = 0
+    assert mcnemar(labels, teacher, student) == 1.0
+
+
+def test_the_retention_interval_covers_students_of_known_quality() -> None:
+    """2,000 simulated students: the interval holds the truth 93 to 97 times of 100."""
+    generator, hits, trials = np.random.default_rng(3), 0, 400
+    for trial in range(trials):
+        labels = generator.integers(0, 2, 872).astype(float)
+        teacher = np.where(generator.random(872) < 0.9, labels, 1 - labels)
+        same = generator.random(872) < 0.8  # students answer mostly as their teacher does
+        own = np.where(generator.random(872) < 0.85, labels, 1 - labels)
+        student = np.where(same, teacher, own)
+        low, high = retention_interval("accuracy", labels, teacher, [student], seed=trial)
+        hits += low <= (0.8 * 0.9 + 0.2 * 0.85) / 0.9 <= high
+    assert 0.93 <= hits / trials <= 0.97
+
+
+def test_several_seeds_are_pooled_into_one_wider_statement() -> None:
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 2, 500).astype(float)
+    students = [np.where(generator.random(500) < share, labels, 1 - labels) for share in (0.7, 0.9)]
+    alone = [retention_interval("accuracy", labels, labels, [s]) for s in students]
+    low, high = retention_interval("accuracy", labels, labels, students)
+    assert alone[0][0] <= low < 0.8 < high <= alone[1][1]
+
+
+def test_the_change_between_two_students_is_far_tighter_than_their_intervals() -> None:
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 2, 872).astype(float)
+    teacher = np.where(generator.random(872) < 0.9, labels, 1 - labels)
+    before = np.where(generator.random(872) < 0.88, labels, 1 - labels)
+    after = before.copy()
+    assert kept_change("accuracy", labels, teacher, before, after) == (0.0, 0.0, 0.0)
+    after[np.flatnonzero(after == labels)[:9]] -= 1  # nine more wrong
+    change, low, high = kept_change("accuracy", labels, teacher, before, after)
+    assert change == pytest.approx(-9 / 872 / (teacher == labels).mean())
+    apart = retention_interval("accuracy", labels, teacher, [after])
+    assert math.isclose(high - low, 0, abs_tol=(apart[1] - apart[0]) / 2)
+    assert high < 0
