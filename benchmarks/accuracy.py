@@ -5,7 +5,7 @@ Opens graphs through a runtime; never looks inside a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +19,7 @@ from benchmarks.significance import mcnemar, ratio, retention_interval
 from benchmarks.tasks import METRICS, Dataset, predictions, tokenise
 from compress.errors import DataError
 
-__all__ = ["Accuracy", "Predicted", "compare", "disagreements", "predict"]
+__all__ = ["Accuracy", "Predicted", "compare", "compare_seeds", "disagreements", "predict"]
 
 Array: TypeAlias = NDArray[np.float64]
 Logits: TypeAlias = NDArray[np.float32]
@@ -38,7 +38,8 @@ class Accuracy:
         teacher, student: The metric's values.
         retention: Student over teacher.
         low, high: Its 95 % interval, by paired bootstrap over examples.
-        mcnemar: Probability of so uneven a change of right answers by chance; none for regressions.
+        mcnemar: Probability of so uneven a change of right answers by chance; none for regressions
+            and for several students pooled.
     """
 
     task: str
@@ -100,8 +101,23 @@ def compare(
     variant: str,
 ) -> tuple[Accuracy, ...]:
     """Every metric of a student, beside the teacher's on the same examples."""
+    return compare_seeds(dataset, labels, teacher, [student], metrics=metrics, variant=variant)
+
+
+def compare_seeds(
+    dataset: Dataset,
+    labels: Array,
+    teacher: Logits,
+    students: Sequence[Logits],
+    *,
+    metrics: tuple[str, ...],
+    variant: str,
+) -> tuple[Accuracy, ...]:
+    """Every metric of several students of one recipe, pooled; McNemar's test of one alone."""
     return tuple(
-        _compare_one(dataset, labels, predictions(teacher), predictions(student), metric, variant)
+        _compare(
+            dataset, labels, predictions(teacher), list(map(predictions, students)), metric, variant
+        )
         for metric in metrics
     )
 
@@ -180,20 +196,27 @@ def _place(name: str) -> tuple[str, str]:
     return contender, variant
 
 
-def _compare_one(
-    dataset: Dataset, labels: Array, teacher: Array, student: Array, metric: str, variant: str
+def _compare(
+    dataset: Dataset,
+    labels: Array,
+    teacher: Array,
+    students: Sequence[Array],
+    metric: str,
+    variant: str,
 ) -> Accuracy:
-    values = METRICS[metric](labels, teacher), METRICS[metric](labels, student)
-    low, high = retention_interval(metric, labels, teacher, [student])
+    before = METRICS[metric](labels, teacher)
+    after = float(np.mean([METRICS[metric](labels, student) for student in students]))
+    low, high = retention_interval(metric, labels, teacher, students)
+    tested = len(students) == 1 and not dataset.regression
     return Accuracy(
         task=dataset.name,
         metric=metric,
         variant=variant,
         examples=len(dataset),
-        teacher=values[0],
-        student=values[1],
-        retention=ratio(*values),
+        teacher=before,
+        student=after,
+        retention=ratio(before, after),
         low=low,
         high=high,
-        mcnemar=None if dataset.regression else mcnemar(labels, teacher, student),
+        mcnemar=mcnemar(labels, teacher, students[0]) if tested else None,
     )

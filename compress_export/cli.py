@@ -161,8 +161,8 @@ def frontier(
 @app.command()
 def profile(
     model: opt.Model,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
-    sequence: Annotated[list[int] | None, typer.Option(min=2, help="Tokens each; repeat.")] = None,
+    batch: opt.Batches = None,
+    sequence: opt.Sequences = None,
     variant: Annotated[str, typer.Option(help="Variant to measure.")] = "cpu-fp32",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the table, JSON.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the curves, SVG.")] = None,

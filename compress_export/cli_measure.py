@@ -19,7 +19,12 @@ def add_to(app: typer.Typer) -> None:
 
 
 def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, variant folder or .onnx file.")],
+    bundles: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Bundle, variant folder or .onnx file; several, of other seeds, are pooled."
+        ),
+    ],
     task: opt.Task,
     data: opt.Data = None,
     against: Annotated[
@@ -35,19 +40,13 @@ def evaluate(
     """Measure a bundle's accuracy through ONNX Runtime."""
     from compress_export.commands.evaluate import run
 
-    run(bundle, opt.task_of(task), data, against, variant, retention, max_length, as_json=json)
+    run(bundles, opt.task_of(task), data, against, variant, retention, max_length, as_json=json)
 
 
 def bench(
-    contenders: Annotated[
-        list[str],
-        typer.Argument(
-            help="[NAME=][RUNTIME:]PATH[@VARIANT]; the first is the base. Runtimes: onnxruntime, "
-            "cuda-graph, torch, torch-compile, openvino, openvino-bf16."
-        ),
-    ],
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Sequences; repeat.")] = None,
-    sequence: Annotated[list[int] | None, typer.Option(min=1, help="Tokens each; repeat.")] = None,
+    contenders: opt.Contenders,
+    batch: opt.Batches = None,
+    sequence: opt.Sequences = None,
     variant: opt.Variant = None,
     device: opt.Device = "cpu",
     precision: Annotated[

@@ -10,6 +10,8 @@ import typer
 __all__ = [
     "Batch",
     "BatchSize",
+    "Batches",
+    "Contenders",
     "Data",
     "Device",
     "DryRun",
@@ -32,6 +34,7 @@ __all__ = [
     "Seed",
     "Seeds",
     "Sequence",
+    "Sequences",
     "Speedup",
     "Strategy",
     "Task",
@@ -133,6 +136,17 @@ Strategy = Annotated[
         help="Which layers: top, bottom, symmetric, alternate, alternate-odd, contribution or "
         "leave-one-out."
     ),
+]
+Contenders = Annotated[
+    list[str],
+    typer.Argument(
+        help="[NAME=][RUNTIME:]PATH[@VARIANT]; the first is the base. Runtimes: onnxruntime, "
+        "cuda-graph, torch, torch-compile, openvino, openvino-bf16."
+    ),
+]
+Batches = Annotated[list[int] | None, typer.Option("--batch", min=1, help="Sequences; repeat.")]
+Sequences = Annotated[
+    list[int] | None, typer.Option("--sequence", min=2, help="Tokens each; repeat.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
 Threads = Annotated[

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from benchmarks.latency import Latency
-from benchmarks.report.build import ANCHOR, build_report
+from benchmarks.report.build import ANCHOR, Found, Made, build_report
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
@@ -184,20 +184,26 @@ class Run:
 
     def _report(self, accuracy: dict[str, Any], latency: dict[str, Any]) -> dict[str, Any]:
         student = self._student()
-        report = build_report(
-            recipe=self.recipe.model_dump(mode="json"),
-            environment=latency["environment"],
+        made = Made(
             models={k: v for k, v in student.items() if k != "reached"},
+            plan=Plan.load(self.work / "plan.json"),
             promise=self._promise(student["reached"]),
             training=self._recover(),
-            plan=Plan.load(self.work / "plan.json"),
             exported=self._bundle()["exported"],
+        )
+        found = Found(
+            environment=latency["environment"],
             importance=self._importance(),
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             floors=latency["floors"],
             memory=latency["memory"],
+        )
+        report = build_report(
+            self.recipe.model_dump(mode="json"),
+            made,
+            found,
             reference=student["reached"]["variant"],
             promised=self.recipe.promised(),
             gates=self.recipe.promises(),

@@ -6,6 +6,7 @@ The names of the schema are listed in `benchmarks/report/SCHEMA.md`; other tools
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate
@@ -13,7 +14,16 @@ from benchmarks.latency import Latency, speedup
 from compress.plan import Plan
 from compress.workload import Workload
 
-__all__ = ["ANCHOR", "SCHEMA", "bench_report", "build_report", "complete", "speedups"]
+__all__ = [
+    "ANCHOR",
+    "SCHEMA",
+    "Found",
+    "Made",
+    "bench_report",
+    "build_report",
+    "complete",
+    "speedups",
+]
 
 SCHEMA = 1
 ANCHOR = "teacher"
@@ -42,21 +52,53 @@ _EMPTY: dict[str, Any] = {
 """Every report has every field; what was not done is empty."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What a run made.
+
+    Attributes:
+        models: Facts of `teacher` and `student`.
+        plan: What survived.
+        promise: The promised latency and the attempts to meet it, where there is one.
+        training: What the student was trained on after pruning, and its curve, if it was.
+        exported: One record a variant: fusion and parity.
+    """
+
+    models: Mapping[str, Any]
+    plan: Plan
+    promise: Mapping[str, Any] | None
+    training: Mapping[str, Any] | None
+    exported: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a run measured.
+
+    Attributes:
+        environment: Of the latency measurement.
+        importance: Of the teacher's heads.
+        accuracy: One record a variant and metric.
+        disagreements: Examples that student and teacher answer differently.
+        latency: Samples of all contenders.
+        floors: The least time of each, see `benchmarks.floor`.
+        memory: One record a contender and variant.
+    """
+
+    environment: Mapping[str, Any]
+    importance: Mapping[str, Any] | None
+    accuracy: Sequence[Mapping[str, Any]]
+    disagreements: Sequence[Mapping[str, Any]]
+    latency: Sequence[Latency]
+    floors: Sequence[Mapping[str, Any]]
+    memory: Sequence[Mapping[str, Any]]
+
+
 def build_report(
-    *,
     recipe: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    models: Mapping[str, Any],
-    promise: Mapping[str, Any] | None,
-    training: Mapping[str, Any] | None,
-    plan: Plan,
-    exported: Sequence[Mapping[str, Any]],
-    importance: Mapping[str, Any] | None,
-    accuracy: Sequence[Mapping[str, Any]],
-    disagreements: Sequence[Mapping[str, Any]],
-    latency: Sequence[Latency],
-    floors: Sequence[Mapping[str, Any]],
-    memory: Sequence[Mapping[str, Any]],
+    made: Made,
+    found: Found,
+    *,
     reference: str,
     promised: Workload,
     gates: Mapping[str, Any],
@@ -65,51 +107,35 @@ def build_report(
 
     Args:
         recipe: As plain data.
-        environment: Of the latency measurement.
-        models: Facts of `teacher` and `student`.
-        promise: The promised latency and the attempts to meet it, where there is one.
-        training: What the student was trained on after pruning, and its curve, if it was.
-        plan: What survived.
-        exported: One record a variant: fusion and parity.
-        importance: Scores of heads and neurons, where they were computed one by one.
-        accuracy: One record a variant and metric.
-        disagreements: Examples that student and teacher answer differently.
-        latency: Samples of all contenders.
-        floors: The least time of each, see `benchmarks.floor`.
-        memory: One record a contender and variant.
+        made: Student and bundle.
+        found: Their measurements, and the teacher's.
         reference: The variant that gates look at.
         promised: The workload that gates look at.
         gates: The recipe's promises.
     """
-    evaluated = evaluate_gates(gates, accuracy, latency, reference, promised)
-    if promise is not None and recipe["target"]["mix"] is not None:
-        evaluated.append(promise_gate(promise))
+    evaluated = evaluate_gates(gates, found.accuracy, found.latency, reference, promised)
+    if made.promise is not None and recipe["target"]["mix"] is not None:
+        evaluated.append(promise_gate(made.promise))
     where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
-    return _EMPTY | {
-        "title": recipe["model"],
-        "verdict": overall(evaluated),
+    return _head(recipe["model"], ANCHOR, found.environment, evaluated) | {
         "recipe": dict(recipe),
-        "environment": {k: v for k, v in environment.items() if k != "versions"},
-        "versions": environment["versions"],
-        "models": dict(models),
-        "promise": None if promise is None else dict(promise),
-        "training": None if training is None else dict(training),
-        "kept": _kept(plan),
-        "importance": None if importance is None else dict(importance),
-        "anchor": ANCHOR,
-        "accuracy": [{"contender": "student", **row} for row in accuracy],
-        "disagreements": list(disagreements),
-        "latency": _rows(latency, floors),
-        "speedups": speedups(latency, ANCHOR),
-        "memory": list(memory),
-        "parity": [row for variant in exported for row in variant["parity"]],
+        "models": dict(made.models),
+        "promise": None if made.promise is None else dict(made.promise),
+        "training": None if made.training is None else dict(made.training),
+        "kept": _kept(made.plan),
+        "importance": None if found.importance is None else dict(found.importance),
+        "accuracy": [{"contender": "student", **row} for row in found.accuracy],
+        "disagreements": list(found.disagreements),
+        "latency": _rows(found.latency, found.floors),
+        "speedups": speedups(found.latency, ANCHOR),
+        "memory": list(found.memory),
+        "parity": [row for variant in made.exported for row in variant["parity"]],
         "fusion": {
             variant["variant"]: {k: variant["fusion"][k] for k in ("ops", "fused", "num_heads")}
-            for variant in exported
+            for variant in made.exported
         },
-        "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in exported},
+        "size_bytes": {variant["variant"]: variant["size_bytes"] for variant in made.exported},
         "reference": where,
-        "gates": [gate.to_dict() for gate in evaluated],
     }
 
 
@@ -140,17 +166,25 @@ def bench_report(
         remarks: What a reader should know first.
         gates: Judged ones.
     """
+    return _head(title, anchor, environment, gates) | {
+        "accuracy": list(accuracy),
+        "latency": _rows(latency, floors),
+        "speedups": list(ratios),
+        "load": list(load),
+        "remarks": list(remarks),
+    }
+
+
+def _head(
+    title: str, anchor: str, environment: Mapping[str, Any], gates: Sequence[Gate]
+) -> dict[str, Any]:
+    """An empty report with its title, verdict and gates, and where it was measured."""
     return _EMPTY | {
         "title": title,
         "verdict": overall(gates),
         "environment": {k: v for k, v in environment.items() if k != "versions"},
         "versions": environment["versions"],
         "anchor": anchor,
-        "accuracy": list(accuracy),
-        "latency": _rows(latency, floors),
-        "speedups": list(ratios),
-        "load": list(load),
-        "remarks": list(remarks),
         "gates": [gate.to_dict() for gate in gates],
     }
 

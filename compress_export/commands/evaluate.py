@@ -10,19 +10,19 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import compare, predict
+from benchmarks.accuracy import compare_seeds, predict
 from benchmarks.gate import Gate, at_least
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
 from compress.errors import DataError, RecipeError
+from compress_export.benching import Judged
 from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
 from compress_export.loading import find_graph, labels_of, load_tokenizer
-from compress_export.recipe import make_recipe
 
 
 def run(
-    bundle: Path,
+    bundles: list[Path],
     task_name: str | dict[str, Any],
     data: Path | None,
     against: Path | None,
@@ -32,29 +32,33 @@ def run(
     *,
     as_json: bool,
 ) -> None:
-    """Print the task's metrics of `bundle`, beside those of `against` if it is given."""
+    """Print the task's metrics of `bundles`, beside those of `against` if it is given."""
     if retention is not None and against is None:
         raise RecipeError("--retention needs --against, found none; name the teacher's bundle")
-    recipe = make_recipe({"model": str(bundle), "task": task_name, "data": data})
-    task = recipe.resolve_task(Path())
-    dataset = task.load("validation", data)
-    student, labels = _logits(find_graph(bundle, variant), dataset, max_length)
+    judged = Judged.by(task_name, data, max_length)
+    dataset, metrics = judged.dataset(), judged.task.metrics
+    found = [_logits(find_graph(bundle, variant), dataset, max_length) for bundle in bundles]
+    labels = found[0][1]
     if against is None:
-        values = {m: METRICS[m](labels, predictions(student)) for m in task.metrics}
+        values = {
+            m: float(np.mean([METRICS[m](own, predictions(logits)) for logits, own in found]))
+            for m in metrics
+        }
         _print([[m, f"{v:.4f}"] for m, v in values.items()], ["metric", "value"], values, as_json)
         return
     teacher, teacher_labels = _logits(find_graph(against), dataset, max_length)
-    if not np.array_equal(labels, teacher_labels):
-        raise DataError(
-            f"{bundle} and {against} must order their labels alike, found another label2id in "
-            "each config.json; compare a student with its own teacher"
-        )
-    rows = compare(
-        dataset, labels, teacher, student, metrics=task.metrics, variant=variant or bundle.name
-    )
+    for bundle, (_, own) in zip(bundles, found, strict=True):
+        if not np.array_equal(own, teacher_labels):
+            raise DataError(
+                f"{bundle} and {against} must order their labels alike, found another label2id in "
+                "each config.json; compare a student with its own teacher"
+            )
+    name = variant or bundles[0].name
+    students = [logits for logits, _ in found]
+    rows = compare_seeds(dataset, labels, teacher, students, metrics=metrics, variant=name)
     cells = [
         [r.metric, f"{r.teacher:.4f}", f"{r.student:.4f}", f"{r.retention:.1%}",
-         f"{r.low:.1%} to {r.high:.1%}"]
+         f"{r.low:.1%} to {r.high:.1%}", "–" if r.mcnemar is None else f"{r.mcnemar:.2g}"]
         for r in rows
     ]  # fmt: skip
     gates = [] if retention is None else [
@@ -62,9 +66,13 @@ def run(
     ]  # fmt: skip
     facts = {
         "accuracy": [row.to_dict() for row in rows],
+        "students": len(students),
         "gates": [gate.to_dict() for gate in gates],
     }
-    _print(cells, ["metric", "teacher", "student", "kept", "95 % interval"], facts, as_json)
+    header = ["metric", "teacher", "student", "kept", "95 % interval", "McNemar's p"]
+    if len(students) > 1:
+        header[2] = f"mean of {len(students)}"
+    _print(cells, header, facts, as_json)
     _leave(gates, as_json)
 
 

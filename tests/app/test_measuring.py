@@ -225,8 +225,8 @@ def shell(script: str, folder: Path, **variables: object) -> subprocess.Complete
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path} | {k: str(v) for k, v in variables.items()}
     return subprocess.run(
-        ["bash", "-eo", "pipefail", "-c", script], cwd=folder, env=environment, capture_output=True, text=True,
-        check=False,
+        ["bash", "-eo", "pipefail", "-c", script], cwd=folder, env=environment,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
