@@ -6,6 +6,7 @@ Samples are kept whole; statistics are derived from them (`benchmarks.statistics
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ from benchmarks.statistics import carries, drift, paired_ratio, percentile_inter
 from compress.workload import Workload
 
 __all__ = [
+    "OPENINGS",
     "PERCENTILES",
     "Contender",
     "Inputs",
@@ -28,7 +30,9 @@ __all__ = [
 
 Inputs: TypeAlias = Mapping[str, NDArray[np.int64]]
 Prepare: TypeAlias = Callable[[Inputs], Call]
+Array: TypeAlias = NDArray[np.float64]
 
+OPENINGS = 4
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _QUANTILES = tuple(range(0, 101, 5))
 
@@ -43,6 +47,7 @@ class Latency:
         provider: Where it ran.
         workload: What it was given.
         seconds: One wall-clock sample a round; round i of all contenders belongs together.
+        parts: Rounds of each time that the contenders were opened anew, in order.
     """
 
     contender: str
@@ -50,6 +55,7 @@ class Latency:
     provider: str
     workload: Workload
     seconds: tuple[float, ...]
+    parts: tuple[int, ...] = ()
 
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the samples, in milliseconds."""
@@ -78,6 +84,7 @@ class Latency:
             "batch": self.workload.batch,
             "sequence": self.workload.sequence,
             "seconds": [float(f"{s:.7g}") for s in self.seconds],
+            "parts": list(self.parts),
         }
 
     @classmethod
@@ -89,6 +96,7 @@ class Latency:
             provider=data["provider"],
             workload=Workload(batch=data["batch"], sequence=data["sequence"]),
             seconds=tuple(data["seconds"]),
+            parts=tuple(data["parts"]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,6 +114,7 @@ class Latency:
             "low_ms": low,
             "high_ms": None if np.isinf(high) else high,
             "samples": len(self.seconds),
+            "openings": max(len(self.parts), 1),
             "throughput_per_s": self.throughput_per_s,
             "drift": drift(self.seconds),
             "quantiles_ms": [float(f"{ms:.5g}") for ms in shape],
@@ -114,12 +123,20 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """Something to measure: `prepare` puts inputs in place and gives the call to be timed."""
+    """Something to measure.
+
+    Attributes:
+        name: Of its own.
+        variant: Of its bundle, or the runtime where there is no bundle.
+        provider: Where it runs.
+        open: Loads it, for the length of a context; what that gives puts inputs in place and gives
+            the call to be timed.
+    """
 
     name: str
     variant: str
     provider: str
-    prepare: Prepare
+    open: Callable[[], AbstractContextManager[Prepare]]
 
 
 def measure(
@@ -128,8 +145,11 @@ def measure(
     inputs: Mapping[Workload, Inputs],
     sampling: Mapping[Workload, Sampling],
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    openings: int = OPENINGS,
 ) -> tuple[Latency, ...]:
     """Measure every contender under every workload.
+
+    All contenders are open at once, and are opened anew several times: see `paired_ratio`.
 
     Args:
         contenders: What to measure; each gets the same inputs.
@@ -137,29 +157,35 @@ def measure(
         inputs: Of each workload, see `workload_inputs`.
         sampling: When to stop, per workload.
         progress: Told after every workload.
+        openings: How many times.
     """
-    results: list[Latency] = []
-    progress("latency", 0, len(workloads))
-    for done, workload in enumerate(workloads, start=1):
-        calls = [contender.prepare(inputs[workload]) for contender in contenders]
-        samples = interleaved(calls, sampling[workload].enough).T
-        results += [
-            Latency(
-                contender=contender.name,
-                variant=contender.variant,
-                provider=contender.provider,
-                workload=workload,
-                seconds=tuple(seconds.tolist()),
-            )
-            for contender, seconds in zip(contenders, samples, strict=True)
-        ]
-        progress("latency", done, len(workloads))
-    return tuple(results)
+    samples: dict[Workload, list[Array]] = {workload: [] for workload in workloads}
+    progress("latency", 0, openings * len(workloads))
+    for opening in range(openings):
+        with ExitStack() as stack:
+            prepares = [stack.enter_context(contender.open()) for contender in contenders]
+            for done, workload in enumerate(workloads, start=1):
+                calls = [prepare(inputs[workload]) for prepare in prepares]
+                share = sampling[workload].share(openings)
+                samples[workload].append(interleaved(calls, share.enough))
+                progress("latency", opening * len(workloads) + done, openings * len(workloads))
+    return tuple(
+        Latency(
+            contender=contender.name,
+            variant=contender.variant,
+            provider=contender.provider,
+            workload=workload,
+            seconds=tuple(seconds.tolist()),
+            parts=tuple(map(len, parts)),
+        )
+        for workload, parts in samples.items()
+        for contender, seconds in zip(contenders, np.concatenate(parts).T, strict=True)
+    )
 
 
 def speedup(teacher: Latency, student: Latency) -> tuple[float, float, float]:
     """How many times as fast the student is, and its 95 % interval; see `paired_ratio`."""
-    return paired_ratio(teacher.seconds, student.seconds)
+    return paired_ratio(teacher.seconds, student.seconds, teacher.parts)
 
 
 def field_of(percent: float) -> str:

@@ -5,6 +5,7 @@ A drift of the machine, and the traces of the contender before, fall on all alik
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.statistics import carries, half_widths
+from benchmarks.statistics import half_widths
 
 __all__ = ["Call", "Enough", "Sampling", "interleaved", "timed"]
 
@@ -34,15 +35,15 @@ class Sampling:
 
     Attributes:
         precision: Relative half-width of the 95 % interval of every contender's median, compared
-            within rounds, that is precise enough, once `percent` is bounded too.
-        percent: A percentile that the sample should carry, if time allows.
+            within rounds, that is precise enough, once there are `wanted` rounds.
+        wanted: Rounds before which precision is not enough; 72 bound the 95th percentile.
         least: Rounds, whatever the time.
         rounds: Rounds, at most.
         seconds: Time, once there are `least` rounds.
     """
 
     precision: float = 0.02
-    percent: float = 95
+    wanted: int = 72
     least: int = 15
     rounds: int = 400
     seconds: float = 8.0
@@ -53,11 +54,18 @@ class Sampling:
             return False
         if len(rounds) >= self.rounds or seconds > self.seconds:
             return True
-        return carries(len(rounds), self.percent) and self.reached(rounds)
+        precise = len(rounds) >= self.wanted and (half_widths(rounds) <= self.precision).all()
+        return bool(precise)
 
-    def reached(self, rounds: Sequence[Sequence[float]]) -> bool:
-        """Whether every contender is as precise as was asked for."""
-        return bool((half_widths(rounds) <= self.precision).all())
+    def share(self, parts: int) -> Sampling:
+        """What each of so many parts must do, so that all together do this."""
+        return Sampling(
+            precision=self.precision * math.sqrt(parts),
+            wanted=math.ceil(self.wanted / parts),
+            least=math.ceil(self.least / parts),
+            rounds=math.ceil(self.rounds / parts),
+            seconds=self.seconds / parts,
+        )
 
 
 def interleaved(calls: Sequence[Call], enough: Enough, warm: bool = True) -> Array:

@@ -6,6 +6,7 @@ Pure: arrays in, numbers out. Must not know what was timed.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,30 +63,34 @@ def samples_needed(percent: float) -> int:
     return math.ceil(4 / 3 * math.log(0.025) / math.log(percent / 100))
 
 
-def paired_ratio(base: ArrayLike, other: ArrayLike, seed: int = 0) -> tuple[float, float, float]:
-    """Median over rounds of ``base / other``, and its 95 % interval.
+def paired_ratio(
+    base: ArrayLike, other: ArrayLike, parts: Sequence[int] = (), seed: int = 0
+) -> tuple[float, float, float]:
+    """Typical ratio ``base / other`` within a round, and its 95 % interval.
 
     Both are taken from one round, so that what slows a round slows both and cancels. Rounds are
     resampled in circular blocks of about ∛n (Politis and Romano 1992), because what disturbs one
-    often disturbs the next. A ratio that changed on the way, so that the intervals of the two
-    halves do not touch, is given an interval that holds both.
+    often disturbs the next. That is the luck of the rounds; there is also that of the opening:
+    where a session's memory and threads come to lie makes it a percent faster or slower until it
+    is closed. So contenders are opened several times, the medians of the openings are averaged,
+    and their own spread (Student's t) widens the interval where it says more. With one opening,
+    a ratio that changed half-way gets an interval that holds both halves.
 
     Args:
         base: Samples by round, `(rounds,)`.
         other: Of the same rounds.
+        parts: Rounds of each opening, in order; all of one if left out.
         seed: Of the resampling.
 
     Returns:
         Ratio, lower and upper end.
     """
     logs = np.log(np.asarray(base, float)) - np.log(np.asarray(other, float))
-    low, high = _bootstrap(logs, seed)
-    half = len(logs) // 2
-    if half >= 8:  # fewer rounds bound no median
-        early, late = _bootstrap(logs[:half], seed), _bootstrap(logs[half:], seed)
-        if early[1] < late[0] or late[1] < early[0]:
-            low, high = min(early[0], late[0]), max(early[1], late[1])
-    return math.exp(float(np.median(logs))), math.exp(low), math.exp(high)
+    if len(parts) > 1:
+        value, low, high = _over_openings(np.split(logs, np.cumsum(parts)[:-1]), seed)
+    else:
+        value, (low, high) = float(np.median(logs)), _over_halves(logs, seed)
+    return math.exp(value), math.exp(low), math.exp(high)
 
 
 def drift(samples: ArrayLike) -> float:
@@ -121,6 +126,27 @@ def half_widths(rounds: ArrayLike, absolute: bool = False) -> Array:
     low, high = np.quantile(logs, [0.25, 0.75], axis=0)
     widths: Array = _MEDIAN_ERROR * (high - low) / math.sqrt(n_rounds)
     return widths
+
+
+def _over_openings(openings: Sequence[Array], seed: int) -> tuple[float, float, float]:
+    medians = np.array([np.median(part) for part in openings])
+    value = float(medians.mean())
+    centred = np.concatenate([p - m for p, m in zip(openings, medians, strict=True)])
+    low, high = _bootstrap(centred, seed)
+    k = len(openings)
+    spread = float(stats.t.ppf(0.975, k - 1) * medians.std(ddof=1) / math.sqrt(k))
+    return value, value + min(low, -spread), value + max(high, spread)
+
+
+def _over_halves(logs: Array, seed: int) -> tuple[float, float]:
+    low, high = _bootstrap(logs, seed)
+    half = len(logs) // 2
+    if half < 8:  # fewer rounds bound no median
+        return low, high
+    early, late = _bootstrap(logs[:half], seed), _bootstrap(logs[half:], seed)
+    if early[1] < late[0] or late[1] < early[0]:
+        return min(early[0], late[0]), max(early[1], late[1])
+    return low, high
 
 
 def _bootstrap(values: Array, seed: int) -> tuple[float, float]:

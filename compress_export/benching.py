@@ -14,17 +14,18 @@ from benchmarks.environment import environment
 from benchmarks.floor import floors
 from benchmarks.gate import Gate, at_least
 from benchmarks.itself import Itself, compare_with_itself
-from benchmarks.latency import Latency, measure, speedup, workload_inputs
+from benchmarks.latency import OPENINGS, Latency, measure, speedup, workload_inputs
 from benchmarks.report.build import bench_report, speedups
 from benchmarks.report.write import write_report
-from benchmarks.rounds import Sampling, interleaved
+from benchmarks.rounds import Sampling
 from benchmarks.runtimes.onnxruntime import CPU
+from benchmarks.runtimes.spec import open_runtime
 from benchmarks.statistics import drift
 from benchmarks.tasks import Dataset, Task, encode_labels
 from compress.batches import Progress
 from compress.errors import DataError, RecipeError
 from compress.workload import Workload
-from compress_export.contenders import Entry, Opened, opened, vocabulary
+from compress_export.contenders import Entry, check_whole, contender_of, vocabulary
 from compress_export.loading import labels_of, load_tokenizer
 from compress_export.recipe import make_recipe
 from compress_export.reports import PREDICTIONS
@@ -64,6 +65,7 @@ class Bench:
         isolated: Each contender in a process of its own.
         judged: Accuracy is measured too, if given.
         allow_cpu_nodes: Whether a session on a device may leave nodes to the CPU.
+        openings: How many times all contenders are opened anew.
     """
 
     entries: tuple[Entry, ...]
@@ -72,6 +74,7 @@ class Bench:
     isolated: bool = False
     judged: Judged | None = None
     allow_cpu_nodes: bool = False
+    openings: int = OPENINGS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,21 +103,17 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
         RecipeError: Two contenders have the same name and variant.
     """
     _check_names(bench.entries)
-    inputs = {w: workload_inputs(w, vocabulary(bench.entries)) for w in bench.workloads}
-    with opened(
-        bench.entries,
-        isolated=bench.isolated,
-        progress=progress,
-        allow_cpu_nodes=bench.allow_cpu_nodes,
-    ) as contenders:
-        latency = measure(
-            [opened.contender() for opened in contenders],
-            bench.workloads,
-            inputs,
-            dict.fromkeys(bench.workloads, bench.sampling),
-            progress,
-        )
-        predicted = None if bench.judged is None else _predict(bench.judged, contenders, progress)
+    for entry in () if bench.allow_cpu_nodes else bench.entries:
+        check_whole(entry)
+    latency = measure(
+        [contender_of(entry, isolated=bench.isolated) for entry in bench.entries],
+        bench.workloads,
+        {w: workload_inputs(w, vocabulary(bench.entries)) for w in bench.workloads},
+        dict.fromkeys(bench.workloads, bench.sampling),
+        progress,
+        bench.openings,
+    )
+    predicted = None if bench.judged is None else _predict(bench.judged, bench.entries, progress)
     ratios = speedups(latency, bench.entries[0].name, bench.entries[0].variant)
     accuracy = (
         [] if bench.judged is None or predicted is None else _accuracy(bench.judged, predicted)
@@ -134,17 +133,25 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
     return Benched(report=report, predicted=predicted)
 
 
-def against_itself(
-    entry: Entry, workload: Workload, sampling: Sampling, runs: int, gate: float, progress: Progress
-) -> Itself:
-    """Open a contender twice, time both, and do it all again `runs` times."""
-    inputs = workload_inputs(workload, vocabulary([entry]))
+def against_itself(bench: Bench, runs: int, gate: float, progress: Progress) -> Itself:
+    """Measure one contender beside itself, again and again.
+
+    Args:
+        bench: Of one contender and one workload.
+        runs: How often.
+        gate: Relative change that would be an alarm.
+        progress: Told after every run.
+    """
+    (entry,), (workload,) = bench.entries, bench.workloads
+    inputs = {workload: workload_inputs(workload, vocabulary([entry]))}
+    sides = [contender_of(entry, isolated=bench.isolated)] * 2
     found = []
     progress("runs", 0, runs)
     for done in range(1, runs + 1):
-        with opened([entry, entry], isolated=False, progress=lambda *_: None) as sides:
-            calls = [side.runtime.prepare(inputs) for side in sides]
-            found.append(interleaved(calls, sampling.enough))
+        one, other = measure(
+            sides, [workload], inputs, {workload: bench.sampling}, openings=bench.openings
+        )
+        found.append((one, other))
         progress("runs", done, runs)
     return compare_with_itself(found, gate)
 
@@ -206,15 +213,14 @@ def _floors(bench: Bench) -> list[dict[str, Any]]:
     return floors(graphs, bench.workloads, "cpu" if on_cpu else "cuda")
 
 
-def _predict(judged: Judged, contenders: Sequence[Opened], progress: Progress) -> Predicted:
+def _predict(judged: Judged, entries: Sequence[Entry], progress: Progress) -> Predicted:
     """What every contender answers; the first is the anchor."""
     dataset = judged.dataset()
     logits, labels = {}, []
-    for contender in contenders:
-        entry = contender.entry
+    for entry in entries:
         labels.append(encode_labels(dataset, labels_of(entry.folder)))
         logits[entry.name, entry.variant] = predict(
-            contender.runtime,
+            open_runtime(entry.spec),
             load_tokenizer(entry.folder),
             dataset,
             max_length=judged.max_length,

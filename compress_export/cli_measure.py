@@ -54,6 +54,7 @@ def bench(
     ] = "2%",
     rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 400,
     seconds: Annotated[float, typer.Option(min=0.0, help="Per workload, at most.")] = 8.0,
+    openings: opt.Openings = 4,
     threads: opt.Threads = None,
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Run each contender in a process of its own.")
@@ -89,12 +90,14 @@ def bench(
     if aa:
         command.run_itself(
             contenders, shapes[-1], sampling, runs=runs, gate=opt.share_of(gate),
-            variant=variant, device=device, threads=threads, as_json=json,
+            openings=openings, isolated=isolate, variant=variant, device=device, threads=threads,
+            as_json=json,
         )  # fmt: skip
         return
     command.run(
         contenders, shapes, sampling, variant=variant, device=device, copies=copies,
-        isolated=isolate, allow_cpu_nodes=allow_cpu_nodes, threads=threads, speedup=speedup,
+        isolated=isolate, allow_cpu_nodes=allow_cpu_nodes, openings=openings, threads=threads,
+        speedup=speedup,
         judged=None if task is None else (opt.task_of(task), data, max_length),
         out=out, as_json=json,
     )  # fmt: skip

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.latency import Contender, workload_inputs
+from benchmarks.latency import Contender, Prepare, workload_inputs
 from benchmarks.placement import check_placement, placement
 from benchmarks.runtimes.isolated import Isolated
 from benchmarks.runtimes.onnxruntime import CPU, CUDA, TENSORRT
@@ -18,7 +18,7 @@ from compress.workload import Workload
 from compress_export.loading import find_graph, read_config
 from export.precision import VariantName
 
-__all__ = ["PROVIDERS", "Entry", "Opened", "opened", "parse_entry", "vocabulary"]
+__all__ = ["PROVIDERS", "Entry", "check_whole", "contender_of", "parse_entry", "vocabulary"]
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
@@ -41,24 +41,6 @@ class Entry:
     variant: str
     spec: Spec
     folder: Path
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Opened:
-    """A contender that is loaded."""
-
-    entry: Entry
-    runtime: Runtime
-
-    def contender(self) -> Contender:
-        """As the measurement takes it."""
-        entry = self.entry
-        return Contender(
-            name=entry.name,
-            variant=entry.variant,
-            provider=entry.spec.provider,
-            prepare=self.runtime.prepare,
-        )
 
 
 def parse_entry(
@@ -96,44 +78,39 @@ def parse_entry(
     return Entry(name=place if name == text else name, variant=label, spec=spec, folder=folder)
 
 
-@contextmanager
-def opened(
-    entries: Sequence[Entry],
-    *,
-    isolated: bool,
-    progress: Callable[[str, int, int], None],
-    allow_cpu_nodes: bool = False,
-) -> Iterator[tuple[Opened, ...]]:
-    """All contenders loaded: together here, or each in a process of its own.
+def contender_of(entry: Entry, *, isolated: bool = False) -> Contender:
+    """A contender as the measurement takes it, opened here or in a process of its own.
 
-    Args:
-        entries: What to open.
-        isolated: Whether in processes of their own.
-        progress: Told after each.
-        allow_cpu_nodes: Whether a session on a device may leave nodes to the CPU.
+    What `torch.compile` made is kept from one opening to the next: making it takes minutes.
+    """
+    kept: list[Runtime] = []
+
+    @contextmanager
+    def opened() -> Iterator[Prepare]:
+        if isolated:
+            with Isolated(entry.spec) as apart:
+                yield apart.prepare
+            return
+        runtime = kept[0] if kept else open_runtime(entry.spec)
+        if entry.spec.runtime == "torch-compile":
+            kept[:] = [runtime]
+        yield runtime.prepare
+
+    return Contender(
+        name=entry.name, variant=entry.variant, provider=entry.spec.provider, open=opened
+    )
+
+
+def check_whole(entry: Entry) -> None:
+    """Look where the nodes of a session on a device really run; a CUDA graph refuses by itself.
 
     Raises:
-        ProviderError: It may not, and does.
+        ProviderError: Some run on the CPU.
     """
-    found: list[Opened] = []
-    with ExitStack() as stack:
-        progress("open", 0, len(entries))
-        for entry in entries:
-            runtime: Runtime = (
-                stack.enter_context(Isolated(entry.spec)) if isolated else open_runtime(entry.spec)
-            )
-            _check_whole(entry, allow_cpu_nodes)
-            found.append(Opened(entry=entry, runtime=runtime))
-            progress("open", len(found), len(entries))
-        yield tuple(found)
-
-
-def _check_whole(entry: Entry, allowed: bool) -> None:
-    """Look where nodes of a session on a device really run."""
-    if allowed or entry.spec.provider == CPU or entry.spec.runtime != "onnxruntime":
-        return  # a CUDA graph refuses strays by itself
-    inputs = workload_inputs(Workload(batch=2, sequence=8), vocabulary([entry]))
     path, provider = entry.spec.path, entry.spec.provider
+    if provider == CPU or entry.spec.runtime != "onnxruntime":
+        return
+    inputs = workload_inputs(Workload(batch=2, sequence=8), vocabulary([entry]))
     check_placement(path, placement(path, provider, inputs), provider)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from benchmarks.accuracy import Predicted, compare, disagreements, predict
 from benchmarks.environment import environment
 from benchmarks.floor import floors
-from benchmarks.latency import Contender, measure, workload_inputs
+from benchmarks.latency import Contender, Prepare, measure, workload_inputs
 from benchmarks.memory import measure_memory
 from benchmarks.report.build import ANCHOR
 from benchmarks.rounds import Sampling
@@ -49,6 +50,11 @@ class Graph:
     def open(self) -> OrtModel:
         """A session."""
         return OrtModel(self.folder, self.provider)
+
+    @contextmanager
+    def opened(self) -> Iterator[Prepare]:
+        """A session for the length of a context, to be timed."""
+        yield self.open().prepare
 
 
 def measure_accuracy(
@@ -111,7 +117,7 @@ def measure_latency(
             name=graph.contender,
             variant=graph.folder.name,
             provider=graph.provider,
-            prepare=graph.open().prepare,
+            open=graph.opened,
         )
         for graph in graphs
     ]
@@ -121,6 +127,7 @@ def measure_latency(
         {w: workload_inputs(w, vocabulary) for w in workloads},
         {w: _sampling(context, w) for w in workloads},
         progress,
+        settings.openings,
     )
     memory = []
     progress("memory", 0, len(graphs))

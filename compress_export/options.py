@@ -26,6 +26,7 @@ __all__ = [
     "MaxLength",
     "Model",
     "MoreTexts",
+    "Openings",
     "Out",
     "Parameters",
     "Patience",
@@ -149,6 +150,9 @@ Sequences = Annotated[
     list[int] | None, typer.Option("--sequence", min=2, help="Tokens each; repeat.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Openings = Annotated[
+    int, typer.Option(min=1, help="Times that all are opened anew, which has luck of its own.")
+]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Cores to bind to; all that there are if left out.")
 ]

@@ -285,6 +285,9 @@ class Benchmark(Part):
     precision: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.02, description="Relative half-width of the 95 % intervals at which to stop."
     )
+    openings: Positive = Field(
+        4, description="Times that all graphs are opened anew: each opening has luck of its own."
+    )
     rounds: Positive = Field(400, description="Samples per contender and workload, at most.")
     seconds: Annotated[float, Field(gt=0)] = Field(
         8.0, description="Seconds per workload, after which 15 samples are enough."

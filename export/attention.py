@@ -13,9 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    bidirectional_mask_function,
+    eager_mask,
+)
 
 from compress.binding import bind
 from compress.layout import child
@@ -30,9 +35,40 @@ _INTERFACE = "compress_export_multi_head"
 
 @contextmanager
 def eager_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, attention runs as plain operators."""
-    with _implementation(model, "eager"):
+    """Within the block, attention runs as plain operators, and its mask is made in few of them."""
+    with _implementation(model, "eager"), _mask_of("eager", padding_mask):
         yield
+
+
+def padding_mask(**given: Any) -> Tensor | None:
+    """`transformers.masking_utils.eager_mask`, for padding alone without indices of positions.
+
+    transformers looks up each key's place by `GatherND`, two dozen nodes that a small graph feels;
+    where nothing but padding is masked, a comparison is enough. Other masks go their way.
+
+    Args:
+        given: As transformers gives it.
+
+    Returns:
+        Added to the scores, `(batch, 1, sequence, sequence)`.
+    """
+    mask = given["attention_mask"]
+    if mask is None or mask.dim() != 2 or given["mask_function"] is not bidirectional_mask_function:
+        return eager_mask(**given)
+    lowest, zero = torch.finfo(given["dtype"]).min, torch.zeros((), dtype=given["dtype"])
+    bias = torch.where(mask[:, None, None, :].bool(), zero.to(mask.device), lowest)
+    return bias.expand(-1, 1, given["q_length"], -1)
+
+
+@contextmanager
+def _mask_of(name: str, function: Any) -> Iterator[None]:
+    """Within the block, attention of that name gets its mask from `function`."""
+    before = ALL_MASK_ATTENTION_FUNCTIONS[name]
+    AttentionMaskInterface.register(name, function)
+    try:
+        yield
+    finally:
+        AttentionMaskInterface.register(name, before)
 
 
 @contextmanager
@@ -100,4 +136,4 @@ def _interface(
 
 
 AttentionInterface.register(_INTERFACE, _interface)
-AttentionMaskInterface.register(_INTERFACE, eager_mask)
+AttentionMaskInterface.register(_INTERFACE, padding_mask)

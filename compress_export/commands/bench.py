@@ -31,6 +31,7 @@ def run(
     copies: bool,
     isolated: bool,
     allow_cpu_nodes: bool,
+    openings: int,
     threads: int | None,
     speedup: float | None,
     judged: tuple[str | dict[str, Any], Path | None, int] | None,
@@ -50,6 +51,7 @@ def run(
         sampling=sampling,
         isolated=isolated,
         allow_cpu_nodes=allow_cpu_nodes,
+        openings=openings,
         judged=None if judged is None else Judged.by(*judged),
     )
     with progress() as report:
@@ -75,6 +77,8 @@ def run_itself(
     *,
     runs: int,
     gate: float,
+    openings: int,
+    isolated: bool,
     variant: str | None,
     device: str,
     threads: int | None,
@@ -84,14 +88,19 @@ def run_itself(
     if len(names) != 1:
         raise RecipeError(f"--aa compares one contender with itself, found {len(names)}; name one")
     pin(threads)
-    entry = parse_entry(names[0], variant, device)
-    (workload,) = _workloads([shape])
+    bench = Bench(
+        entries=(parse_entry(names[0], variant, device),),
+        workloads=_workloads([shape]),
+        sampling=sampling,
+        isolated=isolated,
+        openings=openings,
+    )
     with progress() as report:
-        found = against_itself(entry, workload, sampling, runs, gate, report)
+        found = against_itself(bench, runs, gate, report)
     if as_json:
         console.print_json(json.dumps(found.to_dict()))
         return
-    _print_itself(found, names[0], workload)
+    _print_itself(found, names[0], bench.workloads[0])
 
 
 def _workloads(shapes: list[tuple[int, int]]) -> tuple[Workload, ...]:

@@ -22,7 +22,8 @@ from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 
 VERBS = ("inspect", "prune", "expand", "families", "scores", "export", "evaluate", "bench", "run",
-         "profile", "frontier", "demo", "doctor", "schema", "load", "check", "report", "history")  # fmt: skip
+         "profile", "frontier", "demo", "doctor", "schema", "load", "check", "report",
+         "history")  # fmt: skip
 
 
 def cli(arguments: list[str]) -> int:
