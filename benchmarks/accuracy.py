@@ -5,6 +5,7 @@ Opens graphs through a runtime; never looks inside a model.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ Array: TypeAlias = NDArray[np.float64]
 Logits: TypeAlias = NDArray[np.float32]
 Runner: TypeAlias = Callable[[dict[str, NDArray[np.int64]]], Logits]
 
+_AT = " @ "
 _TEXT = 240
 
 
@@ -137,21 +139,31 @@ class Predicted:
     others: Mapping[tuple[str, str], Logits]
 
     def save(self, path: Path) -> None:
-        """Write one `.npz` file: `labels`, `anchor`, and `CONTENDER VARIANT` of the others."""
-        others = {" ".join(place): logits for place, logits in self.others.items()}
+        """Write one `.npz` file: `labels`, `anchor`, and `CONTENDER @ VARIANT` of the others."""
+        others = {_AT.join(place): logits for place, logits in self.others.items()}
         with path.open("wb") as file:
             np.savez_compressed(file, labels=self.labels, anchor=self.anchor, **others)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Predicted:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
-            names = [name for name in data.files if " " in name]
-            return cls(
-                labels=data["labels"],
-                anchor=data["anchor"],
-                others={_place(name): data[name] for name in names},
-            )
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: It is damaged, or of an earlier version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                names = [name for name in data.files if _AT in name]
+                return cls(
+                    labels=data["labels"],
+                    anchor=data["anchor"],
+                    others={_place(name): data[name] for name in names},
+                )
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} must hold predictions as this version writes them, found: {error}; "
+                "measure again, or remove the file"
+            ) from error
 
 
 def disagreements(
@@ -192,7 +204,7 @@ def disagreements(
 
 
 def _place(name: str) -> tuple[str, str]:
-    contender, _, variant = name.partition(" ")
+    contender, _, variant = name.rpartition(_AT)
     return contender, variant
 
 

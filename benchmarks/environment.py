@@ -27,7 +27,9 @@ def machine() -> dict[str, Any]:
 
 def identity_of(gpu: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What does not change by itself: clocks and temperatures do."""
-    return None if gpu is None else {name: gpu[name] for name in ("name", "memory_mib", "driver")}
+    return (
+        None if gpu is None else {name: gpu.get(name) for name in ("name", "memory_mib", "driver")}
+    )
 
 
 def environment() -> dict[str, Any]:

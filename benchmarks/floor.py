@@ -18,6 +18,7 @@ import onnx
 import torch
 
 from compress.workload import Workload
+from export.session import CPU
 
 __all__ = ["Peaks", "Work", "floor_ms", "floors", "measure_peaks", "work_of"]
 
@@ -84,8 +85,9 @@ def work_of(path: Path) -> Work:
         own = {weight.name: weight for weight in _matrices(node, weights, makers)}
         products += sum(int(np.prod(weight.dims)) for weight in own.values())
         size += sum(map(_bytes, own.values()))
-        if node.op_type.endswith("Attention") and node.input[2] in weights:
-            attention.append(weights[node.input[2]].dims[0] // 3)
+        bias = weights.get(node.input[2]) if len(node.input) > 2 else None
+        if node.op_type.endswith("Attention") and bias is not None:
+            attention.append(bias.dims[0] // 3)
     return Work(weight_bytes=size, products_per_token=products, attention=tuple(attention))
 
 
@@ -118,37 +120,41 @@ def measure_peaks(device: str = "cpu", half: bool = False) -> Peaks:
 
 
 def floors(
-    graphs: Mapping[Place, Path], workloads: Sequence[Workload], device: str = "cpu"
+    graphs: Mapping[Place, tuple[Path, str]], workloads: Sequence[Workload]
 ) -> list[dict[str, Any]]:
     """The floor of every graph under every workload, as plain rows.
 
     Args:
-        graphs: By contender and variant. Those of int8 are left out: how fast a device multiplies
-            int8 is not measured here.
+        graphs: Path and provider, by contender and variant. Those of int8 and bf16 are left out:
+            how fast a device multiplies those is not measured here; so are those on a device that
+            torch cannot measure.
         workloads: Of the measurement.
-        device: cpu or cuda.
     """
-    known = {place: path for place, path in graphs.items() if "int8" not in place[1]}
-    if not known or (device == "cuda" and not torch.cuda.is_available()):
-        return []  # nothing to compare, or nothing that can measure the device
-    half = any("fp16" in variant for _, variant in known)
-    peaks = measure_peaks(device, half)
-    return [
-        {
-            "contender": contender,
-            "variant": variant,
-            "batch": workload.batch,
-            "sequence": workload.sequence,
-            "floor_ms": floor_ms(work, workload, peaks),
-        }
-        for (contender, variant), path in known.items()
-        for work in [work_of(path)]
-        for workload in workloads
-    ]
+    peaks: dict[tuple[str, bool], Peaks] = {}
+    rows = []
+    for (contender, variant), (path, provider) in graphs.items():
+        device = "cpu" if provider == CPU else "cuda"
+        if any(kind in variant for kind in ("int8", "bf16")) or not _measurable(device):
+            continue
+        place = (device, "fp16" in variant)
+        peaks[place] = peaks.get(place) or measure_peaks(*place)
+        work = work_of(path)
+        for workload in workloads:
+            where = {"batch": workload.batch, "sequence": workload.sequence}
+            least = floor_ms(work, workload, peaks[place])
+            rows.append({"contender": contender, "variant": variant, **where, "floor_ms": least})
+    return rows
+
+
+def _measurable(device: str) -> bool:
+    return device == "cpu" or torch.cuda.is_available()
 
 
 def floor_ms(work: Work, workload: Workload, peaks: Peaks) -> float:
-    """The time below which no runtime gets with these weights on this device, in milliseconds."""
+    """Milliseconds that these weights take at the measured peaks: a yardstick, no law.
+
+    Weights that stay in a processor's cache are read faster than from memory.
+    """
     read = work.weight_bytes / peaks.bytes_per_s
     compute = work.flops(workload) / peaks.flops_per_s
     return 1e3 * max(read, compute)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from benchmarks.latency import Latency, speedup
+from benchmarks.neighbours import BUSY
 from compress.errors import DataError
 from compress.workload import Workload
 
@@ -24,6 +25,7 @@ __all__ = [
     "evaluate_gates",
     "overall",
     "promise_gate",
+    "undecided",
 ]
 
 Verdict: TypeAlias = Literal["pass", "fail", "inconclusive"]
@@ -93,6 +95,11 @@ def change_at_most(name: str, limit: float, value: float, low: float, high: floa
     return at_most(name, 1 + limit, value, low, high)
 
 
+def undecided(gate: Gate) -> Gate:
+    """The same gate, where what was measured can decide nothing."""
+    return replace(gate, verdict="inconclusive")
+
+
 def overall(gates: Sequence[Gate]) -> Verdict:
     """One verdict over all gates: a failure outweighs doubt, doubt outweighs passing."""
     verdicts = {gate.verdict for gate in gates}
@@ -134,7 +141,8 @@ def evaluate_gates(
     if promises.get("speedup") is not None:
         if teacher is None or student is None:
             raise _unmeasured(reference, "speedup")
-        gates.append(at_least("speedup", promises["speedup"], *speedup(teacher, student)))
+        gate = at_least("speedup", promises["speedup"], *speedup(teacher, student))
+        gates.append(undecided(gate) if student.others > BUSY else gate)
     for name, limit in (promises.get("latency_ms") or {}).items():
         if limit is None:
             continue
@@ -142,7 +150,8 @@ def evaluate_gates(
             raise _unmeasured(reference, "latency_ms")
         percent = float(name[1:])
         value, interval = student.percentile_ms(percent), student.interval_ms(percent)
-        gates.append(at_most(f"latency_ms.{name}", limit, value, *interval))
+        gate = at_most(f"latency_ms.{name}", limit, value, *interval)
+        gates.append(undecided(gate) if student.others > BUSY else gate)
     return gates
 
 

@@ -5,7 +5,7 @@ Samples are kept whole; statistics are derived from them (`benchmarks.statistics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,8 +13,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.neighbours import Neighbours
 from benchmarks.rounds import Call, Sampling, interleaved
-from benchmarks.statistics import carries, drift, paired_ratio, percentile_interval
+from benchmarks.statistics import (
+    carries,
+    drift,
+    opening_spread,
+    paired_ratio,
+    percentile_interval,
+)
 from compress.workload import Workload
 
 __all__ = [
@@ -48,6 +55,7 @@ class Latency:
         workload: What it was given.
         seconds: One wall-clock sample a round; round i of all contenders belongs together.
         parts: Rounds of each time that the contenders were opened anew, in order.
+        others: Share of the cores that other processes took meanwhile, see `Neighbours`.
     """
 
     contender: str
@@ -56,6 +64,7 @@ class Latency:
     workload: Workload
     seconds: tuple[float, ...]
     parts: tuple[int, ...] = ()
+    others: float = 0.0
 
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the samples, in milliseconds."""
@@ -66,9 +75,15 @@ class Latency:
         return self.percentile_ms(percent) if carries(len(self.seconds), percent) else None
 
     def interval_ms(self, percent: float) -> tuple[float, float]:
-        """95 % interval of a percentile, in milliseconds; see `percentile_interval`."""
+        """95 % interval of a percentile, in milliseconds.
+
+        From the order statistics (`percentile_interval`), and as wide at least as medians differ
+        from opening to opening.
+        """
         low, high = percentile_interval(self.seconds, percent)
-        return low * 1e3, high * 1e3
+        wider = opening_spread(np.log(self.seconds), self.parts)
+        value = self.percentile_ms(percent)
+        return min(low * 1e3, value / wider), max(high * 1e3, value * wider)
 
     @property
     def throughput_per_s(self) -> float:
@@ -85,6 +100,7 @@ class Latency:
             "sequence": self.workload.sequence,
             "seconds": [float(f"{s:.7g}") for s in self.seconds],
             "parts": list(self.parts),
+            "others": self.others,
         }
 
     @classmethod
@@ -97,6 +113,7 @@ class Latency:
             workload=Workload(batch=data["batch"], sequence=data["sequence"]),
             seconds=tuple(data["seconds"]),
             parts=tuple(data["parts"]),
+            others=data["others"],
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,6 +132,7 @@ class Latency:
             "high_ms": None if np.isinf(high) else high,
             "samples": len(self.seconds),
             "openings": max(len(self.parts), 1),
+            "others": round(self.others, 4),
             "throughput_per_s": self.throughput_per_s,
             "drift": drift(self.seconds),
             "quantiles_ms": [float(f"{ms:.5g}") for ms in shape],
@@ -160,15 +178,15 @@ def measure(
         openings: How many times.
     """
     samples: dict[Workload, list[Array]] = {workload: [] for workload in workloads}
-    progress("latency", 0, openings * len(workloads))
+    neighbours = {workload: Neighbours() for workload in workloads}
+    total = openings * len(workloads)
+    progress("latency", 0, total)
     for opening in range(openings):
-        with ExitStack() as stack:
-            prepares = [stack.enter_context(contender.open()) for contender in contenders]
-            for done, workload in enumerate(workloads, start=1):
-                calls = [prepare(inputs[workload]) for prepare in prepares]
-                share = sampling[workload].share(openings)
-                samples[workload].append(interleaved(calls, share.enough))
-                progress("latency", opening * len(workloads) + done, openings * len(workloads))
+        for workload, rounds in _opened(
+            contenders, inputs, sampling, openings, opening, neighbours
+        ):
+            samples[workload].append(rounds)
+            progress("latency", sum(map(len, samples.values())), total)
     return tuple(
         Latency(
             contender=contender.name,
@@ -177,10 +195,31 @@ def measure(
             workload=workload,
             seconds=tuple(seconds.tolist()),
             parts=tuple(map(len, parts)),
+            others=neighbours[workload].share,
         )
         for workload, parts in samples.items()
         for contender, seconds in zip(contenders, np.concatenate(parts).T, strict=True)
     )
+
+
+def _opened(
+    contenders: Sequence[Contender],
+    inputs: Mapping[Workload, Inputs],
+    sampling: Mapping[Workload, Sampling],
+    openings: int,
+    opening: int,
+    neighbours: Mapping[Workload, Neighbours],
+) -> Iterator[tuple[Workload, Array]]:
+    """Rounds of one opening, workload by workload; all is closed at the end."""
+    with ExitStack() as stack:
+        prepares = [stack.enter_context(contender.open()) for contender in contenders]
+        for place, workload in enumerate(neighbours):
+            calls = [prepare(inputs[workload]) for prepare in prepares]
+            enough = sampling[workload].share(openings).enough
+            neighbours[workload].resume()
+            rounds = interleaved(calls, enough, seed=opening * len(neighbours) + place)
+            neighbours[workload].look()
+            yield workload, rounds
 
 
 def speedup(teacher: Latency, student: Latency) -> tuple[float, float, float]:

@@ -17,10 +17,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from benchmarks.latency import workload_inputs
 from benchmarks.runtimes.onnxruntime import CPU, OrtModel
 from compress.errors import ProviderError
+from compress.workload import Workload
 
-__all__ = ["Placement", "check_placement", "placement", "read_profile"]
+__all__ = ["Placement", "check_on_device", "check_placement", "placement", "read_profile"]
 
 Inputs = Mapping[str, NDArray[np.int64]]
 
@@ -59,6 +61,17 @@ def placement(path: Path, provider: str, inputs: Inputs) -> Placement:
         model(inputs)
         trace = Path(model.session.end_profiling())
         return read_profile(json.loads(trace.read_text(encoding="utf-8")), provider)
+
+
+def check_on_device(path: Path, provider: str, vocab_size: int) -> None:
+    """Refuse a graph that does not run as a whole on a device; on the CPU there is nothing to ask.
+
+    Raises:
+        ProviderError: Names the nodes that the CPU would run.
+    """
+    if provider != CPU:
+        inputs = workload_inputs(Workload(batch=2, sequence=8), vocab_size)
+        check_placement(path, placement(path, provider, inputs), provider)
 
 
 def read_profile(events: list[dict[str, Any]], provider: str) -> Placement:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import identity_of
-from benchmarks.gate import Gate, at_least, at_most, change_at_most
+from benchmarks.gate import Gate, at_least, at_most, change_at_most, undecided
+from benchmarks.neighbours import BUSY
 from compress.errors import DataError
 
 __all__ = ["Limits", "regressions", "same_machine"]
@@ -31,7 +32,8 @@ class Limits:
 
     Attributes:
         latency: Increase of the median.
-        throughput: Decrease under load (`load` of the report).
+        throughput: Worsening under load (`load` of the report). A run of LoadGen has no interval,
+            so that this is not judged unless asked for.
         memory: Increase of working memory.
         size: Increase of a graph's bytes.
         retention: Decrease, in shares of the teacher's metric.
@@ -40,7 +42,7 @@ class Limits:
     """
 
     latency: float | None = 0.05
-    throughput: float | None = 0.05
+    throughput: float | None = None
     memory: float | None = 0.10
     size: float | None = 0.02
     retention: float | None = 0.01
@@ -69,9 +71,10 @@ def regressions(
     Raises:
         DataError: The clock is to be compared and the machines differ, or nothing is comparable.
     """
+    _check_same_thing(report, baseline)
     gates = [
         *_latency(report, baseline, limits, clock),
-        *_throughput(report, baseline, limits),
+        *_load(report, baseline, limits),
         *_sizes(report, baseline, limits),
         *_retention(report, baseline, limits, kept or {}),
         *_fused(report, baseline, limits),
@@ -82,7 +85,32 @@ def regressions(
             "report and baseline must share a contender, variant and workload, found none in "
             "common; compare reports of one recipe"
         )
-    return gates
+    return [*gates, *_missing(report, baseline)]
+
+
+def _check_same_thing(report: Report, baseline: Report) -> None:
+    """Refuse reports of different models, tasks or anchors: their figures only look alike."""
+    for place in ("model", "task"):
+        now, then = ((r["recipe"] or {}).get(place) for r in (report, baseline))
+        if now != then:
+            raise DataError(
+                f"report and baseline must be of one {place}, found {now!r} and {then!r}; keep a "
+                "baseline for each recipe"
+            )
+    if report["anchor"] != baseline["anchor"]:
+        raise DataError(
+            f"report and baseline must have one anchor, found {report['anchor']!r} and "
+            f"{baseline['anchor']!r}; name the same contender first"
+        )
+
+
+def _missing(report: Report, baseline: Report) -> Iterator[Gate]:
+    """What the baseline has and the report lacks: not judged, so not passed."""
+    for section, keys in (("latency", _PLACE), ("accuracy", ("task", "metric", *_PLACE[:2]))):
+        now = {tuple(row.get(key) for key in keys) for row in report[section]}
+        for row in baseline[section]:
+            if tuple(row.get(key) for key in keys) not in now:
+                yield at_least(f"{section} {_place(row, keys)}, missing now", 1, 0, 0, 1)
 
 
 def same_machine(report: Report, baseline: Report) -> bool:
@@ -96,28 +124,42 @@ def same_machine(report: Report, baseline: Report) -> bool:
 def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> Iterator[Gate]:
     if limits.latency is None:
         return
-    if not clock:
-        pairs = list(_pairs(report, baseline, "speedups", _PLACE))
-        for place, now, then in pairs:
-            found = _quotient(_interval(then, "ratio"), _interval(now, "ratio"))
-            yield change_at_most(f"latency {place}, by the anchor", limits.latency, *found)
-        if pairs:
-            return
-    if not same_machine(report, baseline):
+    pairs = [] if clock else list(_pairs(report, baseline, "speedups", _PLACE))
+    for place, now, then in pairs:
+        found = _quotient(_interval(then, "ratio"), _interval(now, "ratio"))
+        gate = change_at_most(f"latency {place}, by the anchor", limits.latency, *found)
+        yield undecided(gate) if _doubtful(report, baseline, now, then) else gate
+    pairs = [] if pairs else list(_pairs(report, baseline, "latency", _PLACE))
+    if pairs and not same_machine(report, baseline):
         raise DataError(
             f"milliseconds compare on one machine only, found {_machine(report)} and "
             f"{_machine(baseline)}; measure beside an anchor (the teacher) in both, or measure the "
             "baseline here"
         )
-    for place, now, then in _pairs(report, baseline, "latency", _PLACE):
+    for place, now, then in pairs:
         found = _quotient(_median(now), _median(then))
-        yield change_at_most(f"latency {place}, by the clock", limits.latency, *found)
+        gate = change_at_most(f"latency {place}, by the clock", limits.latency, *found)
+        yield undecided(gate) if _doubtful(report, baseline, now, then) else gate
 
 
-def _throughput(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
+def _doubtful(report: Report, baseline: Report, now: Row, then: Row) -> bool:
+    """Whether others were at work, or the processors multiply by other means.
+
+    Without VNNI int8 is another matter, and with it the ratio of any two contenders.
+    """
+    features = [r["environment"].get("cpu_features") for r in (report, baseline)]
+    busy = max(row.get("others") or 0.0 for row in (now, then)) > BUSY
+    return busy or features[0] != features[1]
+
+
+def _load(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
     if limits.throughput is None or not same_machine(report, baseline):
         return
-    for place, now, then in _pairs(report, baseline, "load", ("contender", "variant", "scenario")):
+    keys = ("contender", "variant", "scenario", "bound_ms", "most")
+    for place, now, then in _pairs(report, baseline, "load", keys):
+        if not then["value"] or not (now["valid"] and then["valid"]):
+            yield at_least(f"load {place}, not measured in both", 1, 0, 0, 1)
+            continue
         found = now["value"] / then["value"]
         if now["unit"] == "s":
             yield at_most(f"load {place}", 1 + limits.throughput, found, found, found)
@@ -199,7 +241,8 @@ def _pairs(
 
 
 def _place(row: Row, keys: Sequence[str]) -> str:
-    words = [str(row[k]) for k in keys if k not in ("batch", "sequence", "provider") and k in row]
+    named = [k for k in keys if k not in ("batch", "sequence", "provider", "bound_ms", "most")]
+    words = [str(row[k]) for k in named if k in row]
     if "batch" in keys:
         words.append(f"{row['batch']} × {row['sequence']}")
     return " ".join(words)

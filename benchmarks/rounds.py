@@ -34,8 +34,9 @@ class Sampling:
     """When to stop.
 
     Attributes:
-        precision: Relative half-width of the 95 % interval of every contender's median, compared
-            within rounds, that is precise enough, once there are `wanted` rounds.
+        precision: Relative half-width of the 95 % interval of every ratio to the first contender
+            (of the median, where there is but one) that is precise enough, once there are `wanted`
+            rounds. What openings differ by comes on top, see `paired_ratio`.
         wanted: Rounds before which precision is not enough; 72 bound the 95th percentile.
         least: Rounds, whatever the time.
         rounds: Rounds, at most.
@@ -50,12 +51,15 @@ class Sampling:
 
     def enough(self, rounds: Sequence[Sequence[float]], seconds: float) -> bool:
         """Whether to stop after these rounds."""
-        if len(rounds) < self.least:
+        if len(rounds) < min(self.least, self.rounds):
             return False
         if len(rounds) >= self.rounds or seconds > self.seconds:
             return True
-        precise = len(rounds) >= self.wanted and (half_widths(rounds) <= self.precision).all()
-        return bool(precise)
+        return len(rounds) >= self.wanted and self._reached(np.array(rounds))
+
+    def _reached(self, rounds: Array) -> bool:
+        ratios = rounds[:, 1:] / rounds[:, :1] if rounds.shape[1] > 1 else rounds
+        return bool((half_widths(ratios, absolute=True) <= self.precision).all())
 
     def share(self, parts: int) -> Sampling:
         """What each of so many parts must do, so that all together do this."""
@@ -68,15 +72,16 @@ class Sampling:
         )
 
 
-def interleaved(calls: Sequence[Call], enough: Enough, warm: bool = True) -> Array:
+def interleaved(calls: Sequence[Call], enough: Enough, warm: bool = True, seed: int = 0) -> Array:
     """Seconds of every call in rounds of random order: `(rounds, calls)`.
 
     Args:
         calls: What to time.
         enough: When to stop.
         warm: Run untimed rounds first, until no call gets faster any more.
+        seed: Of the order.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     if warm:
         _warm_up(calls, generator)
     rounds: list[list[float]] = []

@@ -6,6 +6,7 @@ Poisson times, and the question is how many a second while 99 of 100 answers sta
 
 from __future__ import annotations
 
+import math
 import queue
 import re
 import tempfile
@@ -42,6 +43,8 @@ class Load:
         unit: `s` or `1/s`.
         what: The result in words, with what limits it.
         valid: Whether LoadGen's own rules (duration, early stopping) are met.
+        most: Sequences at a time, at most.
+        bound_ms: server: what p99 must stay under.
         p50_ms, p90_ms, p99_ms: Of the run that the value is from; none in offline.
     """
 
@@ -50,6 +53,8 @@ class Load:
     unit: str
     what: str
     valid: bool
+    most: int
+    bound_ms: float | None = None
     p50_ms: float | None = None
     p90_ms: float | None = None
     p99_ms: float | None = None
@@ -85,60 +90,54 @@ def run_scenario(
         ProviderError: LoadGen is not installed.
     """
     bench = _Bench(model, texts, batch)
+    if scenario == "server":
+        return _server(bench, bound_ms, seconds, progress)
+    progress(scenario, 0, 1)
     if scenario == "single-stream":
-        progress(scenario, 0, 1)
         found = bench.run("SingleStream", seconds)
-        progress(scenario, 1, 1)
-        what = "90th percentile of latency, one text at a time"
         value, unit = found["90"] / 1e9, "s"
-        return _load(scenario, value, unit, what, found)
-    rate = bench.guess(seconds)
-    if scenario == "offline":
-        progress(scenario, 0, 1)
-        found = bench.run("Offline", seconds, rate)
-        progress(scenario, 1, 1)
-        what = f"sequences a second, batches of {batch} of like length"
-        return _load(scenario, found["rate"], "1/s", what, found)
-    return _server(bench, rate, bound_ms, seconds, progress)
+        what = "90th percentile of latency, one text at a time, padding it included"
+    else:
+        found = bench.offline(seconds)
+        value, unit = found["rate"], "1/s"
+        what = f"sequences a second, batches of {batch} of like length, padding them included"
+    progress(scenario, 1, 1)
+    return Load(
+        scenario=scenario, value=value, unit=unit, what=what, valid=bool(found["valid"]),
+        most=batch, **({} if scenario == "offline" else _percentiles(found)),
+    )  # fmt: skip
 
 
 def _server(
     bench: _Bench,
-    rate: float,
     bound_ms: float,
     seconds: float,
     progress: Callable[[str, int, int], None],
 ) -> Load:
-    """The largest rate that keeps the bound: halved until one does, then bisected."""
-    low, high, best = 0.0, rate, None
+    """The largest rate that keeps the bound: doubled until it breaks, then bisected."""
+    low, high, best = 0.0, math.inf, None
+    trial = bench.offline(min(seconds, 2.0))["rate"]
     progress("server", 0, _RATES)
     for done in range(1, _RATES + 1):
-        trial = (low + high) / 2
         found = bench.run("Server", seconds, trial)
         if found["99"] <= bound_ms * 1e6:
             low, best = trial, found
         else:
             high = trial
+        trial = 2 * low if math.isinf(high) else (low + high) / 2
         progress("server", done, _RATES)
     what = f"Poisson queries a second with p99 under {bound_ms:g} ms"
     if best is None:
-        return Load(
-            scenario="server", value=0.0, unit="1/s", valid=False,
-            what=f"{what}: none of the rates down to {high:.3g} a second kept it",
-        )  # fmt: skip
-    return _load("server", low, "1/s", what, best)
-
-
-def _load(
-    scenario: ScenarioName, value: float, unit: str, what: str, found: Mapping[str, float]
-) -> Load:
-    times = (None, None, None) if scenario == "offline" else tuple(
-        found[percent] / 1e6 for percent in ("50", "90", "99")
-    )  # fmt: skip
+        what += f": none of the rates down to {high:.3g} a second kept it"
     return Load(
-        scenario=scenario, value=value, unit=unit, what=what, valid=bool(found["valid"]),
-        p50_ms=times[0], p90_ms=times[1], p99_ms=times[2],
+        scenario="server", value=low, unit="1/s", what=what, most=bench.batch, bound_ms=bound_ms,
+        valid=bool(best and best["valid"]), **_percentiles(best or {}),
     )  # fmt: skip
+
+
+def _percentiles(found: Mapping[str, float]) -> dict[str, float | None]:
+    names = {"p50_ms": "50", "p90_ms": "90", "p99_ms": "99"}
+    return {name: found[p] / 1e6 if p in found else None for name, p in names.items()}
 
 
 class _Bench:
@@ -146,11 +145,17 @@ class _Bench:
 
     def __init__(self, model: Model, texts: Encoded, batch: int) -> None:
         self._loadgen = _loadgen()
-        self._model, self._texts, self._batch = model, texts, batch
+        self._model, self._texts, self.batch = model, texts, batch
+        self._failure: Exception | None = None
 
-    def guess(self, seconds: float) -> float:
-        """Sequences per second of a short offline run, as LoadGen wants to know beforehand."""
-        return float(self.run("Offline", min(seconds, 2.0), 1.0)["rate"])
+    def offline(self, seconds: float) -> dict[str, float]:
+        """All at once, as many as take that long: asked again until the guess is good."""
+        rate = 2.0 * self.batch / seconds
+        while True:
+            found = self.run("Offline", seconds, rate)
+            if found["valid"] or found["rate"] <= rate:
+                return found
+            rate = min(1.2 * found["rate"], 8 * rate)
 
     def run(self, scenario: str, seconds: float, rate: float = 1.0) -> dict[str, float]:
         """One run of LoadGen: percentiles in nanoseconds by name, `rate`, and `valid`."""
@@ -174,6 +179,8 @@ class _Bench:
             lg.StartTestWithLogSettings(sut, library, settings, self._logs(folder), "")
             lg.DestroyQSL(library)
             lg.DestroySUT(sut)
+            if self._failure is not None:
+                raise self._failure
             return _read_summary(Path(folder) / "mlperf_log_summary.txt")
 
     def _logs(self, folder: str) -> Any:
@@ -188,13 +195,17 @@ class _Bench:
     def _offline(self, samples: Sequence[Any]) -> None:
         """All at once, in batches of like length."""
         order = sorted(samples, key=lambda sample: int(self._texts.lengths[sample.index]))
-        for start in range(0, len(order), self._batch):
-            self._answer(order[start : start + self._batch])
+        for start in range(0, len(order), self.batch):
+            self._answer(order[start : start + self.batch])
 
     def _answer(self, samples: Sequence[Any]) -> None:
-        for start in range(0, len(samples), self._batch):
-            part = samples[start : start + self._batch]
-            self._model(self._texts.batch([sample.index for sample in part]))
+        for start in range(0, len(samples), self.batch):
+            part = samples[start : start + self.batch]
+            try:
+                if self._failure is None:
+                    self._model(self._texts.batch([sample.index for sample in part]))
+            except Exception as error:  # LoadGen waits for every answer: it is raised afterwards
+                self._failure = error
             self._loadgen.QuerySamplesComplete(
                 [self._loadgen.QuerySampleResponse(s.id, 0, 0) for s in part]
             )

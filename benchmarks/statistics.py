@@ -16,9 +16,11 @@ __all__ = [
     "carries",
     "drift",
     "half_widths",
+    "opening_spread",
     "paired_ratio",
     "percentile_interval",
     "samples_needed",
+    "t_half_width",
 ]
 
 Array = NDArray[np.float64]
@@ -93,6 +95,19 @@ def paired_ratio(
     return math.exp(value), math.exp(low), math.exp(high)
 
 
+def opening_spread(logs: ArrayLike, parts: Sequence[int]) -> float:
+    """Factor by which a median may be off for the luck of openings alone; 1 with one of them.
+
+    Args:
+        logs: Logarithms of seconds, `(rounds,)`.
+        parts: Rounds of each opening, in order.
+    """
+    if len(parts) < 2:
+        return 1.0
+    openings = np.split(np.asarray(logs, float), np.cumsum(parts)[:-1])
+    return math.exp(t_half_width(np.array([np.median(part) for part in openings])))
+
+
 def drift(samples: ArrayLike) -> float:
     """Relative change of the median from the first half to the second; 0 below 8 samples.
 
@@ -133,9 +148,14 @@ def _over_openings(openings: Sequence[Array], seed: int) -> tuple[float, float, 
     value = float(medians.mean())
     centred = np.concatenate([p - m for p, m in zip(openings, medians, strict=True)])
     low, high = _bootstrap(centred, seed)
-    k = len(openings)
-    spread = float(stats.t.ppf(0.975, k - 1) * medians.std(ddof=1) / math.sqrt(k))
+    spread = t_half_width(medians)
     return value, value + min(low, -spread), value + max(high, spread)
+
+
+def t_half_width(values: Array) -> float:
+    """Half-width of the 95 % interval of a mean of few values, by Student's t."""
+    k = len(values)
+    return float(stats.t.ppf(0.975, k - 1) * values.std(ddof=1) / math.sqrt(k))
 
 
 def _over_halves(logs: Array, seed: int) -> tuple[float, float]:

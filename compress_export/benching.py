@@ -12,13 +12,13 @@ import numpy as np
 from benchmarks.accuracy import Predicted, compare, predict
 from benchmarks.environment import environment
 from benchmarks.floor import floors
-from benchmarks.gate import Gate, at_least
+from benchmarks.gate import Gate, at_least, undecided
 from benchmarks.itself import Itself, compare_with_itself
 from benchmarks.latency import OPENINGS, Latency, measure, speedup, workload_inputs
+from benchmarks.neighbours import BUSY
 from benchmarks.report.build import bench_report, speedups
 from benchmarks.report.write import write_report
 from benchmarks.rounds import Sampling
-from benchmarks.runtimes.onnxruntime import CPU
 from benchmarks.runtimes.spec import open_runtime
 from benchmarks.statistics import drift
 from benchmarks.tasks import Dataset, Task, encode_labels
@@ -144,7 +144,8 @@ def against_itself(bench: Bench, runs: int, gate: float, progress: Progress) -> 
     """
     (entry,), (workload,) = bench.entries, bench.workloads
     inputs = {workload: workload_inputs(workload, vocabulary([entry]))}
-    sides = [contender_of(entry, isolated=bench.isolated)] * 2
+    check_whole(entry)
+    sides = [contender_of(entry, isolated=bench.isolated) for _ in range(2)]
     found = []
     progress("runs", 0, runs)
     for done in range(1, runs + 1):
@@ -171,10 +172,11 @@ def _gates(bench: Bench, latency: Sequence[Latency], least: float | None) -> lis
         return []
     n = len(bench.entries)
     groups = [latency[i : i + n] for i in range(0, len(latency), n)]
-    return [
-        at_least(f"speedup {group[0].workload}", least, *speedup(group[0], group[-1]))
-        for group in groups
-    ]
+    gates = []
+    for group in groups:
+        gate = at_least(f"speedup {group[0].workload}", least, *speedup(group[0], group[-1]))
+        gates.append(undecided(gate) if group[0].others > BUSY else gate)
+    return gates
 
 
 def _remarks(
@@ -190,11 +192,17 @@ def _remarks(
             f"the second, by {max(moved, key=abs):+.0%} at worst: something else was at work; "
             "ratios hold, milliseconds do not"
         )
+    others = max(sample.others for sample in latency)
+    if others > BUSY:
+        found.append(
+            f"other processes took up to {others:.0%} of the cores meanwhile: gates on time are "
+            "inconclusive; measure when the machine is idle"
+        )
     wide = [_half_width(row) for row in ratios if _half_width(row) > precision]
     if wide:
         found.append(
             f"{len(wide)} of {len(ratios)} ratios are known to {max(wide):.1%} at worst, where "
-            f"--precision asked for {precision:.1%}; give more --seconds"
+            f"--precision asked for {precision:.1%}; give more --seconds, or more --openings"
         )
     return found
 
@@ -205,12 +213,11 @@ def _half_width(row: dict[str, Any]) -> float:
 
 def _floors(bench: Bench) -> list[dict[str, Any]]:
     graphs = {
-        (entry.name, entry.variant): entry.spec.path
+        (entry.name, entry.variant): (entry.spec.path, entry.spec.provider)
         for entry in bench.entries
         if not entry.spec.runtime.startswith("torch")
     }
-    on_cpu = all(entry.spec.provider == CPU for entry in bench.entries)
-    return floors(graphs, bench.workloads, "cpu" if on_cpu else "cuda")
+    return floors(graphs, bench.workloads)
 
 
 def _predict(judged: Judged, entries: Sequence[Entry], progress: Progress) -> Predicted:

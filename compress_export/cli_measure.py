@@ -88,6 +88,7 @@ def bench(
     shapes = [(b, s) for b in batch or [1, 8] for s in sequence or [64]]
     sampling = Sampling(precision=opt.share_of(precision), rounds=rounds, seconds=seconds)
     if aa:
+        opt.refuse_with("--aa", {"--out": out, "--task": task, "--speedup": speedup})
         command.run_itself(
             contenders, shapes[-1], sampling, runs=runs, gate=opt.share_of(gate),
             openings=openings, isolated=isolate, variant=variant, device=device, threads=threads,

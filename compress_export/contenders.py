@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.latency import Contender, Prepare, workload_inputs
-from benchmarks.placement import check_placement, placement
+from benchmarks.latency import Contender, Prepare
+from benchmarks.placement import check_on_device
 from benchmarks.runtimes.isolated import Isolated
 from benchmarks.runtimes.onnxruntime import CPU, CUDA, TENSORRT
 from benchmarks.runtimes.spec import RUNTIMES, Runtime, RuntimeName, Spec, open_runtime
 from compress.errors import RecipeError
-from compress.workload import Workload
 from compress_export.loading import find_graph, read_config
 from export.precision import VariantName
 
@@ -22,6 +21,11 @@ __all__ = ["PROVIDERS", "Entry", "check_whole", "contender_of", "parse_entry", "
 
 PROVIDERS = {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}
 
+_FIRST: dict[str, tuple[VariantName, ...]] = {
+    CPU: ("cpu-fp32",),
+    CUDA: ("cuda-fp16", "cuda-fp32"),
+    TENSORRT: ("portable",),
+}
 _PORTABLE: VariantName = "portable"
 _NAMED = re.compile(r"([\w.+-]+)=(.+)")
 
@@ -69,10 +73,11 @@ def parse_entry(
         read_config(folder)
     else:
         portable = runtime.startswith("openvino") or provider == TENSORRT
-        path = find_graph(Path(place), own or (_PORTABLE if portable else None))
+        path = find_graph(Path(place), own or (_PORTABLE if portable else None), _FIRST[provider])
         folder = path.parent
-    label = runtime if runtime.startswith("torch") else folder.name
-    if runtime not in ("onnxruntime", label):
+    half = " fp16" if runtime.startswith("torch") and provider == CUDA else ""
+    label = f"{runtime}{half}" if runtime.startswith("torch") else folder.name
+    if runtime != "onnxruntime" and not label.startswith(runtime):
         label = f"{label} {runtime}"
     spec = Spec(runtime=runtime, path=path, provider=provider, copies=copies)
     return Entry(name=place if name == text else name, variant=label, spec=spec, folder=folder)
@@ -107,11 +112,8 @@ def check_whole(entry: Entry) -> None:
     Raises:
         ProviderError: Some run on the CPU.
     """
-    path, provider = entry.spec.path, entry.spec.provider
-    if provider == CPU or entry.spec.runtime != "onnxruntime":
-        return
-    inputs = workload_inputs(Workload(batch=2, sequence=8), vocabulary([entry]))
-    check_placement(path, placement(path, provider, inputs), provider)
+    if entry.spec.runtime == "onnxruntime":
+        check_on_device(entry.spec.path, entry.spec.provider, vocabulary([entry]))
 
 
 def vocabulary(entries: Sequence[Entry]) -> int:
@@ -158,6 +160,10 @@ def _provider(device: str, runtime: RuntimeName) -> str:
             f"--device must be {', '.join(PROVIDERS)}, found {device!r}; choose one of them"
         )
     if runtime.startswith("openvino"):
+        if device != "cpu":
+            raise RecipeError(
+                f"openvino runs on the cpu here, found --device {device}; leave it out"
+            )
         return CPU
     if runtime == "cuda-graph" or (runtime.startswith("torch") and device != "cpu"):
         return CUDA

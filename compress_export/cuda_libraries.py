@@ -32,7 +32,7 @@ _PACKAGES = {
 
 
 def missing_libraries(provider: str) -> str | None:
-    """The first library that the provider does not find, by its file name; none if all are there.
+    """The first library that the provider does not find, by its file name, or what else is wrong.
 
     ONNX Runtime itself only logs this, and runs on the CPU. Known on Linux alone.
 
@@ -49,7 +49,7 @@ def missing_libraries(provider: str) -> str | None:
         ctypes.CDLL(str(folder / _SHARED), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
     except OSError as error:
-        return first_missing(str(error))
+        return first_missing(str(error)) or str(error)
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,12 +195,15 @@ def check_labels(student: tuple[str, ...], teacher: tuple[str, ...]) -> None:
         )
 
 
-def find_graph(path: Path, variant: str | None = None) -> Path:
+def find_graph(
+    path: Path, variant: str | None = None, first: Sequence[str] = ("cpu-fp32",)
+) -> Path:
     """One graph: a file, a variant folder's, or a bundle's `onnx/<variant>/model.onnx`.
 
     Args:
         path: What the user named.
-        variant: Which one of a bundle; by default `cpu-fp32`, or the only one there is.
+        variant: Which one of a bundle; by default the first of `first`, or the only one there is.
+        first: Variants to prefer where none is named.
 
     Raises:
         BundleError: There is no graph, or there are several and none was named.
@@ -211,7 +214,7 @@ def find_graph(path: Path, variant: str | None = None) -> Path:
         return path / "model.onnx"
     found = sorted((path / "onnx").glob("*/model.onnx"))
     names = [p.parent.name for p in found]
-    wanted = variant or ("cpu-fp32" if "cpu-fp32" in names else None)
+    wanted = variant or next((name for name in first if name in names), None)
     if wanted in names:
         return found[names.index(str(wanted))]
     if len(found) == 1 and variant is None:

@@ -14,6 +14,7 @@ from benchmarks.environment import environment
 from benchmarks.floor import floors
 from benchmarks.latency import Contender, Prepare, measure, workload_inputs
 from benchmarks.memory import measure_memory
+from benchmarks.placement import check_on_device
 from benchmarks.report.build import ANCHOR
 from benchmarks.rounds import Sampling
 from benchmarks.runtimes.onnxruntime import OrtModel
@@ -92,8 +93,11 @@ def measure_accuracy(
             dataset, labels, teacher, student, metrics=context.task.metrics, variant=name
         )
     ]
+    most = context.recipe.benchmark.disagreements
     differ = (
-        disagreements(dataset, labels, teacher, logits[reference]) if reference in logits else []
+        disagreements(dataset, labels, teacher, logits[reference], most)
+        if most and reference in logits
+        else []
     )
     return {"accuracy": [row.to_dict() for row in rows], "disagreements": differ}
 
@@ -112,6 +116,8 @@ def measure_latency(
     grid = {Workload(batch=b, sequence=s) for b in settings.batches for s in settings.sequences}
     workloads = sorted(grid | {promised})
     vocabulary = int(context.teacher.config.vocab_size)
+    for graph in graphs:
+        check_on_device(graph.folder, graph.provider, vocabulary)
     contenders = [
         Contender(
             name=graph.contender,
@@ -142,9 +148,7 @@ def measure_latency(
     return {
         "samples": [sample.to_samples() for sample in measured],
         "floors": floors(
-            {(graph.contender, graph.folder.name): graph.folder for graph in graphs},
-            workloads,
-            context.recipe.target.device,
+            {(g.contender, g.folder.name): (g.folder, g.provider) for g in graphs}, workloads
         ),
         "memory": [m.to_dict() for m in memory],
         "environment": environment(),

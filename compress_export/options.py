@@ -49,6 +49,7 @@ __all__ = [
     "Variant",
     "layer_map",
     "recipe_of",
+    "refuse_with",
     "share_of",
     "task_of",
     "weights",
@@ -223,6 +224,15 @@ def task_of(task: str) -> str | dict[str, Any]:
     return found | files
 
 
+def refuse_with(option: str, others: dict[str, Any]) -> None:
+    """Refuse options that would do nothing beside one that was given."""
+    for name, value in others.items():
+        if value is not None:
+            raise typer.BadParameter(
+                f"{name} does not go with {option}, found {value}; leave it out"
+            )
+
+
 def share_of(text: str) -> float:
     """A share from `5%` or `0.05`.
 
@@ -234,7 +244,7 @@ def share_of(text: str) -> float:
         value = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
     except ValueError:
         value = -1.0
-    if not 0 < value < 1:
+    if not 0 <= value < 1:
         raise typer.BadParameter(f"a share must be such as 5% or 0.05, found {text!r}; correct it")
     return value
 

@@ -288,6 +288,11 @@ class Benchmark(Part):
     openings: Positive = Field(
         4, description="Times that all graphs are opened anew: each opening has luck of its own."
     )
+    disagreements: Annotated[int, Field(ge=0)] = Field(
+        50,
+        description="Examples that student and teacher answer differently, to list with their text "
+        "in the report; 0 keeps texts out of it.",
+    )
     rounds: Positive = Field(400, description="Samples per contender and workload, at most.")
     seconds: Annotated[float, Field(gt=0)] = Field(
         8.0, description="Seconds per workload, after which 15 samples are enough."
@@ -310,7 +315,7 @@ class Regression(Part):
     """Changes for the worse that `check --baseline` accepts; null is not judged."""
 
     latency: Change | None = Field(0.05, description="Median latency, up by.")
-    throughput: Change | None = Field(0.05, description="Throughput under load, down by.")
+    throughput: Change | None = Field(None, description="Result under load, worse by.")
     memory: Change | None = Field(0.10, description="Working memory, up by.")
     size: Change | None = Field(0.02, description="Bytes of a graph, up by.")
     retention: Change | None = Field(0.01, description="Share of the teacher's metric, down by.")

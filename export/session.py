@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import onnxruntime
@@ -55,7 +57,10 @@ def open_session(
     if provider == TENSORRT:
         providers.append((CUDA, {}))  # for the nodes that TensorRT leaves
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        # Its own fallback would go on on the CPU, with a line on stdout.
+        session = onnxruntime.InferenceSession(
+            graph, options, providers=providers, enable_fallback=False
+        )
     except Exception as error:  # ONNX Runtime raises its own types, which share no base
         raise BundleError(
             f"{graph} must open in ONNX Runtime, found: {' '.join(str(error).split())[:200]}"
@@ -80,7 +85,8 @@ def _prepare_cuda(graph: Path, provider: str) -> None:
             f"{graph} must run on {provider}, found no CUDA device that answers; check it with "
             "`compress-export doctor`, or use the cpu provider"
         )
-    onnxruntime.preload_dlls()
+    with redirect_stdout(io.StringIO()):  # `doctor` tells better what is missing
+        onnxruntime.preload_dlls()
 
 
 def _n_devices() -> int:

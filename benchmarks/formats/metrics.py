@@ -13,7 +13,7 @@ __all__ = ["bencher", "openmetrics"]
 _HELP: dict[Kind, str] = {
     "latency": "Median latency of one inference.",
     "throughput": "Sequences per second at the median latency.",
-    "speedup": "Median over rounds of the base's time over the contender's.",
+    "speedup": "Times as fast as the anchor of the same run.",
     "retention": "Share of the teacher's metric kept.",
     "memory": "Resident memory that a session adds while working.",
     "load": "Result of a load scenario.",

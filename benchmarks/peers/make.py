@@ -44,11 +44,12 @@ def python_of(peer: str) -> Path:
     if not PACKAGES[peer]:
         return Path(sys.executable)
     place = HERE / ".environments" / peer
-    python = place / "bin" / "python"
-    if not python.exists():
+    python, ready = place / "bin" / "python", place / "ready"
+    if not ready.exists():
         venv.create(place, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES[peer]]
         subprocess.run(install, check=True)
+        ready.touch()
     return python
 
 

@@ -60,7 +60,8 @@ def _task(report: Report) -> dict[str, Any] | None:
         return None
     reference = report["reference"]
     variant = reference["variant"] if reference else rows[-1]["variant"]
-    own = [row for row in rows if row["variant"] == variant]
+    contender = "student" if reference else rows[-1]["contender"]
+    own = [row for row in rows if (row["contender"], row["variant"]) == (contender, variant)]
     fast = [
         row["ratio"]
         for row in report["speedups"]

@@ -205,6 +205,10 @@ def complete(report: Mapping[str, Any]) -> dict[str, Any]:
         found[name] = [{"contender": "student", **row} for row in found[name]]
     lacking: dict[str, Any] = {"p99_9_ms": None, "floor_ms": None, "quantiles_ms": [], "drift": 0.0}
     found["latency"] = [lacking | row for row in found["latency"]]
+    providers = {row["variant"]: row["provider"] for row in found["latency"]}
+    found["speedups"] = [
+        {"provider": providers.get(row["variant"], "")} | row for row in found["speedups"]
+    ]
     found["accuracy"] = [{"mcnemar": None} | row for row in found["accuracy"]]
     return found
 
@@ -256,6 +260,7 @@ def speedups(
                 "ratio": ratio,
                 "low": low,
                 "high": high,
+                "others": round(sample.others, 4),
             }
         )
     return rows

@@ -49,7 +49,7 @@ def latency_figure(report: Mapping[str, Any]) -> str:
 
 def distribution_figure(report: Mapping[str, Any]) -> str:
     """Where the samples of one workload lie: 5 to 95 % thin, the middle half thick, the median."""
-    rows = _at(report, shown_workload(report))
+    rows = [row for row in _at(report, shown_workload(report)) if row["quantiles_ms"]]
     if not rows:
         return ""
     with mpl.rc_context(STYLE):

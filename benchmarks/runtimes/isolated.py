@@ -139,6 +139,8 @@ def _serve(requests: IO[str], answers: IO[str]) -> None:
             answer: dict[str, Any] = {"result": worker.answer(json.loads(line))}
         except ToolchainError as error:
             answer = {"error": str(error)}
+        except Exception as error:  # the other process is to tell, and not to guess
+            answer = {"error": f"{type(error).__name__} in a contender's process: {error}"}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

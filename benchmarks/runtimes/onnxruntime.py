@@ -73,6 +73,12 @@ class OrtModel:
 
     def feed(self, inputs: Inputs) -> dict[str, NDArray[np.int64]]:
         """What the graph takes of the inputs, in its own shapes."""
+        strange = [name for name in self.names if name not in inputs]
+        if strange:
+            raise BundleError(
+                f"{self.graph} must take inputs among {', '.join(inputs)}, found "
+                f"{', '.join(strange)}; export it with the tokenizer's names"
+            )
         feed = {name: inputs[name] for name in self.names}
         if self._choices:
             feed = {name: values[:, None] for name, values in feed.items()}

@@ -16,6 +16,7 @@ from export.session import usable_cores
 __all__ = ["OpenVinoModel"]
 
 Inputs = Mapping[str, NDArray[np.int64]]
+_KNOWN = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 class OpenVinoModel:
@@ -52,6 +53,12 @@ class OpenVinoModel:
             ) from error
         self._request = self._compiled.create_infer_request()
         self.names = tuple(i.get_any_name() for i in self._compiled.inputs)
+        strange = set(self.names) - _KNOWN
+        if strange:
+            raise BundleError(
+                f"{self.graph} must take inputs among {', '.join(sorted(_KNOWN))}, found "
+                f"{', '.join(sorted(strange))}; export it with the tokenizer's names"
+            )
 
     def __call__(self, inputs: Inputs) -> NDArray[np.float32]:
         """The graph's first output, logits of most heads: `(batch, n_labels)`."""

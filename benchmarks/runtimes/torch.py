@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.rounds import Call, timed
 from compress.checkpoint import load
-from compress.errors import ProviderError
+from compress.errors import BundleError, ProviderError
 from export.session import CUDA, usable_cores
 
 __all__ = ["TorchModel", "open_torch"]
@@ -76,8 +76,15 @@ class TorchModel:
 
 
 def _run(forward: Forward, tensors: Mapping[str, Tensor]) -> Tensor:
-    with torch.inference_mode():
-        found: Tensor = forward(**tensors)[0]
+    try:
+        with torch.inference_mode():
+            found: Tensor = forward(**tensors)[0]
+    except (RuntimeError, IndexError) as error:  # too long, or out of memory
+        shape = "×".join(map(str, tensors["input_ids"].shape))
+        raise BundleError(
+            f"torch must run the model on inputs of {shape} tokens, found: "
+            f"{' '.join(str(error).split())[:160]}; give it less, or shorter sequences"
+        ) from error
     return found
 
 

@@ -17,7 +17,7 @@ from compress.folder import check_target, writing
 from compress_export.benching import Judged
 from compress_export.console import out as console
 from compress_export.console import progress, table
-from compress_export.contenders import parse_entry
+from compress_export.contenders import check_whole, parse_entry
 from compress_export.cores import pin
 from compress_export.loading import load_tokenizer
 
@@ -53,6 +53,7 @@ def run(
     pin(threads)
     entry = parse_entry(name, None, device)
     encoded = Encoded(_texts(texts, judged)[:MOST_TEXTS], load_tokenizer(entry.folder), max_length)
+    check_whole(entry)
     model = open_runtime(entry.spec)
     with progress() as report:
         loads = [

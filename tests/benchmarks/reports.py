@@ -73,6 +73,8 @@ def made_up(
                 "unit": "1/s",
                 "what": 'queries under a "bound"',
                 "valid": True,
+                "most": 32,
+                "bound_ms": 50.0,
             }
         ],
         remarks=["a remark"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchmarks.environment import environment
 from benchmarks.gate import at_least, at_most, overall
 from benchmarks.latency import Contender, Latency, measure, speedup, workload_inputs
 from benchmarks.memory import measure_memory
+from benchmarks.neighbours import Neighbours
 from benchmarks.rounds import Sampling, timed
 from benchmarks.runtimes.onnxruntime import CPU, CUDA, OrtModel, cuda_available
 from benchmarks.significance import retention_interval
@@ -224,3 +226,23 @@ def test_environment_tells_machine_and_versions() -> None:
     assert facts["cpu"]
     assert facts["cores"] >= 1
     assert {"torch", "onnxruntime", "compress-export"} <= facts["versions"].keys()
+
+
+def test_what_others_take_is_busy_time_less_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([(0.0, 0.0, 0.0), (10.0, 12.0, 8.0), (10.0, 12.0, 8.0)])
+    monkeypatch.setattr(Neighbours, "_now", lambda _: next(looks))
+    monkeypatch.setattr("benchmarks.neighbours._cores", lambda: [0, 1])
+    counted = Neighbours()
+    assert counted.share == 0.0  # too little was seen to say
+    counted.look()
+    assert counted.share == pytest.approx(4 / 20)
+
+
+def test_our_own_work_and_that_of_our_children_is_not_others(bundle: Path) -> None:
+    before = Neighbours()._now()
+    end = time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        pass
+    wall, busy, own = (b - a for a, b in zip(before, Neighbours()._now(), strict=True))
+    assert own >= 0.3 * wall  # other tests run beside this one
+    assert busy >= 0.3 * wall

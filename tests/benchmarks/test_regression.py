@@ -91,3 +91,35 @@ def test_reports_of_different_things_are_refused() -> None:
     other["accuracy"] = []
     with pytest.raises(DataError, match="found none in common"):
         regressions(made_up(), other, Limits())
+
+
+def test_what_the_report_no_longer_measures_is_not_passed() -> None:
+    now = made_up()
+    now["latency"] = now["latency"][:2]
+    gates = judged(now, made_up(), limits=Limits(retention=0.05))
+    assert gates["latency student cpu-fp32 2 × 64, missing now"].verdict == "inconclusive"
+
+
+def test_reports_of_other_models_or_anchors_are_refused() -> None:
+    then = made_up()
+    with pytest.raises(DataError, match="one anchor"):
+        judged(made_up() | {"anchor": "student"}, then)
+    recipes = ({"model": "a", "task": "sst2"}, {"model": "a", "task": "mrpc"})
+    with pytest.raises(DataError, match="of one task"):
+        judged(*({**made_up(), "recipe": recipe} for recipe in recipes))
+
+
+def test_other_instructions_or_busy_neighbours_leave_time_undecided() -> None:
+    now, then = made_up(slower=1.5, seed=1), made_up(seed=2)
+    name = "latency student cpu-fp32 1 × 64, by the anchor"
+    plain = now | {"environment": now["environment"] | {"cpu_features": ["none"]}}
+    assert judged(plain, then)[name].verdict == "inconclusive"
+    now["speedups"] = [row | {"others": 0.5} for row in now["speedups"]]
+    assert judged(now, then)[name].verdict == "inconclusive"
+
+
+def test_a_load_that_kept_no_bound_is_undecided_and_divides_by_nothing() -> None:
+    then = made_up()
+    then["load"] = [row | {"value": 0.0} for row in then["load"]]
+    gates = judged(made_up(), then, limits=Limits(throughput=0.05))
+    assert gates["load student cpu-fp32 server, not measured in both"].verdict == "inconclusive"
