@@ -25,7 +25,6 @@ from benchmarks.neighbours import BUSY
 from benchmarks.rounds import Call, Sampling
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.workload import Workload
-from compress_export.loading import find_graph
 
 WORKLOAD = Workload(batch=1, sequence=64)
 GATES = {0.0: 0.05, 0.05: 0.02, 0.10: 0.05}
@@ -74,7 +73,7 @@ def spin() -> None:
 
 def main(bundle: str, runs: int, busy: bool) -> None:
     """Print one line a slowdown: how often the gate said what."""
-    graph = find_graph(Path(bundle))
+    graph = Path(bundle) / "onnx" / "cpu-fp32"
     neighbour = multiprocessing.Process(target=spin, daemon=True)
     if busy:
         neighbour.start()

@@ -35,7 +35,7 @@ def test_another_run_of_the_same_passes() -> None:
 def test_a_slowdown_fails_and_what_did_not_change_passes(by_clock: bool) -> None:
     now, then = made_up(slower=1.12, seed=1), made_up(seed=2)
     by = "clock" if by_clock else "anchor"
-    gates = judged(now, then, clock=by_clock)
+    gates = judged(now, then, clock=by_clock, limits=Limits(throughput=0.05))
     assert gates[f"latency student cpu-fp32 1 × 64, by the {by}"].verdict == "fail"
     assert gates["load student cpu-fp32 server"].verdict == "pass"
 

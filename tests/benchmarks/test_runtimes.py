@@ -126,7 +126,7 @@ def test_the_floor_is_the_larger_of_reading_and_multiplying(made: Path) -> None:
     assert floor_ms(work, WORKLOAD, read) == pytest.approx(work.weight_bytes)
     twice = Workload(batch=6, sequence=8)
     assert floor_ms(work, twice, multiply) == 2 * floor_ms(work, WORKLOAD, multiply)
-    graphs = {("a", name): made / "onnx" / name for name in ("cpu-fp32", "cpu-int8")}
+    graphs = {("a", name): (made / "onnx" / name, CPU) for name in ("cpu-fp32", "cpu-int8")}
     assert {row["variant"] for row in floors(graphs, [WORKLOAD])} == {"cpu-fp32"}
 
 
