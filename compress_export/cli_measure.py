@@ -86,11 +86,13 @@ def bench(
     from compress_export.commands import bench as command
 
     shapes = [(b, s) for b in batch or [1, 8] for s in sequence or [64]]
-    sampling = Sampling(precision=opt.share_of(precision), rounds=rounds, seconds=seconds)
+    sampling = Sampling(
+        precision=opt.share_of(precision, "--precision"), rounds=rounds, seconds=seconds
+    )
     if aa:
         opt.refuse_with("--aa", {"--out": out, "--task": task, "--speedup": speedup})
         command.run_itself(
-            contenders, shapes[-1], sampling, runs=runs, gate=opt.share_of(gate),
+            contenders, shapes[-1], sampling, runs=runs, gate=opt.share_of(gate, "--gate"),
             openings=openings, isolated=isolate, variant=variant, device=device, threads=threads,
             as_json=json,
         )  # fmt: skip
@@ -159,10 +161,11 @@ def check(
     """Judge a report: its own gates, and what changed since an earlier one."""
     from compress_export.commands.check import run
 
-    limits = {"latency": latency, "throughput": throughput, "memory": memory, "size": size,
-              "retention": retention}  # fmt: skip
+    given = {"latency": latency, "throughput": throughput, "memory": memory, "size": size,
+             "retention": retention}  # fmt: skip
+    limits = {k: opt.share_of(v, f"--{k}") for k, v in given.items() if v is not None}
     run(
-        report, baseline, {k: opt.share_of(v) for k, v in limits.items() if v is not None},
+        report, baseline, limits,
         fused=fused, parity=parity, clock=clock, junit=junit, summary=summary, as_json=json,
     )  # fmt: skip
 

@@ -219,9 +219,14 @@ def find_graph(
         return found[names.index(str(wanted))]
     if len(found) == 1 and variant is None:
         return found[0]
+    if not path.exists():
+        raise BundleError(f"{str(path)!r} must be a bundle, found nothing there; correct the path")
+    wish = f"the variant {variant!r}" if variant else "an ONNX graph"
+    if names and variant is None:
+        wish = f"a variant among {', '.join(first)}"
     raise BundleError(
-        f"{str(path)!r} must hold {f'the variant {variant!r}' if variant else 'an ONNX graph'}, "
-        f"found {names or 'none'}; export the model, or name a variant"
+        f"{str(path)!r} must hold {wish}, found {names or 'none'}; export the model, or name a "
+        "variant with PATH@VARIANT"
     )
 
 

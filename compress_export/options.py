@@ -233,11 +233,15 @@ def refuse_with(option: str, others: dict[str, Any]) -> None:
             )
 
 
-def share_of(text: str) -> float:
+def share_of(text: str, option: str) -> float:
     """A share from `5%` or `0.05`.
 
+    Args:
+        text: As given.
+        option: Whose it is, for the message.
+
     Example:
-        >>> share_of("5%"), share_of("0.05")
+        >>> share_of("5%", "--latency"), share_of("0.05", "--latency")
         (0.05, 0.05)
     """
     try:
@@ -245,7 +249,9 @@ def share_of(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise typer.BadParameter(f"a share must be such as 5% or 0.05, found {text!r}; correct it")
+        raise typer.BadParameter(
+            f"{option} must be a share from 0 to 1, such as 5% or 0.05, found {text!r}; correct it"
+        )
     return value
 
 

@@ -34,7 +34,7 @@ def read_report(path: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{file} must be a readable report.json, found: {error}; name the file or its folder"
+            f"{file} must be a readable report.json, found: {error}; name another, or measure again"
         ) from error
     if not isinstance(found, dict) or "verdict" not in found or "environment" not in found:
         raise DataError(f"{file} must be a report of compress-export, found other JSON; name one")

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.report.speed import shown_workload
+from compress.errors import DataError
+
 __all__ = ["average_page", "averages"]
 
 Report = Mapping[str, Any]
@@ -15,8 +18,18 @@ def averages(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """One record a report, then the average: the mean over tasks of each task's mean metric.
 
     The average's interval adds up those of its parts as independent, which tasks are.
+
+    Raises:
+        DataError: A report holds no accuracy, or two are of one task.
     """
     rows = [row for report in reports if (row := _task(report)) is not None]
+    names = [row["task"] for row in rows]
+    if len(rows) < len(reports) or len(set(names)) < len(names):
+        raise DataError(
+            f"several reports must each be of another task and hold accuracy, found "
+            f"{', '.join(names) or 'none with accuracy'} in {len(reports)} reports; measure with "
+            "--task, or leave one out"
+        )
     if len(rows) > 1:
         down = math.sqrt(sum((r["retention"] - r["low"]) ** 2 for r in rows)) / len(rows)
         up = math.sqrt(sum((r["high"] - r["retention"]) ** 2 for r in rows)) / len(rows)
@@ -44,7 +57,7 @@ def average_page(reports: Sequence[Report]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in averages(reports):
-        speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
+        speedup = "–" if row["speedup"] is None else f"{row['speedup']:.2f}×"
         lines.append(
             f"| {row['task']} | {row['variant']} | {row['teacher']:.4f} | {row['student']:.4f} | "
             f"{row['retention']:.1%} | {row['low']:.1%} to {row['high']:.1%} | {speedup} | "
@@ -62,10 +75,12 @@ def _task(report: Report) -> dict[str, Any] | None:
     variant = reference["variant"] if reference else rows[-1]["variant"]
     contender = "student" if reference else rows[-1]["contender"]
     own = [row for row in rows if (row["contender"], row["variant"]) == (contender, variant)]
+    place = shown_workload(report)
     fast = [
         row["ratio"]
         for row in report["speedups"]
-        if reference and all(row[k] == reference[k] for k in ("variant", "batch", "sequence"))
+        if (row["contender"], row["variant"]) == (contender, variant)
+        and (row["batch"], row["sequence"]) == place
     ]
     means = {
         name: _mean([row[name] for row in own])

@@ -9,8 +9,9 @@ from typing import Any
 import typer
 
 from benchmarks.formats import job_summary, write_as
-from benchmarks.gate import Gate, overall
+from benchmarks.gate import Gate, at_least, overall
 from benchmarks.regression import Limits, regressions
+from compress.errors import RecipeError
 from compress_export.commands.run import STATUS
 from compress_export.console import out as console
 from compress_export.console import table
@@ -32,11 +33,17 @@ def run(
     """Judge the report at `path`, print and write the gates, exit by the verdict."""
     report = read_report(path)
     gates = [_gate(fields) for fields in report["gates"]]
+    if baseline is None and limits:
+        name = next(iter(limits))
+        raise RecipeError(f"--{name} needs --baseline, found none; name the earlier report")
+    _check_writable("--junit", junit)
+    _check_writable("--summary", summary)
     if baseline is not None:
         before = read_report(baseline)
         wanted = _limits(report, limits, fused, parity)
         changes = kept_changes(path, baseline, report)
         gates += regressions(report, before, wanted, clock=clock, kept=changes)
+        gates += [_unjudged(name) for name in limits if not _judged(name, gates)]
     verdict = overall(gates)
     judged = report | {"gates": [gate.to_dict() for gate in gates], "verdict": verdict}
     if junit is not None:
@@ -46,11 +53,31 @@ def run(
             file.write(job_summary(report["title"], gates))
     if as_json:
         console.print_json(json.dumps({"verdict": verdict, "gates": judged["gates"]}))
-    else:
+    elif gates:
         _print(report["title"], gates)
         console.print(f"verdict: {verdict}")
+    else:
+        console.print("no gates: nothing was promised; name a --baseline, or give the recipe gates")
     if STATUS[verdict]:
         raise typer.Exit(STATUS[verdict])
+
+
+_NAMES = {"throughput": "load"}
+"""Gates that are called by another word than their limit."""
+
+
+def _judged(limit: str, gates: list[Gate]) -> bool:
+    return any(gate.name.startswith(_NAMES.get(limit, limit)) for gate in gates)
+
+
+def _unjudged(limit: str) -> Gate:
+    """A limit that was asked for, and that the two reports give nothing to judge by."""
+    return at_least(f"{limit}, not measured in both", 1, 0, 0, 1)
+
+
+def _check_writable(option: str, file: Path | None) -> None:
+    if file is not None and not (file.parent.is_dir() and not file.is_dir()):
+        raise RecipeError(f"{option} must be a file in a folder that exists, found {file}; make it")
 
 
 def _limits(report: dict[str, Any], given: dict[str, float], fused: bool, parity: bool) -> Limits:

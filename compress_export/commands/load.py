@@ -47,7 +47,10 @@ def run(
                 f"--scenario must be {', '.join(SCENARIOS)}, found {scenario!r}; choose one"
             )
     if (texts is None) == (judged is None):
-        raise RecipeError("load needs texts of real lengths: give --texts FILE or --task NAME")
+        raise RecipeError(
+            "load needs texts of real lengths, found none or both; give --texts FILE, or --task "
+            "NAME with --data"
+        )
     if out is not None:
         check_target(out, "report")
     pin(threads)
@@ -80,6 +83,8 @@ def run(
         [load.scenario, f"{load.value:.4g} {load.unit}", load.what, "yes" if load.valid else "no"]
         for load in loads
     ]
+    if out is not None:
+        console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     table(f"{name} under load", ["scenario", "result", "of what", "valid"], rows, left=(0, 2))
 
 

@@ -17,7 +17,9 @@ def run(paths: list[Path], to: str, out: Path | None) -> None:
     reports = [read_report(path) for path in paths]
     if len(reports) > 1:
         if to != "markdown":
-            raise RecipeError(f"several reports go together as markdown, found --to {to!r}; use it")
+            raise RecipeError(
+                f"several reports go together as markdown, found --to {to!r}; use --to markdown"
+            )
         text = average_page(reports)
     elif to == "html":
         text = html_page(reports[0], read_recipe(paths[0]))

@@ -210,6 +210,7 @@ def test_bundle_without_a_graph_lists_what_there_is(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert "must hold an ONNX graph, found none" in error_of(capsys, "bench", tmp_path)
+    assert "found nothing there" in error_of(capsys, "bench", tmp_path / "nowhere")
 
 
 def test_demo_on_glue_needs_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

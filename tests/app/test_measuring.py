@@ -103,7 +103,7 @@ def test_bench_against_itself_counts_false_alarms(
         (("teacher-onnx", "teacher-onnx"), "must differ in name or variant"),
         (("tensorflow:teacher-onnx",), "runtime must be one of"),
         (("teacher-onnx", "--device", "tpu"), "--device must be cpu, cuda, tensorrt"),
-        (("teacher-onnx", "--precision", "2x"), "a share must be such as 5% or 0.05"),
+        (("teacher-onnx", "--precision", "2x"), "--precision must be a share"),
         (("teacher-onnx", "other-onnx", "--aa"), "found 2; name one"),
         (("teacher-onnx", "--threads", "999"), "--threads must be between 1"),
         (("teacher-onnx@cpu-int4",), "the variant 'cpu-int4'"),
@@ -154,6 +154,19 @@ def test_check_passes_equals_and_fails_a_regression(
     assert cli("check", slow, *options, "--latency", "30%") == 0
 
 
+def test_a_limit_that_cannot_be_judged_is_never_a_pass(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = written(made_up(), project / "now")
+    assert cli("check", now, "--retention", "1%") == 2
+    assert "--retention needs --baseline" in capsys.readouterr().err
+    bare = written(made_up() | {"accuracy": []}, project / "bare")
+    assert cli("check", now, "--baseline", bare, "--retention", "1%") == 3
+    assert "retention, not measured in both" in capsys.readouterr().out
+    assert cli("check", now, "--baseline", now, "--junit", project / "no/x.xml") == 2
+    assert "--junit must be a file" in capsys.readouterr().err
+
+
 def test_check_reads_its_limits_from_the_recipe(project: Path) -> None:
     main = written(made_up(seed=1), project / "main")
     loose = {"gate": {"regression": {"latency": 0.5, "retention": None}}}
@@ -189,10 +202,14 @@ def test_report_writes_other_formats_and_the_average(
     assert Path("m.txt").read_text().endswith("# EOF\n")
     assert cli("report", one, "-o", "page.html") == 0
     assert "<svg" in Path("page.html").read_text()
-    assert cli("report", one, one, "--to", "markdown") == 0
+    mrpc = [row | {"task": "mrpc"} for row in made_up()["accuracy"]]
+    two = written(made_up() | {"accuracy": mrpc}, project / "two")
+    assert cli("report", one, two, "--to", "markdown") == 0
     assert "| average |" in capsys.readouterr().out
+    assert cli("report", one, one, "--to", "markdown") == 2
+    assert "another task" in capsys.readouterr().err
     assert cli("report", one, "--to", "pdf") == 2
-    assert cli("report", one, one, "--to", "junit") == 2
+    assert cli("report", one, two, "--to", "junit") == 2
 
 
 def test_history_draws_reports_in_order_of_time(
