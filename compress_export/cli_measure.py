@@ -142,6 +142,9 @@ def check(
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier report.json to compare with.")
     ] = None,
+    first: Annotated[
+        bool, typer.Option("--first", help="A baseline that is not there yet is no mistake.")
+    ] = False,
     clock: Annotated[
         bool, typer.Option("--clock", help="Compare milliseconds: same machine only.")
     ] = False,
@@ -165,8 +168,8 @@ def check(
              "retention": retention}  # fmt: skip
     limits = {k: opt.share_of(v, f"--{k}") for k, v in given.items() if v is not None}
     run(
-        report, baseline, limits,
-        fused=fused, parity=parity, clock=clock, junit=junit, summary=summary, as_json=json,
+        report, baseline, limits, fused=fused, parity=parity, clock=clock, first=first,
+        junit=junit, summary=summary, as_json=json,
     )  # fmt: skip
 
 

@@ -13,9 +13,12 @@ from benchmarks.gate import Gate, at_least, overall
 from benchmarks.regression import Limits, regressions
 from compress.errors import RecipeError
 from compress_export.commands.run import STATUS
+from compress_export.console import note, table
 from compress_export.console import out as console
-from compress_export.console import table
 from compress_export.reports import kept_changes, read_report
+
+_NAMES = {"throughput": "load"}
+"""Gates that are called by another word than their limit."""
 
 
 def run(
@@ -26,12 +29,16 @@ def run(
     fused: bool,
     parity: bool,
     clock: bool,
+    first: bool,
     junit: Path | None,
     summary: Path | None,
     as_json: bool,
 ) -> None:
     """Judge the report at `path`, print and write the gates, exit by the verdict."""
     report = read_report(path)
+    if first and baseline is not None and not _exists(baseline):
+        note(f"no baseline at {baseline} yet; only the report's own gates are judged")
+        baseline, limits = None, {}
     gates = [_gate(fields) for fields in report["gates"]]
     if baseline is None and limits:
         name = next(iter(limits))
@@ -62,8 +69,8 @@ def run(
         raise typer.Exit(STATUS[verdict])
 
 
-_NAMES = {"throughput": "load"}
-"""Gates that are called by another word than their limit."""
+def _exists(baseline: Path) -> bool:
+    return baseline.is_file() or (baseline / "report.json").is_file()
 
 
 def _judged(limit: str, gates: list[Gate]) -> bool:
