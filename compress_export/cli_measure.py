@@ -49,16 +49,12 @@ def bench(
     sequence: opt.Sequences = None,
     variant: opt.Variant = None,
     device: opt.Device = "cpu",
-    precision: Annotated[
-        str, typer.Option(help="Half-width of every 95 % interval at which to stop.")
-    ] = "2%",
-    rounds: Annotated[int, typer.Option(min=1, help="Samples each, at most.")] = 400,
+    precision: opt.Spread = "2%",
+    rounds: opt.Rounds = 400,
     seconds: Annotated[float, typer.Option(min=0.0, help="Per workload, at most.")] = 8.0,
     openings: opt.Openings = 4,
     threads: opt.Threads = None,
-    isolate: Annotated[
-        bool, typer.Option("--isolate", help="Run each contender in a process of its own.")
-    ] = False,
+    isolate: opt.Isolate = False,
     copies: Annotated[
         bool, typer.Option(help="Count copies between host and device, of all contenders.")
     ] = True,

@@ -17,6 +17,7 @@ __all__ = [
     "DryRun",
     "Epochs",
     "Examples",
+    "Isolate",
     "Json",
     "LayerMap",
     "Learn",
@@ -32,11 +33,13 @@ __all__ = [
     "Patience",
     "ReportFile",
     "ReportFolder",
+    "Rounds",
     "Seed",
     "Seeds",
     "Sequence",
     "Sequences",
     "Speedup",
+    "Spread",
     "Strategy",
     "Task",
     "TaskOrTexts",
@@ -151,6 +154,14 @@ Sequences = Annotated[
     list[int] | None, typer.Option("--sequence", min=2, help="Tokens each; repeat.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda or tensorrt.")]
+Spread = Annotated[
+    str,
+    typer.Option("--precision", help="Half-width of every ratio's 95 % interval at which to stop."),
+]
+Rounds = Annotated[int, typer.Option(min=1, help="Samples each, at most.")]
+Isolate = Annotated[
+    bool, typer.Option("--isolate", help="Run each contender in a process of its own.")
+]
 Openings = Annotated[
     int, typer.Option(min=1, help="Times that all are opened anew, which has luck of its own.")
 ]

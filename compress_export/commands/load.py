@@ -40,12 +40,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the scenarios, print and write the results."""
-    known: dict[str, ScenarioName] = {scenario: scenario for scenario in SCENARIOS}
-    for scenario in scenarios:
-        if scenario not in known:
-            raise RecipeError(
-                f"--scenario must be {', '.join(SCENARIOS)}, found {scenario!r}; choose one"
-            )
+    known = _known(scenarios)
     if (texts is None) == (judged is None):
         raise RecipeError(
             "load needs texts of real lengths, found none or both; give --texts FILE, or --task "
@@ -61,10 +56,10 @@ def run(
     with progress() as report:
         loads = [
             run_scenario(
-                model, known[scenario], encoded, batch=batch, bound_ms=bound_ms,
+                model, scenario, encoded, batch=batch, bound_ms=bound_ms,
                 seconds=seconds, progress=report,
             )
-            for scenario in dict.fromkeys(scenarios)
+            for scenario in known
         ]  # fmt: skip
     place = {"contender": entry.name, "variant": entry.variant}
     found = bench_report(
@@ -86,6 +81,17 @@ def run(
     if out is not None:
         console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     table(f"{name} under load", ["scenario", "result", "of what", "valid"], rows, left=(0, 2))
+
+
+def _known(scenarios: list[str]) -> list[ScenarioName]:
+    """Each scenario once, refused where there is none of that name."""
+    names: dict[str, ScenarioName] = {scenario: scenario for scenario in SCENARIOS}
+    for scenario in scenarios:
+        if scenario not in names:
+            raise RecipeError(
+                f"--scenario must be {', '.join(SCENARIOS)}, found {scenario!r}; choose one"
+            )
+    return [names[scenario] for scenario in dict.fromkeys(scenarios)]
 
 
 def _texts(
