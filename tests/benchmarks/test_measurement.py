@@ -238,11 +238,10 @@ def test_what_others_take_is_busy_time_less_our_own(monkeypatch: pytest.MonkeyPa
     assert counted.share == pytest.approx(4 / 20)
 
 
-def test_our_own_work_and_that_of_our_children_is_not_others(bundle: Path) -> None:
-    before = Neighbours()._now()
-    end = time.perf_counter() + 0.5
-    while time.perf_counter() < end:
+def test_our_own_work_is_not_others() -> None:
+    before, cpu = Neighbours()._now(), time.process_time()
+    while time.process_time() < cpu + 0.3:
         pass
-    wall, busy, own = (b - a for a, b in zip(before, Neighbours()._now(), strict=True))
-    assert own >= 0.3 * wall  # other tests run beside this one
-    assert busy >= 0.3 * wall
+    _, busy, own = (b - a for a, b in zip(before, Neighbours()._now(), strict=True))
+    assert own >= 0.28  # the kernel counts in hundredths
+    assert busy > 0
