@@ -26,6 +26,7 @@ __all__ = [
     "overall",
     "promise_gate",
     "undecided",
+    "unmeasured",
 ]
 
 Verdict: TypeAlias = Literal["pass", "fail", "inconclusive"]
@@ -98,6 +99,11 @@ def change_at_most(name: str, limit: float, value: float, low: float, high: floa
 def undecided(gate: Gate) -> Gate:
     """The same gate, where what was measured can decide nothing."""
     return replace(gate, verdict="inconclusive")
+
+
+def unmeasured(name: str) -> Gate:
+    """A gate on what was asked for and not measured: it is not passed, and not failed."""
+    return undecided(at_least(name, 1, 0, 0, 1))
 
 
 def overall(gates: Sequence[Gate]) -> Verdict:

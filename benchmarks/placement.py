@@ -104,5 +104,5 @@ def check_placement(path: Path, found: Placement, provider: str) -> None:
     raise ProviderError(
         f"{path} must run on {provider} as a whole, found on the CPU: {', '.join(parts)}; export "
         f"the variant for that device (onnxruntime {onnxruntime.__version__} may lack a kernel), "
-        "or allow it with --allow-cpu-nodes"
+        "`bench --allow-cpu-nodes` measures it all the same"
     )

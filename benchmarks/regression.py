@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import identity_of
-from benchmarks.gate import Gate, at_least, at_most, change_at_most, undecided
+from benchmarks.gate import Gate, at_least, at_most, change_at_most, undecided, unmeasured
 from benchmarks.neighbours import BUSY
 from compress.errors import DataError
 
@@ -110,7 +110,7 @@ def _missing(report: Report, baseline: Report) -> Iterator[Gate]:
         now = {tuple(row.get(key) for key in keys) for row in report[section]}
         for row in baseline[section]:
             if tuple(row.get(key) for key in keys) not in now:
-                yield at_least(f"{section} {_place(row, keys)}, missing now", 1, 0, 0, 1)
+                yield unmeasured(f"{section} {_place(row, keys)}, missing now")
 
 
 def same_machine(report: Report, baseline: Report) -> bool:
@@ -158,7 +158,7 @@ def _load(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
     keys = ("contender", "variant", "scenario", "bound_ms", "most")
     for place, now, then in _pairs(report, baseline, "load", keys):
         if not then["value"] or not (now["valid"] and then["valid"]):
-            yield at_least(f"load {place}, not measured in both", 1, 0, 0, 1)
+            yield unmeasured(f"load {place}, not measured in both")
             continue
         found = now["value"] / then["value"]
         if now["unit"] == "s":

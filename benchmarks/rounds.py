@@ -72,18 +72,18 @@ class Sampling:
         )
 
 
-def interleaved(calls: Sequence[Call], enough: Enough, warm: bool = True, seed: int = 0) -> Array:
+def interleaved(calls: Sequence[Call], enough: Enough, seed: int = 0) -> Array:
     """Seconds of every call in rounds of random order: `(rounds, calls)`.
+
+    Untimed rounds go first, until no call gets faster any more.
 
     Args:
         calls: What to time.
         enough: When to stop.
-        warm: Run untimed rounds first, until no call gets faster any more.
         seed: Of the order.
     """
     generator = np.random.default_rng(seed)
-    if warm:
-        _warm_up(calls, generator)
+    _warm_up(calls, generator)
     rounds: list[list[float]] = []
     start = time.perf_counter()
     while not rounds or not enough(rounds, time.perf_counter() - start):

@@ -143,6 +143,12 @@ def half_widths(rounds: ArrayLike, absolute: bool = False) -> Array:
     return widths
 
 
+def t_half_width(values: Array) -> float:
+    """Half-width of the 95 % interval of a mean of few values, by Student's t."""
+    k = len(values)
+    return float(stats.t.ppf(0.975, k - 1) * values.std(ddof=1) / math.sqrt(k))
+
+
 def _over_openings(openings: Sequence[Array], seed: int) -> tuple[float, float, float]:
     medians = np.array([np.median(part) for part in openings])
     value = float(medians.mean())
@@ -150,12 +156,6 @@ def _over_openings(openings: Sequence[Array], seed: int) -> tuple[float, float, 
     low, high = _bootstrap(centred, seed)
     spread = t_half_width(medians)
     return value, value + min(low, -spread), value + max(high, spread)
-
-
-def t_half_width(values: Array) -> float:
-    """Half-width of the 95 % interval of a mean of few values, by Student's t."""
-    k = len(values)
-    return float(stats.t.ppf(0.975, k - 1) * values.std(ddof=1) / math.sqrt(k))
 
 
 def _over_halves(logs: Array, seed: int) -> tuple[float, float]:

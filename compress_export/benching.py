@@ -113,11 +113,8 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
         progress,
         bench.openings,
     )
-    predicted = None if bench.judged is None else _predict(bench.judged, bench.entries, progress)
+    predicted, accuracy = _accuracy(bench, progress)
     ratios = speedups(latency, bench.entries[0].name, bench.entries[0].variant)
-    accuracy = (
-        [] if bench.judged is None or predicted is None else _accuracy(bench.judged, predicted)
-    )
     report = bench_report(
         title=" · ".join(dict.fromkeys(entry.name for entry in bench.entries)),
         environment=environment()
@@ -220,9 +217,27 @@ def _floors(bench: Bench) -> list[dict[str, Any]]:
     return floors(graphs, bench.workloads)
 
 
-def _predict(judged: Judged, entries: Sequence[Entry], progress: Progress) -> Predicted:
-    """What every contender answers; the first is the anchor."""
-    dataset = judged.dataset()
+def _accuracy(bench: Bench, progress: Progress) -> tuple[Predicted | None, list[dict[str, Any]]]:
+    """What every contender answers, and how right that is; nothing where no task is named."""
+    if bench.judged is None:
+        return None, []
+    dataset = bench.judged.dataset()
+    predicted = _predict(dataset, bench.entries, bench.judged.max_length, progress)
+    rows = [
+        {"contender": contender, **row.to_dict()}
+        for (contender, variant), logits in predicted.others.items()
+        for row in compare(
+            dataset, predicted.labels, predicted.anchor, logits,
+            metrics=bench.judged.task.metrics, variant=variant,
+        )
+    ]  # fmt: skip
+    return predicted, rows
+
+
+def _predict(
+    dataset: Dataset, entries: Sequence[Entry], max_length: int, progress: Progress
+) -> Predicted:
+    """Logits of every contender; the first is the anchor."""
     logits, labels = {}, []
     for entry in entries:
         labels.append(encode_labels(dataset, labels_of(entry.folder)))
@@ -230,7 +245,7 @@ def _predict(judged: Judged, entries: Sequence[Entry], progress: Progress) -> Pr
             open_runtime(entry.spec),
             load_tokenizer(entry.folder),
             dataset,
-            max_length=judged.max_length,
+            max_length=max_length,
             label=f"accuracy ({entry.name} {entry.variant})",
             progress=progress,
         )
@@ -241,14 +256,3 @@ def _predict(judged: Judged, entries: Sequence[Entry], progress: Progress) -> Pr
         )
     anchor = next(iter(logits))
     return Predicted(labels=labels[0], anchor=logits[anchor], others=logits)
-
-
-def _accuracy(judged: Judged, predicted: Predicted) -> list[dict[str, Any]]:
-    return [
-        {"contender": contender, **row.to_dict()}
-        for (contender, variant), logits in predicted.others.items()
-        for row in compare(
-            judged.dataset(), predicted.labels, predicted.anchor, logits,
-            metrics=judged.task.metrics, variant=variant,
-        )
-    ]  # fmt: skip

@@ -72,8 +72,10 @@ def bench(
     aa: Annotated[
         bool, typer.Option("--aa", help="Compare one contender with itself: false alarms here.")
     ] = False,
-    runs: Annotated[int, typer.Option(min=1, help="Of --aa.")] = 20,
-    gate: Annotated[str, typer.Option(help="Of --aa: the change that would be an alarm.")] = "5%",
+    runs: Annotated[int | None, typer.Option(min=1, help="Of --aa: how often [20].")] = None,
+    gate: Annotated[
+        str | None, typer.Option(help="Of --aa: the change that would be an alarm [5%].")
+    ] = None,
     out: opt.ReportFolder = None,
     json: opt.Json = False,
 ) -> None:
@@ -81,18 +83,20 @@ def bench(
     from benchmarks.rounds import Sampling
     from compress_export.commands import bench as command
 
-    shapes = [(b, s) for b in batch or [1, 8] for s in sequence or [64]]
+    shapes = [(b, s) for b in batch or ([8] if aa else [1, 8]) for s in sequence or [64]]
     sampling = Sampling(
         precision=opt.share_of(precision, "--precision"), rounds=rounds, seconds=seconds
     )
     if aa:
         opt.refuse_with("--aa", {"--out": out, "--task": task, "--speedup": speedup})
         command.run_itself(
-            contenders, shapes[-1], sampling, runs=runs, gate=opt.share_of(gate, "--gate"),
+            contenders, shapes, sampling,
+            runs=runs or 20, gate=opt.share_of(gate or "5%", "--gate"),
             openings=openings, isolated=isolate, variant=variant, device=device, threads=threads,
             as_json=json,
         )  # fmt: skip
         return
+    opt.refuse_without("--aa", {"--runs": runs, "--gate": gate})
     command.run(
         contenders, shapes, sampling, variant=variant, device=device, copies=copies,
         isolated=isolate, allow_cpu_nodes=allow_cpu_nodes, openings=openings, threads=threads,

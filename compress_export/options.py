@@ -53,6 +53,7 @@ __all__ = [
     "layer_map",
     "recipe_of",
     "refuse_with",
+    "refuse_without",
     "share_of",
     "task_of",
     "weights",
@@ -242,6 +243,13 @@ def refuse_with(option: str, others: dict[str, Any]) -> None:
             raise typer.BadParameter(
                 f"{name} does not go with {option}, found {value}; leave it out"
             )
+
+
+def refuse_without(option: str, others: dict[str, Any]) -> None:
+    """Refuse options that do nothing where another is left out."""
+    for name, value in others.items():
+        if value is not None:
+            raise typer.BadParameter(f"{name} needs {option}, found {value} alone; give both")
 
 
 def share_of(text: str, option: str) -> float:

@@ -72,7 +72,7 @@ def run(
 
 def run_itself(
     names: list[str],
-    shape: tuple[int, int],
+    shapes: list[tuple[int, int]],
     sampling: Sampling,
     *,
     runs: int,
@@ -87,10 +87,14 @@ def run_itself(
     """Compare one contender with itself and print what that says of this machine."""
     if len(names) != 1:
         raise RecipeError(f"--aa compares one contender with itself, found {len(names)}; name one")
+    if len(shapes) != 1:
+        raise RecipeError(
+            f"--aa measures one workload, found {len(shapes)}; give one --batch and one --sequence"
+        )
     pin(threads)
     bench = Bench(
         entries=(parse_entry(names[0], variant, device),),
-        workloads=_workloads([shape]),
+        workloads=_workloads(shapes),
         sampling=sampling,
         isolated=isolated,
         openings=openings,

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from benchmarks.formats import job_summary, write_as
-from benchmarks.gate import Gate, at_least, overall
+from benchmarks.gate import Gate, overall, unmeasured
 from benchmarks.regression import Limits, regressions
 from compress.errors import RecipeError
 from compress_export.commands.run import STATUS
@@ -50,7 +50,11 @@ def run(
         wanted = _limits(report, limits, fused, parity)
         changes = kept_changes(path, baseline, report)
         gates += regressions(report, before, wanted, clock=clock, kept=changes)
-        gates += [_unjudged(name) for name in limits if not _judged(name, gates)]
+        gates += [
+            unmeasured(f"{name}, not measured in both")
+            for name in limits
+            if not _judged(name, gates)
+        ]
     verdict = overall(gates)
     judged = report | {"gates": [gate.to_dict() for gate in gates], "verdict": verdict}
     if junit is not None:
@@ -74,12 +78,8 @@ def _exists(baseline: Path) -> bool:
 
 
 def _judged(limit: str, gates: list[Gate]) -> bool:
+    """Whether the two reports gave something to judge a limit by."""
     return any(gate.name.startswith(_NAMES.get(limit, limit)) for gate in gates)
-
-
-def _unjudged(limit: str) -> Gate:
-    """A limit that was asked for, and that the two reports give nothing to judge by."""
-    return at_least(f"{limit}, not measured in both", 1, 0, 0, 1)
 
 
 def _check_writable(option: str, file: Path | None) -> None:

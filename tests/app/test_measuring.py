@@ -105,6 +105,8 @@ def test_bench_against_itself_counts_false_alarms(
         (("teacher-onnx", "--device", "tpu"), "--device must be cpu, cuda, tensorrt"),
         (("teacher-onnx", "--precision", "2x"), "--precision must be a share"),
         (("teacher-onnx", "other-onnx", "--aa"), "found 2; name one"),
+        (("teacher-onnx", "--aa", "--batch", 1, "--batch", 2), "one workload, found 2"),
+        (("teacher-onnx", "--runs", 3), "--runs needs --aa"),
         (("teacher-onnx", "--threads", "999"), "--threads must be between 1"),
         (("teacher-onnx@cpu-int4",), "the variant 'cpu-int4'"),
         (("torch:nowhere",), "config.json must be readable"),
