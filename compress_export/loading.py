@@ -38,6 +38,7 @@ __all__ = [
     "labels_of",
     "load_for",
     "load_tokenizer",
+    "local_folder",
     "read_config",
 ]
 
@@ -65,6 +66,15 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             "save it there with save_pretrained"
         )
     return tokenizer
+
+
+def local_folder(source: str) -> Path:
+    """Where a checkpoint's files lie: the folder itself, or the Hub's cache."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
 
 
 def load_for(source: str, dataset: Dataset) -> PreTrainedModel:

@@ -62,6 +62,7 @@ def export_graph(
         program = OnnxExporter().export(source, _sample(names, len(named)), config=config).program
         settle_(program)
         _name_axes(program, named)
+        _float_outputs(program)
         _save(program, path)
 
 
@@ -150,6 +151,20 @@ def _name_axes(program: Any, named: tuple[str, ...]) -> None:
             value.shape = onnx_ir.Shape(
                 [names.get(str(d), d) if not isinstance(d, int) else d for d in value.shape]
             )
+
+
+def _float_outputs(program: Any) -> None:
+    """Give float16 outputs as float32, whatever is computed inside: clients expect that."""
+    graph = program.graph
+    for i, half in enumerate(list(graph.outputs)):
+        if half.dtype != onnx_ir.DataType.FLOAT16:
+            continue
+        cast = onnx_ir.node("Cast", [half], {"to": onnx_ir.DataType.FLOAT.value})
+        (value,) = cast.outputs
+        value.name, half.name = half.name, f"{half.name}_half"
+        value.shape, value.type = half.shape, onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+        graph.append(cast)
+        graph.outputs[i] = value
 
 
 def _save(program: Any, path: Path) -> None:

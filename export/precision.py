@@ -10,7 +10,14 @@ from compress.errors import RecipeError
 __all__ = ["VARIANTS", "Variant", "VariantName", "variant"]
 
 VariantName = Literal[
-    "portable", "cpu-fp32", "cpu-int8", "cpu-int8-static", "cuda-fp32", "cuda-fp16"
+    "portable",
+    "portable-int8",
+    "portable-fp16",
+    "cpu-fp32",
+    "cpu-int8",
+    "cpu-int8-static",
+    "cuda-fp32",
+    "cuda-fp16",
 ]
 
 
@@ -47,6 +54,8 @@ _CUDA = "CUDAExecutionProvider"
 
 VARIANTS: tuple[Variant, ...] = (
     Variant(name="portable"),
+    Variant(name="portable-int8", int8=True, on_request=True, tolerance=10.0),
+    Variant(name="portable-fp16", half=True, on_request=True, tolerance=2e-2),
     Variant(name="cpu-fp32", fusions="cpu"),
     Variant(name="cpu-int8", fusions="cpu", int8=True, tolerance=10.0),
     Variant(

@@ -14,16 +14,39 @@ from compress.errors import RecipeError
 from compress.folder import writing
 from compress_export.console import out as console
 from compress_export.console import progress, table
-from compress_export.loading import load_tokenizer
+from compress_export.loading import load_tokenizer, local_folder
 from export.bundle import export_bundle
 from export.inputs import input_names
 from export.int8 import Feeds
 from export.precision import VARIANTS, variant
+from export.serving.order import parse_order, variants_of
+from export.serving.write import SERVING, make_source, write_serving
+
+_USUAL = ("portable", "cpu-fp32", "cpu-int8")
 
 
-def run(model: str, out: Path, names: list[str], texts: Path | None, *, as_json: bool) -> None:
-    """Write a bundle of the variants `names` to `out`, static int8 calibrated on `texts`."""
-    wanted = {variant(name).name for name in names}
+def run(
+    model: str,
+    out: Path,
+    names: list[str],
+    texts: Path | None,
+    serve: list[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Write a bundle to `out`: variants, and folders for serving stacks made of them.
+
+    Args:
+        model: Checkpoint, or a Hub id.
+        out: Where.
+        names: Variants; left out, the usual ones, or what the stacks take.
+        texts: To calibrate static int8 on.
+        serve: `STACK` or `STACK@PRECISION` each.
+        as_json: Print JSON.
+    """
+    orders = [parse_order(text) for text in dict.fromkeys(serve)]
+    wanted = {variant(name).name for name in names or (() if orders else _USUAL)}
+    wanted |= set(variants_of(orders))
     loaded, tokenizer = load(model), load_tokenizer(model)
     chosen = [v for v in VARIANTS if v.name in wanted]
     if texts is None and any(v.static for v in chosen):
@@ -36,6 +59,10 @@ def run(model: str, out: Path, names: list[str], texts: Path | None, *, as_json:
     with writing(out, "bundle", exported=facts) as folder, progress() as report:
         exported = export_bundle(loaded, tokenizer, chosen, folder / "onnx", report, feeds)
         facts |= {e.variant: e.to_dict() for e in exported}
+        if orders:
+            place = local_folder(model)
+            source = make_source(loaded, tokenizer, place, folder / "onnx", _name_of(model))
+            write_serving(source, orders, folder / SERVING, report)
     if as_json:
         console.print_json(json.dumps(facts))
         return
@@ -53,6 +80,14 @@ def run(model: str, out: Path, names: list[str], texts: Path | None, *, as_json:
     ]
     header = ["variant", "size", "fused nodes", "heads", "max difference"]
     table(f"exported to {out}", header, rows)
+    for order in orders:
+        console.print(f"{order.stack.title}: {out / SERVING / order.folder}", soft_wrap=True)
+
+
+def _name_of(model: str) -> str:
+    """What a server is to call a model: its folder, or what holds it where that says nothing."""
+    path = Path(model).resolve() if Path(model).is_dir() else Path(model)
+    return path.parent.name if path.name in ("checkpoint", "model") else path.name
 
 
 def _feeds(texts: Path, tokenizer: PreTrainedTokenizerBase, names: tuple[str, ...]) -> Feeds:

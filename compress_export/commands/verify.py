@@ -1,0 +1,89 @@
+"""`verify`: does each serving stack load its folder, and give what the checkpoint gives?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from compress.errors import BundleError, RecipeError, VerificationError
+from compress.folder import verify_folder
+from compress_export.console import note, table
+from compress_export.console import out as console
+from export.serving import STACKS
+from export.serving.environments import find_environment
+from export.serving.order import Order, parse_order
+from export.serving.reference import REFERENCE, Reference
+from export.serving.verify import Verified, verify_serving
+from export.serving.write import SERVING
+
+FAILED = 1
+
+
+def run(
+    bundle: Path, targets: list[str], python: str | None, *, install: bool, as_json: bool
+) -> None:
+    """Check the bundle's files, then each serving folder; exit with 1 if one fails."""
+    verify_folder(bundle)
+    orders = [parse_order(text) for text in targets] or _held(bundle)
+    if python is not None and len(orders) > 1:
+        raise RecipeError(f"--python goes with one --target, found {len(orders)}; name one")
+    reference = Reference.load(bundle / SERVING / REFERENCE)
+    found: list[Verified] = []
+    failures: list[str] = []
+    for order in orders:
+        environment = find_environment(order.stack, given=python, install=install, told=note)
+        try:
+            found += verify_serving(order, bundle / SERVING / order.folder, reference, environment)
+        except VerificationError as error:
+            failures.append(str(error))
+    failures += [_difference(row) for row in found if not row.agrees]
+    if as_json:
+        rows = [asdict(row) | {"agrees": row.agrees} for row in found]
+        console.print_json(json.dumps({"verified": rows, "failures": failures}))
+    elif found:
+        _print(bundle, found)
+    for line in failures:
+        note(f"failed: {line}")
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+def _held(bundle: Path) -> list[Order]:
+    """What a bundle's `serving/` holds."""
+    known = {
+        order.folder: order
+        for stack in STACKS
+        for order in (Order(stack=stack), *(Order(stack=stack, precision=p) for p in stack.graphs))
+    }
+    folder = bundle / SERVING
+    found = [known[p.name] for p in sorted(folder.glob("*")) if p.name in known]
+    if not found:
+        raise BundleError(
+            f"{bundle} must hold serving folders, found none; export it with --serve STACK"
+        )
+    return found
+
+
+def _difference(row: Verified) -> str:
+    way = f" by {row.way}" if row.way else ""
+    return (
+        f"{row.stack}{way} must be within {row.tolerance:.1e} of its reference in "
+        f"{row.precision}, found {row.deviation:.1e}"
+    )
+
+
+def _print(bundle: Path, found: list[Verified]) -> None:
+    rows = [
+        [row.stack, row.precision, row.way, str(row.examples), f"{row.max_abs:.1e}",
+         f"{row.deviation:.1e} of {row.tolerance:.1e}", f"{row.latency_ms:.2f}"]
+        for row in found
+    ]  # fmt: skip
+    header = ["stack", "precision", "by", "texts", "from the checkpoint", "accepted", "ms"]
+    table(f"{bundle}: a text alone through each stack", header, rows, left=(0, 1, 2))
+    for name in dict.fromkeys(row.stack for row in found):
+        versions = next(row.versions for row in found if row.stack == name)
+        told = ", ".join(f"{library} {version}" for library, version in versions.items())
+        console.print(f"{name}: {told}", soft_wrap=True)

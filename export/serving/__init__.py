@@ -1,0 +1,34 @@
+"""What serving stacks load: one module a stack, each with its record; `STACKS` is the index."""
+
+from __future__ import annotations
+
+from export.serving import (
+    browser,
+    infinity,
+    mlserver,
+    native,
+    onnxruntime,
+    openvino,
+    optimum,
+    sentence_transformers,
+    tei,
+    transformers_js,
+    triton,
+)
+from export.serving.stack import Stack
+
+__all__ = ["STACKS"]
+
+STACKS: tuple[Stack, ...] = (
+    onnxruntime.STACK,
+    optimum.STACK,
+    sentence_transformers.STACK,
+    triton.STACK,
+    mlserver.STACK,
+    tei.STACK,
+    infinity.STACK,
+    transformers_js.STACK,
+    openvino.STACK,
+    native.STACK,
+    browser.STACK,
+)

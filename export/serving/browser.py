@@ -1,0 +1,41 @@
+"""A browser: the portable int8 graph and one page that runs it, with no server behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from export.serving import transformers_js
+from export.serving.stack import Precision, Source, Stack, template
+
+__all__ = ["STACK"]
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """transformers.js' layout and `index.html`."""
+    transformers_js.write(source, folder, precisions)
+    dtype = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}[precisions[0]]
+    page = template(
+        "browser.html",
+        NAME=source.name,
+        DTYPE=dtype,
+        LABELS=json.dumps(source.labels),
+        REDUCE=json.dumps(source.reference.reduce),
+        NORMALISE=json.dumps(source.reference.normalise),
+        LENGTH=str(source.reference.max_length),
+    )
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+STACK = Stack(
+    name="browser",
+    title="Browser",
+    graphs={p: transformers_js.GRAPHS[p] for p in ("fp32", "int8")},
+    first=("int8",),
+    write=write,
+    probe="browser_probe.py",
+    packages=("@huggingface/transformers",),
+    modules=("@huggingface/transformers",),
+    real="onnxruntime-web in headless Chromium, the folder's own page",
+    refuses=transformers_js.refuses,
+)

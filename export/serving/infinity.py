@@ -1,0 +1,43 @@
+"""Infinity: one `.onnx` a folder, and a line that keeps its own optimiser away from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from export.serving import optimum
+from export.serving.sentence_transformers import write_pooling
+from export.serving.stack import Precision, Source, Stack, template
+
+__all__ = ["STACK"]
+
+
+def refuses(source: Source) -> str | None:
+    """It pools by the mean or by the first token."""
+    how = source.reference.reduce
+    return f"Infinity does not pool by {how}" if source.embeds and how == "max" else None
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """Optimum's layout, pooling, and how to start the server.
+
+    Left to itself, it runs ONNX Runtime's optimiser with the config's one head count, which gives
+    wrong outputs where layers have different ones.
+    """
+    optimum.write(source, folder, precisions)
+    if source.embeds:
+        write_pooling(source, folder)
+    pooling = f" --pooling-method {source.reference.reduce}" if source.embeds else ""
+    (folder / "SERVE.md").write_text(template("infinity.md", POOLING=pooling), encoding="utf-8")
+
+
+STACK = Stack(
+    name="infinity",
+    title="Infinity",
+    graphs={k: v for k, v in optimum.GRAPHS.items() if k != "fp16"},
+    write=write,
+    probe="infinity_probe.py",
+    packages=("infinity-emb[optimum]==0.0.78", "torch>=2.9,<2.14"),
+    modules=("infinity_emb",),
+    real="infinity-emb 0.0.78, its optimum engine, with its optimiser disabled",
+    refuses=refuses,
+)

@@ -1,0 +1,48 @@
+"""Optimum's ORTModelFor…: one graph, config and tokenizer in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from export.precision import VariantName
+from export.serving.stack import (
+    Precision,
+    Source,
+    Stack,
+    place_config,
+    place_graph,
+    place_tokenizer,
+)
+
+__all__ = ["GRAPHS", "STACK", "write"]
+
+GRAPHS: dict[Precision, tuple[str, VariantName]] = {
+    "fp32": ("model.onnx", "cpu-fp32"),
+    "int8": ("model.onnx", "cpu-int8"),
+    "fp16": ("model.onnx", "cuda-fp16"),
+}
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """`model.onnx`, `config.json` and the tokenizer's files."""
+    place, variant = GRAPHS[precisions[0]]
+    place_graph(source, variant, folder / place)
+    place_config(source, folder)
+    place_tokenizer(source, folder)
+
+
+STACK = Stack(
+    name="optimum",
+    title="Optimum ORTModel, pipeline",
+    graphs=GRAPHS,
+    write=write,
+    probe="optimum_probe.py",
+    packages=(
+        "optimum-onnx[onnxruntime]>=0.1",
+        "transformers>=4.57,<4.58",
+        "sentence-transformers<6",
+        "torch>=2.9,<2.14",
+    ),
+    modules=("optimum.onnxruntime",),
+    real="optimum-onnx 0.1 with transformers 4.57: from_pretrained and pipeline",
+)

@@ -1,0 +1,208 @@
+"""Texts and what the checkpoint makes of them: what every serving stack is held against.
+
+Written once beside a bundle, so that a stack can be verified where there is no torch. Knows no
+stack.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from compress.errors import BundleError
+from compress.heads import head_of, named_outputs
+from compress.pooling import Pooling
+from export.attention import eager_attention
+from export.inputs import longest_sequence
+from export.session import open_session
+
+__all__ = ["REFERENCE", "Reference", "make_reference"]
+
+Array: TypeAlias = NDArray[np.float32]
+
+REFERENCE = "reference.json"
+TEXTS: tuple[tuple[str, ...], ...] = (
+    ("The film was a quiet triumph, and I would gladly see it again.",),
+    ("Two hours of my life that nobody will give back.",),
+    ("ok",),
+    ("Prices rose by 3.5% in Q2 (from $1,200 to $1,242), analysts said on Tuesday.",),
+    ("Ein Café in Zürich, naïve façade — “voilà”: 東京 и Москва 🙂",),
+    ("A sentence   with  odd\tspacing\nand a second line.",),
+    ("one two three four five six seven eight nine ten " * 6,),
+    ("A man is playing a guitar.", "Someone plays an instrument."),
+    ("The cat sat on the mat.", "Shares fell sharply after the announcement."),
+    ("Where is the library?", "The library is next to the town hall, open from nine to five."),
+)
+_LONGEST = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """One vector a text.
+
+    Attributes:
+        texts: Each one text, or a pair.
+        ids: Their tokens, without padding.
+        types: Their token types, empty where the graph takes none.
+        output: Of the graph, that vectors are from.
+        reduce: `none` where the output is one vector a text; else how tokens become one: `mean`,
+            `cls` or `max` over real tokens.
+        normalise: Whether vectors are scaled to length 1 then.
+        max_length: Tokens at which texts are cut.
+        vectors: The checkpoint's, `(texts, features)`.
+        graphs: By int8 variant, the same from the graph in ONNX Runtime where it was exported: an
+            int8 graph is another function than the checkpoint, and is to be the same everywhere.
+    """
+
+    texts: tuple[tuple[str, ...], ...]
+    ids: tuple[tuple[int, ...], ...]
+    types: tuple[tuple[int, ...], ...]
+    output: str
+    reduce: str
+    normalise: bool
+    max_length: int
+    vectors: Array
+    graphs: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def features(self) -> int:
+        """Length of each vector."""
+        return int(self.vectors.shape[1])
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        plain = {
+            "texts": [list(text) for text in self.texts],
+            "ids": [list(row) for row in self.ids],
+            "types": [list(row) for row in self.types],
+            "output": self.output,
+            "reduce": self.reduce,
+            "normalise": self.normalise,
+            "max_length": self.max_length,
+            "vectors": _rounded(self.vectors),
+            "graphs": {name: _rounded(vectors) for name, vectors in self.graphs.items()},
+        }
+        path.write_text(json.dumps(plain, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: It is missing or not such a file.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                texts=tuple(tuple(text) for text in data["texts"]),
+                ids=tuple(tuple(row) for row in data["ids"]),
+                types=tuple(tuple(row) for row in data["types"]),
+                output=str(data["output"]),
+                reduce=str(data["reduce"]),
+                normalise=bool(data["normalise"]),
+                max_length=int(data["max_length"]),
+                vectors=np.array(data["vectors"], np.float32),
+                graphs={k: np.array(v, np.float32) for k, v in data["graphs"].items()},
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{path} must hold reference outputs, found {type(error).__name__}: "
+                f"{error}; export the bundle again with --serve"
+            ) from error
+
+
+def make_reference(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    names: Sequence[str],
+    pooling: Pooling | None,
+    int8: Mapping[str, Path],
+) -> Reference:
+    """Run the checkpoint on each text alone, in float32 with plain operators.
+
+    Args:
+        model: In evaluation mode.
+        tokenizer: Of the model.
+        names: The graph's inputs.
+        pooling: Of an embedding model's folder.
+        int8: Graphs of int8 variants, to be run beside.
+
+    Raises:
+        BundleError: The head takes several texts at a time.
+    """
+    head = head_of(model)
+    if head.choices:
+        raise BundleError(
+            "--serve must be of a model that takes one text or one pair at a time, found a "
+            "multiple-choice head; serve its graph in onnx/ by hand"
+        )
+    longest = min(longest_sequence(model) or _LONGEST, _LONGEST)
+    rows = [_encode(tokenizer, text, longest, names) for text in TEXTS]
+    found = [_named(model, row) for row in rows]
+    output = next(iter(found[0]))
+    by_token = found[0][output].ndim == 3 or head.outputs[0] == "start_logits"
+    how = pooling or Pooling(mode="mean", normalise=False)
+    reduce = how.mode if by_token else "none"
+    vectors = [_vector(values[output], reduce, how.normalise) for values in found]
+    sessions = {name: open_session(path) for name, path in int8.items()}
+    graphs = {
+        name: [
+            _vector(_ran(session, output, row), reduce, how.normalise)
+            for row in rows
+        ]
+        for name, session in sessions.items()
+    }  # fmt: skip
+    return Reference(
+        texts=TEXTS,
+        ids=tuple(tuple(row["input_ids"][0].tolist()) for row in rows),
+        types=tuple(tuple(row["token_type_ids"][0].tolist()) for row in rows if len(row) > 2),
+        output=output,
+        reduce=reduce,
+        normalise=by_token and how.normalise,
+        max_length=longest,
+        vectors=np.stack(vectors),
+        graphs={name: np.stack(values) for name, values in graphs.items()},
+    )
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, text: tuple[str, ...], longest: int, names: Sequence[str]
+) -> dict[str, Any]:
+    encoded = tokenizer(*text, truncation=True, max_length=longest, return_tensors="np")
+    kept = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: encoded[name].astype(np.int64) for name in kept if name in names}
+
+
+def _named(model: PreTrainedModel, row: Mapping[str, Any]) -> dict[str, Array]:
+    with torch.inference_mode(), eager_attention(model):
+        outputs = named_outputs(model, {k: torch.from_numpy(v) for k, v in row.items()})
+    return {name: value.float().numpy() for name, value in outputs.items()}
+
+
+def _ran(session: Any, output: str, row: Mapping[str, Any]) -> Array:
+    values: Array = session.run([output], dict(row))[0]
+    return values
+
+
+def _vector(values: Array, reduce: str, normalise: bool) -> Array:
+    """One text's output, without padding, as one vector."""
+    if reduce == "none":
+        first: Array = values[0].astype(np.float32)
+        return first
+    hidden = torch.from_numpy(values.astype(np.float32))
+    hidden = hidden[..., None] if hidden.ndim == 2 else hidden
+    pooling = Pooling(mode=reduce, normalise=normalise)  # type: ignore[arg-type]
+    pooled: Array = pooling(hidden, torch.ones(hidden.shape[:2]))[0].numpy()
+    return pooled
+
+
+def _rounded(values: Array) -> list[list[float]]:
+    return [[float(f"{v:.8g}") for v in row] for row in values]

@@ -1,0 +1,81 @@
+"""sentence-transformers: torch's weights at the top, graphs in `onnx/`, modules and pooling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.pooling import Pooling
+from export.precision import VariantName
+from export.serving import optimum
+from export.serving.stack import (
+    Precision,
+    Source,
+    Stack,
+    place,
+    place_graph,
+    place_tokenizer,
+    write_json,
+)
+
+__all__ = ["STACK", "write_pooling"]
+
+GRAPHS: dict[Precision, tuple[str, VariantName]] = {
+    "fp32": ("onnx/model.onnx", "cpu-fp32"),
+    "int8": ("onnx/model_quantized.onnx", "cpu-int8"),
+    "fp16": ("onnx/model_fp16.onnx", "cuda-fp16"),
+}
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """What `SentenceTransformer(folder, backend=…)` looks for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.checkpoint.iterdir()):
+        if path.suffix == ".safetensors" or path.name.endswith((".index.json", ".py")):
+            place(path, folder / path.name)
+    place(source.checkpoint / "config.json", folder / "config.json")
+    place_tokenizer(source, folder)
+    for precision in precisions:
+        where, variant = GRAPHS[precision]
+        place_graph(source, variant, folder / where)
+    write_pooling(source, folder)
+    length = source.reference.max_length
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length})
+
+
+def write_pooling(source: Source, folder: Path) -> None:
+    """`modules.json` and `1_Pooling/`: the folder's own way to pool, or the mean over tokens."""
+    how = source.pooling or Pooling(normalise=False)
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if how.normalise else [])]
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{kind}" if i else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for i, kind in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", modules)
+    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
+    pooling = {f"pooling_mode_{name}": how.mode == mode for mode, name in names.items()}
+    size = {"word_embedding_dimension": source.reference.features}
+    write_json(folder / "1_Pooling" / "config.json", size | pooling)
+
+
+def refuses(source: Source) -> str | None:
+    """A classifier's logits are no sentence vector."""
+    return None if source.embeds else "a model with a head gives no sentence vectors"
+
+
+STACK = Stack(
+    name="sentence-transformers",
+    title="sentence-transformers",
+    graphs=GRAPHS,
+    first=("fp32", "int8"),
+    write=write,
+    probe="sentence_transformers_probe.py",
+    packages=optimum.STACK.packages,
+    modules=("sentence_transformers", "optimum.onnxruntime"),
+    real="sentence-transformers with transformers 4.57, torch and ONNX backends",
+    refuses=refuses,
+)

@@ -1,0 +1,168 @@
+"""A serving stack as data: what it takes, who writes its folder, and what can verify it.
+
+Knows files and graphs, no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import onnx
+
+from compress.pooling import Pooling
+from export.precision import VariantName
+from export.serving.reference import Reference
+
+__all__ = [
+    "Precision",
+    "Source",
+    "Stack",
+    "Values",
+    "graph_values",
+    "place",
+    "place_config",
+    "place_graph",
+    "place_tokenizer",
+    "template",
+    "write_json",
+]
+
+Precision = Literal["fp32", "fp16", "int8"]
+Write: TypeAlias = "Callable[[Source, Path, tuple[Precision, ...]], None]"
+Values: TypeAlias = Mapping[str, tuple[str | int, ...]]
+
+_FILES = Path(__file__).parent / "files"
+_GRAPH = "model.onnx"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """What serving folders are made from.
+
+    Attributes:
+        graphs: The bundle's `onnx/`, a folder a variant.
+        checkpoint: The weights in torch's shape, as `prune` or the user wrote them.
+        name: Of the model, where a server needs one: letters, digits, dashes.
+        architecture: The class that `config.json` names.
+        labels: Names of the classes in order of their numbers.
+        inputs: Of the graphs, in their order.
+        outputs: Of the graphs, with their axes.
+        pooling: How the folder's own files pool tokens, if it is an embedding model's.
+        embeds: Whether the model gives token states and has no head.
+        stock: Whether plain `from_pretrained` can load the checkpoint.
+        reference: What the checkpoint answers.
+    """
+
+    graphs: Path
+    checkpoint: Path
+    name: str
+    architecture: str
+    labels: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: Values
+    pooling: Pooling | None
+    embeds: bool
+    stock: bool
+    reference: Reference
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """One thing that loads bundles.
+
+    Attributes:
+        name: On the command line, and of its folder under `serving/`.
+        title: As its makers call it.
+        graphs: By precision, the graph's place in the folder and the variant that it is. Where all
+            have one place, a folder holds one precision.
+        write: Fills a folder.
+        probe: Script of `probes/` that loads the folder with the real thing.
+        packages: What the probe's environment holds, for pip, or npm where the probe is for Node.
+        modules: What must be importable for the probe to run in an environment at hand.
+        real: What loads the folder in `verify`, in words.
+        first: The precisions that are written where none is named.
+        refuses: Why a model cannot be served so, if it cannot.
+    """
+
+    name: str
+    title: str
+    graphs: Mapping[Precision, tuple[str, VariantName]]
+    write: Write
+    probe: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+    real: str
+    first: tuple[Precision, ...] = ("fp32",)
+    refuses: Callable[[Source], str | None] = field(default=lambda _: None)
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a file into a serving folder: the same bytes on disk where the file system can."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def place_graph(source: Source, variant: str, target: Path) -> None:
+    """Put a variant's graph at `target`, weights beside it where they are in a file of their own.
+
+    That file's name is written in the graph, and is kept.
+    """
+    folder = source.graphs / variant
+    place(folder / _GRAPH, target)
+    for extra in folder.glob(f"{_GRAPH}_data"):
+        place(extra, target.parent / extra.name)
+
+
+def place_tokenizer(source: Source, folder: Path) -> None:
+    """Put the tokenizer's files into a folder, its class one that transformers 4 knows too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    origin = next(p for p in sorted(source.graphs.iterdir()) if p.is_dir())
+    for path in sorted(origin.iterdir()):
+        if path.name == "tokenizer_config.json":
+            config = json.loads(path.read_text(encoding="utf-8"))
+            if str(config.get("tokenizer_class", "")).endswith("Backend"):
+                config["tokenizer_class"] = "PreTrainedTokenizerFast"
+            write_json(folder / path.name, config)
+        elif path.name != "config.json" and not path.name.startswith(_GRAPH):
+            place(path, folder / path.name)
+
+
+def place_config(source: Source, folder: Path) -> None:
+    """Put `config.json` into a folder."""
+    origin = next(p for p in sorted(source.graphs.iterdir()) if p.is_dir())
+    place(origin / "config.json", folder / "config.json")
+
+
+def graph_values(path: Path) -> tuple[tuple[str, ...], Values]:
+    """Names of a graph's inputs, and its outputs with their axes."""
+    graph = onnx.load(path, load_external_data=False).graph
+    outputs = {
+        value.name: tuple(
+            dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim
+        )
+        for value in graph.output
+    }
+    return tuple(value.name for value in graph.input), outputs
+
+
+def template(name: str, **values: str) -> str:
+    """A file of `files/` with `@NAME@` replaced by each value."""
+    text = (_FILES / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that people can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,45 @@
+"""Text Embeddings Inference, its ONNX Runtime backend: CPU images, float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from export.precision import VariantName
+from export.serving.clamp import clamp
+from export.serving.sentence_transformers import write_pooling
+from export.serving.stack import Precision, Source, Stack, place_config, place_tokenizer
+
+__all__ = ["STACK"]
+
+GRAPHS: dict[Precision, tuple[str, VariantName]] = {"fp32": ("onnx/model.onnx", "cpu-fp32")}
+_HEADS = ("ForSequenceClassification",)
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """The graph in `onnx/` with the oldest stamps that it can carry; pooling beside the config."""
+    place_config(source, folder)
+    place_tokenizer(source, folder)
+    where, variant = GRAPHS[precisions[0]]
+    clamp(source.graphs / variant / "model.onnx", folder / where)
+    if source.embeds:
+        write_pooling(source, folder)
+
+
+def refuses(source: Source) -> str | None:
+    """It serves embeddings, classifiers and rerankers alone."""
+    if source.embeds or source.architecture.endswith(_HEADS):
+        return None
+    return f"it serves embeddings and sequence classifiers, not {source.architecture}"
+
+
+STACK = Stack(
+    name="tei",
+    title="Text Embeddings Inference",
+    graphs=GRAPHS,
+    write=write,
+    probe="tei_probe.py",
+    packages=("onnxruntime", "tokenizers", "numpy"),
+    modules=("onnxruntime", "tokenizers", "numpy"),
+    real="layout only, by the rules of its ONNX Runtime backend; the graph in onnxruntime",
+    refuses=refuses,
+)

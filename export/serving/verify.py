@@ -1,0 +1,174 @@
+"""Does a stack load its folder, and give what the checkpoint gives?
+
+A probe (`probes/`) runs in the stack's own environment, as a process that reads a request and
+writes an answer; what it found is compared here. Knows no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from compress.errors import BundleError, VerificationError
+from export.precision import variant
+from export.serving.environments import Environment
+from export.serving.order import Order
+from export.serving.reference import Reference
+from export.serving.stack import Precision
+
+__all__ = ["TOLERANCES", "Verified", "verify_serving"]
+
+Array: TypeAlias = NDArray[np.float32]
+
+TOLERANCES: dict[Precision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 5e-2}
+"""Largest accepted difference, relative to the largest reference value and at least to 1.
+
+Of float32 and float16 from the checkpoint; of int8 from the same graph in ONNX Runtime.
+"""
+_PROBES = Path(__file__).parent / "probes"
+_SECONDS = 600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """What a stack made of one graph.
+
+    Attributes:
+        stack: Its name.
+        precision: Of the graph.
+        way: How the stack was asked, where there are several.
+        examples: Texts that were compared.
+        max_abs: Largest difference from the checkpoint.
+        deviation: Largest difference from what is held against it, see `TOLERANCES`.
+        tolerance: What was accepted of that.
+        latency_ms: Median of one short text, everything included.
+        versions: Of what loaded it.
+    """
+
+    stack: str
+    precision: Precision
+    way: str
+    examples: int
+    max_abs: float
+    deviation: float
+    tolerance: float
+    latency_ms: float
+    versions: Mapping[str, str]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the stack gives what it should; a NaN does not."""
+        return self.deviation <= self.tolerance
+
+
+def verify_serving(
+    order: Order, folder: Path, reference: Reference, environment: Environment
+) -> list[Verified]:
+    """Load a serving folder with the real thing and compare its answers.
+
+    Args:
+        order: What the folder was written for.
+        folder: `serving/<stack>`.
+        reference: What the checkpoint answers.
+        environment: Where the probe runs.
+
+    Raises:
+        BundleError: There is no such folder.
+        VerificationError: The stack does not load it.
+    """
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder} must be a serving folder, found none; export the model with --serve "
+            f"{order.stack.name}"
+        )
+    answer = _run_probe(order, folder, reference, environment)
+    return [_compare(order, row, reference, answer["versions"]) for row in answer["rows"]]
+
+
+def _run_probe(
+    order: Order, folder: Path, reference: Reference, environment: Environment
+) -> dict[str, Any]:
+    files = {p: order.stack.graphs[p][0] for p in order.precisions}
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as temporary:
+        request, answer = Path(temporary) / "request.json", Path(temporary) / "answer.json"
+        request.write_text(
+            json.dumps(
+                {
+                    "folder": str(folder.resolve()),
+                    "graphs": files,
+                    "texts": reference.texts,
+                    "output": reference.output,
+                    "reduce": reference.reduce,
+                    "normalise": reference.normalise,
+                    "max_length": reference.max_length,
+                }
+            ),
+            encoding="utf-8",
+        )
+        command = environment.command(_PROBES / order.stack.probe, request, answer)
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False,
+                cwd=temporary, env=environment.variables(),
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise VerificationError(
+                f"{order.stack.name} must answer within {_SECONDS} s, found: {error}"
+            ) from error
+        if done.returncode or not answer.is_file():
+            raise VerificationError(
+                f"{order.stack.name} must load {folder}, found: {_last_line(done.stderr)}"
+            )
+        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        return found
+
+
+def _compare(
+    order: Order, row: Mapping[str, Any], reference: Reference, versions: Mapping[str, str]
+) -> Verified:
+    precision: Precision = row["precision"]
+    rows = [int(i) for i in row["vectors"]]
+    found = np.array([row["vectors"][str(i)] for i in rows], np.float32)
+    expected = reference.vectors[rows]
+    if found.shape != expected.shape:
+        raise VerificationError(
+            f"{order.stack.name} must give {expected.shape[1]} numbers a text, found an answer of "
+            f"shape {found.shape}"
+        )
+    name = order.stack.graphs[precision][1]
+    held = reference.graphs[name][rows] if variant(name).int8 else expected
+    if row.get("shares"):
+        expected, held = _probabilities(expected), _probabilities(held)
+    return Verified(
+        stack=order.stack.name,
+        precision=precision,
+        way=row.get("way", ""),
+        examples=len(rows),
+        max_abs=float(np.abs(found - expected).max()),
+        deviation=float(np.abs(found - held).max()),
+        tolerance=TOLERANCES[precision] * max(1.0, float(np.abs(held).max())),
+        latency_ms=float(np.median(row["latency_ms"])),
+        versions=versions,
+    )
+
+
+def _probabilities(logits: Array) -> Array:
+    """What a text-classification pipeline makes of logits: softmax, of a single one the sigmoid."""
+    if logits.shape[1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
+        return np.asarray(softmax(logits, axis=1)[:, 1:], np.float32)
+    return np.asarray(softmax(logits, axis=1), np.float32)
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no word of why"
