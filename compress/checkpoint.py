@@ -28,6 +28,7 @@ from compress.errors import CheckpointError, PlanError
 from compress.folder import writing
 from compress.heads import head_of, init_arguments, stock_class
 from compress.plan import Plan
+from compress.pooling import Pooling, write_pooling
 from compress.remote_code import module_table, remote_code
 from compress.stock import described_, sayable_attributes, stock_attributes
 from compress.surgery import apply_
@@ -95,6 +96,7 @@ def save(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase | None = None,
     notes: Mapping[str, str] | None = None,
+    pooling: Pooling | None = None,
 ) -> None:
     """Write a pruned model: safetensors, config with the plan, remote code where it is needed.
 
@@ -104,6 +106,8 @@ def save(
         folder: Appears when it is complete.
         tokenizer: Saved beside the weights.
         notes: Further text files, by name.
+        pooling: How an embedding model's tokens become one vector, written as
+            sentence-transformers does.
 
     Raises:
         VerificationError: Loaded again in a way that is promised, it gives other outputs; nothing
@@ -121,6 +125,8 @@ def save(
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
+        if pooling is not None:
+            write_pooling(pooling, config.hidden_size, temporary)
         for name, text in (notes or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
         saved = model if model.dtype == torch.float32 else copy.deepcopy(model).float()

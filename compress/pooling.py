@@ -16,7 +16,7 @@ from torch import Tensor
 
 from compress.errors import CheckpointError
 
-__all__ = ["Pooling", "PoolingMode", "read_pooling"]
+__all__ = ["Pooling", "PoolingMode", "read_pooling", "write_pooling"]
 
 PoolingMode = Literal["cls", "mean", "max"]
 
@@ -86,6 +86,27 @@ def read_pooling(folder: Path) -> Pooling | None:
             "by removing modules.json"
         )
     return Pooling(mode=wanted[0], normalise="Normalize" in kinds)
+
+
+def write_pooling(pooling: Pooling, hidden_size: int, folder: Path) -> None:
+    """Write what `read_pooling` reads, as sentence-transformers does: modules and pooling."""
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if pooling.normalise else [])]
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{kind}" if i else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for i, kind in enumerate(kinds)
+    ]
+    modes = {key: pooling.mode == mode for key, mode in _KEYS.items()}
+    (folder / "1_Pooling").mkdir()
+    for name, value in (
+        ("modules.json", modules),
+        ("1_Pooling/config.json", {"word_embedding_dimension": hidden_size} | modes),
+    ):
+        (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

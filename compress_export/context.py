@@ -18,18 +18,25 @@ from benchmarks.statistics import samples_needed
 from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, glue_task, text_lengths
 from compress.batches import Batch, Progress
 from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint import load, save
 from compress.cost import Prices
 from compress.errors import DataError
 from compress.family import Walk
 from compress.folder import sha256, versions
 from compress.heads import head_of
 from compress.latency_table import LatencyTable
+from compress.plan import Plan
 from compress.pooling import Pooling, read_pooling
 from compress.prune import check_budget
 from compress.reachable import cheapest, check_reachable
 from compress.workload import Mix, length_mix
-from compress_export.loading import calibration_batches, check_length, label2id, load_tokenizer
+from compress_export.loading import (
+    calibration_batches,
+    check_length,
+    label2id,
+    load_tokenizer,
+    local_folder,
+)
 from compress_export.recipe import Recipe
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
@@ -159,7 +166,11 @@ class Context:
         """How an embedding model pools, as its folder says; for other models none."""
         if not head_of(self.teacher).embeds:
             return None
-        return read_pooling(_described(self.model_source))
+        return read_pooling(local_folder(self.model_source))
+
+    def save(self, model: PreTrainedModel, plan: Plan, folder: Path) -> None:
+        """Write a student with what belongs to it: the teacher's tokenizer and way to pool."""
+        save(model, plan, folder, self.tokenizer, pooling=self.pooling)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -309,7 +320,7 @@ class Context:
                 "cut": cut,
             }
         )
-        bundle = content_key({"student": student, "variants": recipe.variants()})
+        bundle = content_key({"student": student, "variants": recipe.exported()})
         recover = content_key({"student": student, "how": recipe.recover})
         teacher = content_key({"model": model, "variant": recipe.reference()})
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
@@ -336,15 +347,3 @@ class Context:
 
 def _data_key(dataset: Dataset) -> str:
     return content_key({"texts": dataset.texts, "labels": dataset.labels})
-
-
-def _described(source: str) -> Path:
-    """Where a model's own description of its pooling lies; of a Hub model it is downloaded."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(source, allow_patterns=["modules.json", "*/config.json"]))
-    except OSError:  # offline, and not in the cache
-        return Path(source)

@@ -21,7 +21,6 @@ from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import save
 from compress.errors import BudgetError
 from compress.family import Member, Walk
 from compress.latency_table import LatencyTable
@@ -132,7 +131,7 @@ class Frontier:
         folder = self.folder / "students" / f"{target:g}x"
         if self.context.recipe.recover.epochs:
             member = self._trained(promise.walk, member)
-        save(member.model, member.plan, folder / "checkpoint", self.context.tokenizer)
+        self.context.save(member.model, member.plan, folder / "checkpoint")
         export_bundle(
             member.model,
             self.context.tokenizer,

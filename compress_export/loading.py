@@ -69,12 +69,15 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 
 def local_folder(source: str) -> Path:
-    """Where a checkpoint's files lie: the folder itself, or the Hub's cache."""
+    """Where a checkpoint's files lie: the folder itself, or the Hub's cache of it."""
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    try:
+        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+    except OSError:  # offline, and not in the cache
+        return Path(source)
 
 
 def load_for(source: str, dataset: Dataset) -> PreTrainedModel:

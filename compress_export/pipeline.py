@@ -20,7 +20,7 @@ from benchmarks.report.build import ANCHOR, Found, Made, build_report
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
-from compress.checkpoint import load, save
+from compress.checkpoint import load
 from compress.errors import BundleError
 from compress.folder import check_target, replace_folder, write_manifest
 from compress.plan import Plan
@@ -32,6 +32,7 @@ from compress_export.recipe import Recipe
 from compress_export.recovery import recover
 from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
+from export.serving.write import SERVING, make_source, write_serving
 
 __all__ = ["Outcome", "Run"]
 
@@ -75,6 +76,7 @@ class Run:
         self._student()
         self._recover()
         self._bundle()
+        self._serving()
         accuracy, latency = self._accuracy(), self._latency()
         report = self._report(accuracy, latency)
         self._close_work(report)
@@ -97,7 +99,7 @@ class Run:
 
         def work() -> dict[str, Any]:
             reached = reach(self.context, self.progress)
-            save(reached.model, reached.plan, self.work / folder, self.context.tokenizer)
+            self.context.save(reached.model, reached.plan, self.work / folder)
             reached.plan.save(self.work / "plan.json")
             if reached.scores is not None:
                 reached.scores.save(self.work / "scores.npz")
@@ -132,15 +134,36 @@ class Run:
             exported = export_bundle(
                 self.student,
                 self.context.tokenizer,
-                self.recipe.variants(),
+                self.recipe.exported(),
                 self.work / "onnx",
                 self.progress,
-                self.context.feeds_for(self.recipe.variants()),
+                self.context.feeds_for(self.recipe.exported()),
             )
             return {"exported": [e.to_dict() for e in exported]}
 
-        upstream = "recover" if self.recipe.recover.epochs else "prune"
-        return self.stages.run("bundle", self._key("bundle", upstream), ("onnx",), work)
+        return self.stages.run("bundle", self._key("bundle", self._last), ("onnx",), work)
+
+    @property
+    def _last(self) -> str:
+        """The stage that made the student."""
+        return "recover" if self.recipe.recover.epochs else "prune"
+
+    def _serving(self) -> None:
+        def work() -> dict[str, Any]:
+            source = make_source(
+                self.student,
+                self.context.tokenizer,
+                self.work / "checkpoint",
+                self.work / "onnx",
+                self.out.name,
+            )
+            write_serving(source, self.recipe.serving(), self.work / SERVING, self.progress)
+            return {}
+
+        if self.recipe.export.serving:
+            key = content_key({"own": self.recipe.export.serving, "name": self.out.name,
+                               "upstream": self._key("bundle", self._last)})  # fmt: skip
+            self.stages.run("serving", key, (SERVING,), work)
 
     def _teacher_graph(self) -> Path:
         """The dense teacher's graph, made when a measurement needs it and dropped at the end."""

@@ -38,6 +38,7 @@ from compress_export.recipe_parts import (
     Target,
 )
 from export.precision import VARIANTS, Variant, variant
+from export.serving.order import Order, parse_order, variants_of
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
 
@@ -226,13 +227,22 @@ class Recipe(Part):
         return tuple(v for v in VARIANTS if v.name in names)
 
     def variants(self) -> tuple[Variant, ...]:
-        """What to export, `cpu-fp32` before `cpu-int8`, which is made from it."""
+        """What to export and measure."""
         wanted = self.export.variants or [
             v.name
             for v in VARIANTS
             if v.fusions in (None, self.target.device)
             and (not v.on_request or v in self.candidates())
         ]
+        return tuple(v for v in VARIANTS if v.name in wanted)
+
+    def serving(self) -> list[Order]:
+        """Folders to write for serving stacks."""
+        return [parse_order(text) for text in self.export.serving]
+
+    def exported(self) -> tuple[Variant, ...]:
+        """What to export: beside what is measured, what serving stacks take."""
+        wanted = {v.name for v in self.variants()} | set(variants_of(self.serving()))
         return tuple(v for v in VARIANTS if v.name in wanted)
 
     def reference(self) -> Variant:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from compress.depth import DepthStrategy
 from compress.distill.layer_map import LayerMapName
@@ -14,6 +14,7 @@ from compress.prune import PlanLayout
 from compress.ranking import RankingName
 from compress.training import TrainPrecision
 from export.precision import VariantName
+from export.serving.order import parse_order
 
 __all__ = [
     "BareTexts",
@@ -265,11 +266,19 @@ class Recover(Part):
     )
 
 
+def _order(text: str) -> str:
+    parse_order(text)
+    return text
+
+
 class Export(Part):
     """What to write."""
 
     variants: list[VariantName] | None = Field(
         None, description="Variants; by default portable and those of the target's device."
+    )
+    serving: list[Annotated[str, AfterValidator(_order)]] = Field(
+        [], description="Folders for serving stacks: STACK or STACK@PRECISION each."
     )
 
 

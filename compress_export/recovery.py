@@ -8,7 +8,7 @@ from typing import Any
 
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import load, save
+from compress.checkpoint import load
 from compress.distill.teaching import Online
 from compress.plan import Plan
 from compress_export.context import Context
@@ -36,7 +36,7 @@ def recover(
     plan = came_from(student, context.teacher)
     course, teaching = course_of(context, plan)
     learnt = learn(student, course, teaching=teaching, plan=plan, home=home, progress=progress)
-    save(student, Plan.full(bind(student).shape), out, context.tokenizer)
+    context.save(student, Plan.full(bind(student).shape), out)
     return {
         "epochs": course.spec.epochs,
         "objective": asdict(course.objective),

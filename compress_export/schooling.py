@@ -25,6 +25,7 @@ from compress.distill.teaching import Offline, Online, Teaching
 from compress.errors import RecipeError
 from compress.folder import writing
 from compress.plan import Plan
+from compress.pooling import Pooling, write_pooling
 from compress.training import Curve, is_main, wait_for_all
 from compress_export.console import out as console
 from compress_export.console import table
@@ -56,6 +57,7 @@ class Pupil:
         tokenizer: Its own; its teacher's may give further inputs.
         origin: How it came from its teacher, if it did.
         removed: What has just gone from it, and is written nowhere yet.
+        pooling: Of an embedding model.
     """
 
     model: PreTrainedModel
@@ -63,6 +65,7 @@ class Pupil:
     tokenizer: PreTrainedTokenizerBase
     origin: Plan | None = None
     removed: Plan | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +163,13 @@ class School:
             store=self.store,
             gradual=self.gradual,
         )
-        return Pupil(model=model, course=course, tokenizer=self.tokenizer, origin=plan)
+        return Pupil(
+            model=model,
+            course=course,
+            tokenizer=self.tokenizer,
+            origin=plan,
+            pooling=self.context.pooling,
+        )
 
     def _objective(self, plan: Plan | None) -> Objective:
         objective = objective_of(self.context.recipe.recover.objective, plan)
@@ -258,11 +267,13 @@ def _save(pupil: Pupil, trained: Trained, pruned: Plan | None, key: str) -> None
     removed = [plan for plan in (pupil.removed, pruned) if plan is not None]
     if removed or stored_plan(model.config) is not None:
         whole = reduce(Plan.then, removed) if removed else Plan.full(bind(model).shape)
-        save(model, whole, trained.folder, pupil.tokenizer, {NOTES: text})
+        save(model, whole, trained.folder, pupil.tokenizer, {NOTES: text}, pupil.pooling)
         return
     with writing(trained.folder, "checkpoint") as temporary:
         model.save_pretrained(temporary)
         pupil.tokenizer.save_pretrained(temporary)
+        if pupil.pooling is not None:
+            write_pooling(pupil.pooling, model.config.hidden_size, temporary)
         (temporary / NOTES).write_text(text, encoding="utf-8")
 
 

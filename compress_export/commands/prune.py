@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.checkpoint import save
 from compress.errors import PromiseError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
@@ -29,7 +28,7 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
         return
     with progress() as report:
         reached = reach(context, report)
-    save(reached.model, reached.plan, out, context.tokenizer)
+    context.save(reached.model, reached.plan, out)
     teacher, student = (
         model_facts(m, recipe.promised().sequence) for m in (context.teacher, reached.model)
     )

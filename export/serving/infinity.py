@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.serving import optimum
-from export.serving.sentence_transformers import write_pooling
+from export.serving.sentence_transformers import place_pooling
 from export.serving.stack import Precision, Source, Stack, template
 
 __all__ = ["STACK"]
@@ -25,7 +25,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     """
     optimum.write(source, folder, precisions)
     if source.embeds:
-        write_pooling(source, folder)
+        place_pooling(source, folder)
     pooling = f" --pooling-method {source.reference.reduce}" if source.embeds else ""
     (folder / "SERVE.md").write_text(template("infinity.md", POOLING=pooling), encoding="utf-8")
 

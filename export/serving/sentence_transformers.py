@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.pooling import Pooling
+from compress.pooling import Pooling, write_pooling
 from export.precision import VariantName
 from export.serving import optimum
 from export.serving.stack import (
@@ -17,7 +17,7 @@ from export.serving.stack import (
     write_json,
 )
 
-__all__ = ["STACK", "write_pooling"]
+__all__ = ["STACK", "place_pooling"]
 
 GRAPHS: dict[Precision, tuple[str, VariantName]] = {
     "fp32": ("onnx/model.onnx", "cpu-fp32"),
@@ -37,29 +37,15 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     for precision in precisions:
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
-    write_pooling(source, folder)
+    place_pooling(source, folder)
     length = source.reference.max_length
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length})
 
 
-def write_pooling(source: Source, folder: Path) -> None:
+def place_pooling(source: Source, folder: Path) -> None:
     """`modules.json` and `1_Pooling/`: the folder's own way to pool, or the mean over tokens."""
     how = source.pooling or Pooling(normalise=False)
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if how.normalise else [])]
-    modules = [
-        {
-            "idx": i,
-            "name": str(i),
-            "path": f"{i}_{kind}" if i else "",
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for i, kind in enumerate(kinds)
-    ]
-    write_json(folder / "modules.json", modules)
-    names = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
-    pooling = {f"pooling_mode_{name}": how.mode == mode for mode, name in names.items()}
-    size = {"word_embedding_dimension": source.reference.features}
-    write_json(folder / "1_Pooling" / "config.json", size | pooling)
+    write_pooling(how, source.reference.features, folder)
 
 
 def refuses(source: Source) -> str | None:

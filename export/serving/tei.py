@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.precision import VariantName
 from export.serving.clamp import clamp
-from export.serving.sentence_transformers import write_pooling
+from export.serving.sentence_transformers import place_pooling
 from export.serving.stack import Precision, Source, Stack, place_config, place_tokenizer
 
 __all__ = ["STACK"]
@@ -22,7 +22,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     where, variant = GRAPHS[precisions[0]]
     clamp(source.graphs / variant / "model.onnx", folder / where)
     if source.embeds:
-        write_pooling(source, folder)
+        place_pooling(source, folder)
 
 
 def refuses(source: Source) -> str | None:

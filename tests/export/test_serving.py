@@ -1,0 +1,199 @@
+"""Serving folders: each has the layout of its stack, and gives what the checkpoint gives.
+
+What cannot be installed beside this project runs in `make serving`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from compress.binding import bind
+from compress.errors import BundleError, RecipeError, VerificationError
+from compress.heads import named_outputs
+from compress.pooling import Pooling, read_pooling, write_pooling
+from compress.surgery import apply_
+from export.bundle import export_bundle
+from export.precision import VARIANTS
+from export.serving import STACKS
+from export.serving.clamp import clamp, oldest
+from export.serving.environments import Environment, find_environment
+from export.serving.order import Order, parse_order, variants_of
+from export.serving.reference import REFERENCE, Reference
+from export.serving.stack import Source
+from export.serving.verify import verify_serving
+from export.serving.write import make_source, write_serving
+from tests.families import tiny, uneven
+from tests.tokenizer import tiny_tokenizer
+
+HERE = Environment(program=sys.executable)
+ORDERS = [Order(stack=stack) for stack in STACKS if stack.name != "sentence-transformers"]
+HALF = [parse_order("triton@fp16"), parse_order("openvino@fp16"), parse_order("optimum@int8")]
+EMBED = ("sentence-transformers", "tei", "infinity", "native", "browser", "openvino")
+
+
+def served(folder: Path, head: str, orders: list[Order], pooling: Pooling | None = None) -> Source:
+    """A student with uneven layers, its graphs and its serving folders."""
+    model, tokenizer = tiny("bert", head=head), tiny_tokenizer()
+    apply_(model, uneven(bind(model).shape))
+    checkpoint = folder / "checkpoint"
+    model.save_pretrained(checkpoint)
+    tokenizer.save_pretrained(checkpoint)
+    if pooling is not None:
+        write_pooling(pooling, model.config.hidden_size, checkpoint)
+    wanted = variants_of(orders)
+    export_bundle(model, tokenizer, [v for v in VARIANTS if v.name in wanted], folder / "onnx")
+    source = make_source(model, tokenizer, checkpoint, folder / "onnx", "My model!")
+    write_serving(source, orders, folder / "serving")
+    return source
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    served(folder, "sequence", ORDERS + HALF)
+    return folder / "serving"
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embedder")
+    orders = [parse_order(name) for name in EMBED]
+    served(folder, "plain", orders, Pooling(mode="cls", normalise=True))
+    return folder / "serving"
+
+
+def verified(order: str, folder: Path) -> None:
+    """The real thing is loaded, and agrees."""
+    parsed, reference = parse_order(order), Reference.load(folder / REFERENCE)
+    missing = [name for name in parsed.stack.modules if find_spec(name.partition(".")[0]) is None]
+    if missing:
+        pytest.skip(f"{missing[0]} is not installed")
+    rows = verify_serving(parsed, folder / parsed.folder, reference, HERE)
+    assert rows
+    for row in rows:
+        assert row.agrees, row
+
+
+@pytest.mark.parametrize(
+    "order", ["onnxruntime", "tei", "openvino", "triton", "triton@fp16", "openvino@fp16"]
+)
+def test_a_classifier_is_served_as_it_is(order: str, classifier: Path) -> None:
+    verified(order, classifier)
+
+
+@pytest.mark.parametrize("order", ["tei", "openvino"])
+def test_an_embedding_model_is_served_with_its_pooling(order: str, embedder: Path) -> None:
+    verified(order, embedder)
+
+
+def test_a_stack_that_gives_something_else_is_found_out(
+    classifier: Path, tmp_path: Path
+) -> None:
+    order, reference = parse_order("onnxruntime"), Reference.load(classifier / REFERENCE)
+    folder = shutil.copytree(classifier / "onnxruntime", tmp_path / "served")
+    graph = onnx.load(folder / "model.onnx")
+    bias = next(i for i in graph.graph.initializer if i.name == "classifier.bias")
+    changed = onnx.numpy_helper.to_array(bias) + 0.01
+    bias.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), bias.name))
+    onnx.save(graph, folder / "model.onnx")
+    (row,) = verify_serving(order, folder, reference, HERE)
+    assert not row.agrees
+    assert row.max_abs == pytest.approx(0.01, rel=0.1)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(VerificationError, match="onnxruntime must load"):
+        verify_serving(order, folder, reference, HERE)
+    with pytest.raises(BundleError, match="must be a serving folder"):
+        verify_serving(order, tmp_path / "nowhere", reference, HERE)
+
+
+def test_the_reference_is_the_checkpoint(tmp_path: Path) -> None:
+    source = served(tmp_path, "sequence", [parse_order("onnxruntime"), parse_order("native")])
+    model = tiny("bert")
+    apply_(model, uneven(bind(model).shape))
+    reference = Reference.load(tmp_path / "serving" / REFERENCE)
+    for ids, types, vector in zip(reference.ids, reference.types, reference.vectors, strict=True):
+        row = {"input_ids": torch.tensor([ids]), "token_type_ids": torch.tensor([types])}
+        row["attention_mask"] = torch.ones_like(row["input_ids"])
+        with torch.inference_mode():
+            expected = named_outputs(model, row)["logits"][0].numpy()
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+    assert source.name == "My-model"
+    assert reference.reduce == "none"
+    assert list(reference.graphs) == ["cpu-int8"]
+
+
+def test_pooling_of_a_folder_goes_into_reference_and_layout(embedder: Path) -> None:
+    reference = Reference.load(embedder / REFERENCE)
+    assert (reference.reduce, reference.normalise) == ("cls", True)
+    np.testing.assert_allclose(np.linalg.norm(reference.vectors, axis=1), 1, atol=1e-5)
+    for name in ("sentence-transformers", "tei", "infinity"):
+        assert read_pooling(embedder / name) == Pooling(mode="cls", normalise=True)
+    assert "--pooling-method cls" in (embedder / "infinity" / "SERVE.md").read_text()
+    assert (embedder / "sentence-transformers" / "onnx" / "model_quantized.onnx").is_file()
+
+
+def test_half_precision_gives_float32_outputs(classifier: Path) -> None:
+    session = onnxruntime.InferenceSession(classifier / "openvino-fp16" / "model.onnx")
+    assert [value.type for value in session.get_outputs()] == ["tensor(float)"]
+
+
+def test_a_clamped_graph_is_the_same_graph_with_older_stamps(
+    classifier: Path, tmp_path: Path
+) -> None:
+    source = classifier / "optimum" / "model.onnx"
+    clamp(source, tmp_path / "clamped.onnx")
+    before, after = onnx.load(source), onnx.load(tmp_path / "clamped.onnx")
+    opset, ir = oldest(before)
+    stamps = {entry.domain: entry.version for entry in after.opset_import}
+    assert (stamps[""], after.ir_version) == (opset, ir)
+    assert opset <= next(e.version for e in before.opset_import if e.domain == "")
+    assert after.graph == before.graph
+    onnx.checker.check_model(after.SerializeToString(), full_check=False)
+
+
+def test_what_a_native_client_is_told_is_so(classifier: Path) -> None:
+    folder = classifier / "native"
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    for row in json.loads((folder / "examples.json").read_text()):
+        feed = {name: np.array([ids], np.int64) for name, ids in row["inputs"].items()}
+        np.testing.assert_allclose(session.run(["logits"], feed)[0][0], row["vector"], atol=1e-5)
+    told = (folder / "CONTRACT.md").read_text()
+    assert "@" not in told.replace("@huggingface", "")
+    for value in session.get_inputs():
+        assert f"`{value.name}` | int64" in told
+
+
+def test_orders_name_stack_and_precision() -> None:
+    assert parse_order("triton").precisions == ("fp32",)
+    assert parse_order("transformers-js").precisions == ("fp32", "fp16", "int8")
+    assert variants_of([parse_order("triton@int8"), parse_order("tei")]) == ("cpu-int8", "cpu-fp32")
+    with pytest.raises(RecipeError, match="must be one of onnxruntime, optimum"):
+        parse_order("tritn")
+    with pytest.raises(RecipeError, match="tei must be served in one of fp32"):
+        parse_order("tei@int8")
+
+
+def test_a_stack_that_cannot_serve_a_model_says_why(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="sentence-transformers cannot serve this model"):
+        served(tmp_path, "sequence", [parse_order("sentence-transformers")])
+
+
+def test_an_environment_that_is_not_there_is_named_with_its_packages(tmp_path: Path) -> None:
+    infinity = parse_order("infinity").stack
+    with pytest.raises(RecipeError, match="infinity is verified with infinity-emb"):
+        find_environment(infinity, given=None, install=False)
+    with pytest.raises(RecipeError, match="--python must be an interpreter"):
+        find_environment(infinity, given=sys.executable, install=False)
+    if shutil.which("node"):
+        with pytest.raises(RecipeError, match="node_modules"):
+            find_environment(parse_order("native").stack, given=str(tmp_path), install=False)
