@@ -25,7 +25,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrain
 from compress.architectures import architecture_for
 from compress.binding import bind
 from compress.errors import CheckpointError, PlanError
-from compress.folder import writing
+from compress.folder import verify_own, writing
 from compress.heads import head_of, init_arguments, stock_class
 from compress.plan import Plan
 from compress.pooling import Pooling, write_pooling
@@ -57,6 +57,7 @@ def load(source: str | Path) -> PreTrainedModel:
         UnsupportedArchitectureError: The family has no record.
     """
     config = load_config(source)
+    verify_own(Path(source))
     architecture_for(config.model_type)
     plan = stored_plan(config)
     model = _load_stock(source, config) if plan is None else _replay(_local(source), config, plan)
@@ -81,7 +82,7 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         )
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # each part of transformers raises kinds of its own
         where = "" if folder.is_dir() else ", no folder here and so taken for a Hub id,"
         raise CheckpointError(
             f"config.json of {str(source)!r}{where} must be readable by transformers, found: "

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compress.errors import BundleError
@@ -25,6 +25,7 @@ __all__ = [
     "replace_folder",
     "sha256",
     "verify_folder",
+    "verify_own",
     "versions",
     "write_manifest",
     "writing",
@@ -147,21 +148,49 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(manifest, dict) or manifest.get("tool") != TOOL:
         raise BundleError(f"{folder / MANIFEST} must be of {TOOL}, found another tool's")
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(map(_inside, files, files.values())):
+        raise BundleError(
+            f"{folder / MANIFEST} must list files of its own folder with their SHA-256, found "
+            "something else; write the folder again"
+        )
     return manifest
 
 
-def verify_folder(folder: Path) -> None:
-    """Compare every file with its SHA-256 in the manifest.
+def verify_folder(folder: Path, under: str = "") -> None:
+    """Compare files with their SHA-256 in the manifest.
+
+    Args:
+        folder: With its manifest.
+        under: Only files of this folder in it, such as `onnx/cpu-fp32`.
 
     Raises:
         BundleError: A file is missing or edited; the message names it.
     """
     for name, expected in read_manifest(folder)["files"].items():
+        if not name.startswith(under):
+            continue
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} must exist, found none; write the folder again")
         if sha256(path) != expected:
-            raise BundleError(f"{path} differs from its manifest; write the folder again")
+            raise BundleError(
+                f"{path} differs from its manifest; write the folder again, or remove its "
+                f"{MANIFEST} if the change is yours"
+            )
+
+
+def verify_own(folder: Path, under: str = "") -> None:
+    """The same for a folder that has a manifest of ours; others are taken as they are."""
+    if (folder / MANIFEST).is_file() and _own_manifest(folder) is not None:
+        verify_folder(folder, under)
+
+
+def _inside(name: str, digest: object) -> bool:
+    """Whether a manifest's entry is a path that stays in the folder, with a digest."""
+    path = PurePosixPath(name)
+    own = not path.is_absolute() and ".." not in path.parts and "\\" not in name
+    return own and isinstance(digest, str) and "\0" not in name
 
 
 def sha256(path: Path) -> str:

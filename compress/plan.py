@@ -195,7 +195,7 @@ class Plan:
             )
             shape = EncoderShape(**{k: _frozen(v) for k, v in data["shape"].items()})
             return cls(shape=shape, layers=layers, depth=int(data["depth"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PlanError(
                 f"a plan lacks or misspells a field: {error}; write it again"
             ) from error
@@ -206,8 +206,15 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> Plan:
-        """Read a plan written by `save`."""
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        """Read a plan written by `save`.
+
+        Raises:
+            PlanError: The file cannot be read, or is no plan of this schema.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"{path} must hold a plan, found {error}; name another") from error
 
 
 def _frozen(value: Any) -> Any:
@@ -237,7 +244,8 @@ def _places(shape: EncoderShape) -> tuple[object, ...]:
 
 def _check_layers(plan: Plan) -> None:
     sources = [layer.source for layer in plan.layers]
-    if sources != sorted(set(sources)) or not sources or sources[-1] >= plan.shape.n_layers:
+    rising = bool(sources) and sources == sorted(set(sources))
+    if not rising or sources[0] < 0 or sources[-1] >= plan.shape.n_layers:
         raise PlanError(
             f"kept layers must rise within 0 to {plan.shape.n_layers - 1}, found {sources}"
         )

@@ -65,8 +65,14 @@ def read_pooling(folder: Path) -> Pooling | None:
     """
     if not (folder / "modules.json").is_file():
         return None
-    modules: list[dict[str, Any]] = _read(folder / "modules.json")
-    kinds = {str(m["type"]).rpartition(".")[2]: folder / str(m["path"]) for m in modules}
+    modules = _read(folder / "modules.json")
+    try:
+        kinds = {str(m["type"]).rpartition(".")[2]: folder / str(m["path"]) for m in modules}
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / 'modules.json'} must list modules with type and path, found {error!r}; "
+            "download the model again"
+        ) from error
     if "Pooling" not in kinds:
         return None
     others = set(kinds) - {"Transformer", "Pooling", "Normalize"}
@@ -75,7 +81,12 @@ def read_pooling(folder: Path) -> Pooling | None:
             f"{folder / 'modules.json'} must name a Transformer, a Pooling and a Normalize alone, "
             f"found {', '.join(sorted(others))}; calibrate without pooling by removing modules.json"
         )
-    config: dict[str, Any] = _read(kinds["Pooling"] / "config.json")
+    config = _read(kinds["Pooling"] / "config.json")
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{kinds['Pooling'] / 'config.json'} must be an object, found {config!r:.60}; download "
+            "the model again"
+        )
     named = config.get("pooling_mode")
     wanted: list[Any] = [mode for key, mode in _KEYS.items() if config.get(key)] or [named]
     on = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]

@@ -72,10 +72,8 @@ def bench(
     aa: Annotated[
         bool, typer.Option("--aa", help="Compare one contender with itself: false alarms here.")
     ] = False,
-    runs: Annotated[int | None, typer.Option(min=1, help="Of --aa: how often [20].")] = None,
-    gate: Annotated[
-        str | None, typer.Option(help="Of --aa: the change that would be an alarm [5%].")
-    ] = None,
+    runs: opt.Runs = None,
+    gate: opt.AlarmGate = None,
     out: opt.ReportFolder = None,
     json: opt.Json = False,
 ) -> None:

@@ -23,7 +23,9 @@ from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
 from compress.checkpoint import load, load_config, stored_plan
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
-from compress.folder import check_target
+from compress.folder import check_target, verify_own
+from compress.heads import head_of
+from compress.pooling import read_pooling
 from export.inputs import longest_sequence
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "load_for",
     "load_tokenizer",
     "local_folder",
+    "pooling_mode",
     "read_config",
 ]
 
@@ -78,6 +81,12 @@ def local_folder(source: str) -> Path:
         return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
     except OSError:  # offline, and not in the cache
         return Path(source)
+
+
+def pooling_mode(model: PreTrainedModel, folder: Path) -> str | None:
+    """How an embedding model's folder pools tokens; nothing for other models."""
+    pooling = read_pooling(folder) if head_of(model).embeds else None
+    return None if pooling is None else pooling.mode
 
 
 def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
@@ -219,8 +228,17 @@ def find_graph(
         first: Variants to prefer where none is named.
 
     Raises:
-        BundleError: There is no graph, or there are several and none was named.
+        BundleError: There is no graph, or there are several and none was named, or a file of it
+            is not what its bundle's manifest says.
     """
+    found = _find_graph(path, variant, first)
+    folder = found.parent.resolve()
+    if folder.parent.name == "onnx":
+        verify_own(folder.parent.parent, f"onnx/{folder.name}/")
+    return found
+
+
+def _find_graph(path: Path, variant: str | None, first: Sequence[str]) -> Path:
     if path.is_file() and path.suffix == ".onnx":
         return path
     if (path / "model.onnx").is_file() and variant in (None, path.name):

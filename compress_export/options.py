@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "AlarmGate",
     "Batch",
     "BatchSize",
     "Batches",
@@ -34,6 +35,7 @@ __all__ = [
     "ReportFile",
     "ReportFolder",
     "Rounds",
+    "Runs",
     "Seed",
     "Seeds",
     "Sequence",
@@ -142,6 +144,10 @@ Strategy = Annotated[
         help="Which layers: top, bottom, symmetric, alternate, alternate-odd, contribution or "
         "leave-one-out."
     ),
+]
+Runs = Annotated[int | None, typer.Option(min=1, help="Of --aa: how often [20].")]
+AlarmGate = Annotated[
+    str | None, typer.Option("--gate", help="Of --aa: the change that would be an alarm [5%].")
 ]
 Contenders = Annotated[
     list[str],

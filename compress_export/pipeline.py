@@ -17,21 +17,25 @@ from transformers import PreTrainedModel
 
 from benchmarks.latency import Latency
 from benchmarks.report.build import ANCHOR, Found, Made, build_report
+from benchmarks.report.card import Card, read_base, write_card
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
 from compress.checkpoint import load
 from compress.errors import BundleError
 from compress.folder import check_target, replace_folder, write_manifest
+from compress.heads import stock_class
 from compress.plan import Plan
 from compress_export.context import Context
 from compress_export.facts import model_facts
+from compress_export.loading import local_folder, pooling_mode
 from compress_export.measuring import Graph, head_importance, measure_accuracy, measure_latency
 from compress_export.reach import reach
 from compress_export.recipe import Recipe
 from compress_export.recovery import recover
 from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
+from export.serving.order import served
 from export.serving.write import SERVING, make_source, write_serving
 
 __all__ = ["Outcome", "Run"]
@@ -286,6 +290,18 @@ class Run:
     def _close_work(self, report: dict[str, Any]) -> None:
         for folder in ("teacher", "training"):
             shutil.rmtree(self.work / folder, ignore_errors=True)
+        write_card(
+            Card(
+                name=self.out.name,
+                architecture=stock_class(self.student).__name__,
+                base=read_base(self.context.model_source, local_folder(self.context.model_source)),
+                exported=self._bundle()["exported"],
+                serving=served(self.recipe.serving()),
+                report=report,
+                pooling=pooling_mode(self.student, self.work / "checkpoint"),
+            ),
+            self.work,
+        )
         write_manifest(
             self.work, "run", verdict=report["verdict"], exported=self._bundle()["exported"]
         )

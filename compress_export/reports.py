@@ -43,7 +43,12 @@ def read_report(path: Path) -> dict[str, Any]:
             f"{file} must be of schema {SCHEMA}, found {found.get('schema')!r}; write it anew with "
             "this version"
         )
-    return complete(found)
+    try:
+        return complete(found)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{file} must be a whole report of compress-export, found {error!r:.80}; measure again"
+        ) from error
 
 
 def read_recipe(path: Path) -> str | None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from benchmarks.report.card import Card, read_base, write_card
 from benchmarks.tasks import TextTask, tokenise
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import RecipeError
 from compress.folder import writing
+from compress.heads import stock_class
+from compress.plan import EncoderShape
 from compress_export.console import out as console
 from compress_export.console import progress, table
-from compress_export.loading import load_tokenizer, local_folder
-from export.bundle import export_bundle
+from compress_export.loading import load_tokenizer, local_folder, pooling_mode
+from export.bundle import Exported, export_bundle
 from export.inputs import input_names
 from export.int8 import Feeds
 from export.precision import VARIANTS, variant
-from export.serving.order import parse_order, variants_of
+from export.serving.order import parse_order, served, variants_of
 from export.serving.write import SERVING, make_source, write_serving
 
 _USUAL = ("portable", "cpu-fp32", "cpu-int8")
@@ -55,18 +60,32 @@ def run(
         )
     accepted = input_names(loaded, tokenizer.model_input_names)
     feeds = [] if texts is None else _feeds(texts, tokenizer, accepted)
-    facts: dict[str, object] = {}
+    facts: dict[str, dict[str, Any]] = {}
     with writing(out, "bundle", exported=facts) as folder, progress() as report:
         exported = export_bundle(loaded, tokenizer, chosen, folder / "onnx", report, feeds)
         facts |= {e.variant: e.to_dict() for e in exported}
+        place = local_folder(model)
         if orders:
-            place = local_folder(model)
             source = make_source(loaded, tokenizer, place, folder / "onnx", _name_of(model))
             write_serving(source, orders, folder / SERVING, report)
+        card = Card(
+            name=_name_of(model),
+            architecture=stock_class(loaded).__name__,
+            base=read_base(model, place),
+            exported=list(facts.values()),
+            serving=served(orders),
+            pooling=pooling_mode(loaded, place),
+        )
+        write_card(card, folder)
     if as_json:
         console.print_json(json.dumps(facts))
         return
-    shape = bind(loaded).shape
+    _print(out, exported, bind(loaded).shape)
+    for order in orders:
+        console.print(f"{order.stack.title}: {out / SERVING / order.folder}", soft_wrap=True)
+
+
+def _print(out: Path, exported: Sequence[Exported], shape: EncoderShape) -> None:
     heads = ", ".join(str(shape.n_heads[i] * shape.queries or "–") for i in shape.applied)
     rows = [
         [
@@ -80,8 +99,6 @@ def run(
     ]
     header = ["variant", "size", "fused nodes", "heads", "max difference"]
     table(f"exported to {out}", header, rows)
-    for order in orders:
-        console.print(f"{order.stack.title}: {out / SERVING / order.folder}", soft_wrap=True)
 
 
 def _name_of(model: str) -> str:

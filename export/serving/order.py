@@ -10,7 +10,9 @@ from export.precision import VariantName
 from export.serving import STACKS
 from export.serving.stack import Precision, Stack
 
-__all__ = ["Order", "parse_order", "variants_of"]
+__all__ = ["SERVING", "Order", "parse_order", "served", "variants_of"]
+
+SERVING = "serving"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,11 @@ def parse_order(text: str) -> Order:
             f"correct it, or write {name} alone"
         )
     return Order(stack=stack, precision=known)
+
+
+def served(orders: Sequence[Order]) -> list[tuple[str, str]]:
+    """Stack and folder in the bundle, of each order."""
+    return [(order.stack.title, f"{SERVING}/{order.folder}") for order in orders]
 
 
 def variants_of(orders: Sequence[Order]) -> tuple[VariantName, ...]:

@@ -42,6 +42,7 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     ("Where is the library?", "The library is next to the town hall, open from nine to five."),
 )
 _LONGEST = 128
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +110,10 @@ class Reference:
                 reduce=str(data["reduce"]),
                 normalise=bool(data["normalise"]),
                 max_length=int(data["max_length"]),
-                vectors=np.array(data["vectors"], np.float32),
-                graphs={k: np.array(v, np.float32) for k, v in data["graphs"].items()},
+                vectors=_matrix(data["vectors"], len(data["texts"])),
+                graphs={k: _matrix(v, len(data["texts"])) for k, v in data["graphs"].items()},
             )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise BundleError(
                 f"{path} must hold reference outputs, found {type(error).__name__}: "
                 f"{error}; export the bundle again with --serve"
@@ -202,6 +203,14 @@ def _vector(values: Array, reduce: str, normalise: bool) -> Array:
     pooling = Pooling(mode=reduce, normalise=normalise)  # type: ignore[arg-type]
     pooled: Array = pooling(hidden, torch.ones(hidden.shape[:2]))[0].numpy()
     return pooled
+
+
+def _matrix(rows: Any, count: int) -> Array:
+    """Finite numbers, a row a text."""
+    values = np.array(rows, float)
+    if values.ndim != 2 or len(values) != count or not (np.abs(values) < _LARGEST).all():
+        raise ValueError(f"must hold {count} vectors of finite numbers")
+    return values.astype(np.float32)
 
 
 def _rounded(values: Array) -> list[list[float]]:

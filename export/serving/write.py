@@ -15,13 +15,11 @@ from compress.pooling import read_pooling
 from compress.verify import MODELING
 from export.bundle import GRAPH
 from export.precision import variant
-from export.serving.order import Order, variants_of
+from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
 from export.serving.stack import Source, graph_values
 
 __all__ = ["SERVING", "make_source", "write_serving"]
-
-SERVING = "serving"
 
 
 def make_source(

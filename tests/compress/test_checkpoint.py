@@ -132,8 +132,12 @@ def test_a_students_edited_config_is_refused(tmp_path: Path) -> None:
     plan = Plan(shape=bind(model).shape, layers=tuple(layers), depth=3)
     apply_(model, plan)
     save(model, plan, tmp_path / "student")
+    student = edited(tmp_path / "student", intermediate_size=20)
+    with pytest.raises(BundleError, match=r"config\.json differs from its manifest"):
+        load(student)
+    (student / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.intermediate_size .* must be 16, as its"):
-        load(edited(tmp_path / "student", intermediate_size=20))
+        load(student)
 
 
 def test_foreign_output_folder_is_left_alone(tmp_path: Path) -> None:

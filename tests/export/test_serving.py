@@ -96,9 +96,7 @@ def test_an_embedding_model_is_served_with_its_pooling(order: str, embedder: Pat
     verified(order, embedder)
 
 
-def test_a_stack_that_gives_something_else_is_found_out(
-    classifier: Path, tmp_path: Path
-) -> None:
+def test_a_stack_that_gives_something_else_is_found_out(classifier: Path, tmp_path: Path) -> None:
     order, reference = parse_order("onnxruntime"), Reference.load(classifier / REFERENCE)
     folder = shutil.copytree(classifier / "onnxruntime", tmp_path / "served")
     graph = onnx.load(folder / "model.onnx")
