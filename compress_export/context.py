@@ -38,6 +38,7 @@ from compress_export.loading import (
     local_folder,
 )
 from compress_export.recipe import Recipe
+from compress_export.remote import fetch, place
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.inputs import input_names, longest_sequence
@@ -148,6 +149,8 @@ class Context:
     @cached_property
     def model_source(self) -> str:
         """The teacher's folder, or its Hub id."""
+        if "://" in self.recipe.model:
+            return str(fetch(self.recipe.model))
         local = self.base / self.recipe.model
         return str(local) if local.exists() else self.recipe.model
 
@@ -208,10 +211,8 @@ class Context:
     def dataset(self, split: Split) -> Dataset:
         """One split of the task's data, read once."""
         if split not in self._datasets:
-            data = self.recipe.data
-            self._datasets[split] = self.task.load(
-                split, None if data is None else self.base / data
-            )
+            data = self.recipe.data and place(self.base, self.recipe.data)
+            self._datasets[split] = self.task.load(split, data)
         return self._datasets[split]
 
     def take(self, count: int) -> None:

@@ -13,6 +13,8 @@ import typer
 __all__ = ["run_app"]
 
 INTERRUPTED = 130
+WRITTEN = (0, 1, 3)
+"""Statuses after which there is an output: gates are judged of what stands."""
 
 # typer raises click's errors, its own copy of them or click's by version; this is their base.
 _USAGE_ERROR: type[Exception] = next(
@@ -27,7 +29,7 @@ _INTERRUPTED = (
 def run_app(app: typer.Typer, arguments: list[str]) -> int:
     """Run the command line; its exit status."""
     try:
-        status = int(app(args=arguments or ["--help"], standalone_mode=False) or 0)
+        status = _run(app, arguments)
         return _fail(_INTERRUPTED, status) if status == INTERRUPTED else status
     except _USAGE_ERROR as error:
         return _fail(_usage_message(error), 2)
@@ -37,6 +39,19 @@ def run_app(app: typer.Typer, arguments: list[str]) -> int:
         if "--debug" in arguments:
             raise
         return _status_of(error)
+
+
+def _run(app: typer.Typer, arguments: list[str]) -> int:
+    """Run a command, with what it reads and writes under URLs copied from and to there."""
+    if not any("://" in argument for argument in arguments):
+        return int(app(args=arguments or ["--help"], standalone_mode=False) or 0)
+    from compress_export.remote import localised
+
+    with localised(arguments) as (local, sent):
+        status = int(app(args=local, standalone_mode=False) or 0)
+        if status in WRITTEN:
+            sent.send()
+        return status
 
 
 def _usage_message(error: Exception) -> str:

@@ -37,6 +37,7 @@ from compress_export.recipe_parts import (
     Recover,
     Target,
 )
+from compress_export.remote import place
 from export.precision import VARIANTS, Variant, variant
 from export.serving.order import Order, parse_order, variants_of
 
@@ -120,11 +121,11 @@ class Recipe(Part):
     def resolve_task(self, base: Path) -> Task:
         """The task, with the paths of own files taken from `base`, the recipe's folder."""
         if isinstance(self.task, BareTexts):
-            return TextTask(texts=base / self.task.texts)
+            return TextTask(texts=place(base, self.task.texts))
         if isinstance(self.task, OwnData):
             return FileTask(
-                train=base / self.task.train,
-                validation=base / self.task.validation,
+                train=place(base, self.task.train),
+                validation=place(base, self.task.validation),
                 text=tuple(self.task.text),
                 label=self.task.label,
                 regression=self.task.regression,

@@ -1,0 +1,176 @@
+"""URLs in the place of paths: `s3://`, `gs://`, `hf://`, `memory://` and what else fsspec knows.
+
+What is read is copied here first; what is written appears there when it is complete, its manifest
+last. One door for all commands: they see local paths alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from compress.errors import BundleError, RecipeError
+from compress.folder import MANIFEST, TOOL
+
+__all__ = ["Sent", "fetch", "localised", "place"]
+
+_URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://[^@\s]+")
+_COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
+_OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
+_LAST = (MANIFEST, "report.json")
+
+
+class Sent:
+    """Outputs of one command that are to appear under URLs."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="compress-export-out-"))
+        self._places: list[tuple[Path, str]] = []
+
+    def stand_in(self, url: str) -> str:
+        """A local path to write in the place of `url`."""
+        name = url.rstrip("/").rpartition("/")[2] or "out"
+        path = self._folder / str(len(self._places)) / name
+        path.parent.mkdir()
+        self._places.append((path, url))
+        _check_target(url)
+        return str(path)
+
+    def send(self) -> None:
+        """Copy what was written; a folder's manifest goes last, and the old one first."""
+        for path, url in self._places:
+            if path.is_dir():
+                _send_folder(path, url)
+            elif path.is_file():
+                fs, target = _store(url)
+                _within(url, fs.put_file, str(path), target)
+
+    def close(self) -> None:
+        """Remove what is here."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextmanager
+def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
+    """Arguments with a local path in the place of each URL.
+
+    Inputs are fetched; outputs stand under local paths until `Sent.send` is called.
+    """
+    sent = Sent()
+    try:
+        found, previous = [], ""
+        for argument in arguments:
+            option, _, _ = argument.partition("=")
+            output = previous in _OUTPUTS or (option in _OUTPUTS and "=" in argument)
+            change = sent.stand_in if output else (lambda url: str(fetch(url)))
+            found.append(_URL.sub(lambda match, to=change: to(match.group()), argument))  # type: ignore[misc]
+            previous = argument
+        yield found, sent
+    finally:
+        sent.close()
+
+
+def place(base: Path, path: Path) -> Path:
+    """Where a recipe's path lies: beside the recipe, or fetched from a URL."""
+    collapsed = _COLLAPSED.fullmatch(str(path))
+    return base / path if collapsed is None else fetch("://".join(collapsed.groups()))
+
+
+@cache
+def fetch(url: str) -> Path:
+    """A local copy of a file or folder, for the length of this process.
+
+    Raises:
+        RecipeError: There is nothing, or the store cannot be reached.
+        BundleError: It is a folder of ours that is not complete.
+    """
+    fs, path = _store(url)
+    folder = Path(tempfile.mkdtemp(prefix="compress-export-in-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    target = folder / (url.rstrip("/").rpartition("/")[2] or "in")
+    if _within(url, fs.isdir, path):
+        target.mkdir()
+        for name in _within(url, fs.find, path):
+            inside = target / _relative(name, path)
+            if not inside.resolve().is_relative_to(target.resolve()):
+                raise BundleError(f"{url} must hold files of its own alone, found {name!r}")
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            _within(url, fs.get_file, name, str(inside))
+    elif _within(url, fs.exists, path):
+        _within(url, fs.get_file, path, str(target))
+    else:
+        raise RecipeError(f"{url} must exist, found nothing there; correct the URL")
+    return target
+
+
+def _send_folder(folder: Path, url: str) -> None:
+    fs, target = _store(url)
+    stale = [f"{target}/{name}" for name in _LAST if _within(url, fs.exists, f"{target}/{name}")]
+    old = set(_within(url, fs.find, target)) if stale else set()
+    for name in stale:
+        _within(url, fs.rm_file, name)
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files.sort(key=lambda p: p.name in _LAST and p.parent == folder)
+    written = set()
+    for path in files:
+        name = f"{target}/{path.relative_to(folder).as_posix()}"
+        _within(url, fs.makedirs, name.rpartition("/")[0], exist_ok=True)
+        _within(url, fs.put_file, str(path), name)
+        written.add(_bare(name))
+    for name in old - set(stale):
+        if _bare(name) not in written:
+            _within(url, fs.rm_file, name)
+
+
+def _check_target(url: str) -> None:
+    """Refuse to write where something stands that is not ours."""
+    fs, path = _store(url)
+    if not _within(url, fs.isdir, path) or not _within(url, fs.find, path):
+        return
+    manifest = f"{path}/{MANIFEST}"
+    report = f"{path}/report.json"
+    own = _within(url, fs.exists, manifest) and TOOL in _within(url, fs.cat_file, manifest).decode()
+    if not own and not _within(url, fs.exists, report):
+        raise BundleError(
+            f"output must be new, empty or written by {TOOL}, found other files in {url}; name "
+            "another place"
+        )
+
+
+def _store(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise RecipeError(
+            f"{url} needs a file system that is not installed: {' '.join(str(error).split())[:160]}"
+        ) from error
+    return fs, str(path).rstrip("/")
+
+
+def _within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
+    """What a store answers, or one line that names the URL."""
+    try:
+        return call(*arguments, **settings)
+    except Exception as error:  # each file system raises kinds of its own
+        raise RecipeError(
+            f"{url} must be readable or writable from here, found: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:160]}; check the URL and the credentials"
+        ) from error
+
+
+def _relative(name: str, path: str) -> str:
+    return _bare(name).removeprefix(_bare(path)).lstrip("/")
+
+
+def _bare(name: str) -> str:
+    return name.partition("://")[2].lstrip("/") if "://" in name else name.lstrip("/")
