@@ -284,6 +284,19 @@ def verify(
 
 
 @app.command()
+def push(
+    bundle: Annotated[Path, typer.Argument(help="Bundle, checkpoint or output folder of `run`.")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Where it is new.")] = False,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload by compress-export",
+) -> None:
+    """Upload a bundle with its model card to the Hub."""
+    from compress_export.commands.push import run
+
+    run(bundle, repository, private=private, message=message)
+
+
+@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see `compress-export schema`.")],
     out: opt.Out = Path("out"),

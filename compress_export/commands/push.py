@@ -1,0 +1,40 @@
+"""`push`: a bundle to a repository on the Hugging Face Hub, its card with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compress.errors import RecipeError
+from compress.folder import verify_folder
+from compress_export.console import out as console
+
+
+def run(bundle: Path, repository: str, *, private: bool, message: str) -> None:
+    """Check every file of a folder of ours, then upload all in one commit.
+
+    Raises:
+        RecipeError: The Hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    verify_folder(bundle)
+    api = HfApi(library_name="compress-export")
+    try:
+        created = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=created.repo_id,
+            folder_path=bundle,
+            commit_message=message,
+            ignore_patterns=["stages/*", "*.tensorboard/*"],
+        )
+    except HFValidationError as error:
+        raise RecipeError(
+            f"a repository must be OWNER/NAME, found {repository!r}; correct it"
+        ) from error
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise RecipeError(
+            f"{repository} must be a repository that you may write to, found: "
+            f"{' '.join(str(error).split())[:200]}; log in with `hf auth login`"
+        ) from error
+    console.print(f"pushed: {created}", soft_wrap=True)
