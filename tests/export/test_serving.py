@@ -195,3 +195,14 @@ def test_an_environment_that_is_not_there_is_named_with_its_packages(tmp_path: P
     if shutil.which("node"):
         with pytest.raises(RecipeError, match="node_modules"):
             find_environment(parse_order("native").stack, given=str(tmp_path), install=False)
+
+
+def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(tmp_path: Path) -> None:
+    orders = [parse_order(name) for name in ("triton", "native", "tei")]
+    for name in ("one", "two"):
+        served(tmp_path / name, "sequence", orders)
+    for first in sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file()):
+        second = tmp_path / "two" / first.relative_to(tmp_path / "one")
+        assert first.read_bytes() == second.read_bytes(), first
+        if first.suffix == ".onnx":
+            assert b"site-packages" not in first.read_bytes()
