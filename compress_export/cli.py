@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compress_export import cli_measure, cli_training
+from compress_export import cli_measure, cli_serving, cli_training
 from compress_export import options as opt
 from compress_export.exits import run_app
 
@@ -227,76 +227,6 @@ def scores(
 
 
 @app.command()
-def export(
-    model: opt.Model,
-    out: opt.Out,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="portable, portable-int8, portable-fp16, cpu-fp32, cpu-int8, cpu-int8-static, "
-            "cuda-fp32 or cuda-fp16; repeat. Left out: portable, cpu-fp32 and cpu-int8, or what "
-            "--serve takes."
-        ),
-    ] = None,
-    texts: Annotated[
-        Path | None, typer.Option(help="Text file to calibrate cpu-int8-static on.")
-    ] = None,
-    serve: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Write a folder for a serving stack too: STACK or STACK@PRECISION; repeat. "
-            "Stacks: onnxruntime, optimum, sentence-transformers, triton, mlserver, tei, infinity, "
-            "transformers-js, openvino, native, browser."
-        ),
-    ] = None,
-    json: opt.Json = False,
-) -> None:
-    """Export a stock or pruned checkpoint to ONNX, checked against torch."""
-    from compress_export.commands.export import run
-
-    run(model, out, variant or [], texts, serve or [], as_json=json)
-
-
-@app.command()
-def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, or output folder of `run`.")],
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="STACK or STACK@PRECISION, as for `export --serve`; repeat. Left out: all that "
-            "the bundle holds."
-        ),
-    ] = None,
-    python: Annotated[
-        str | None,
-        typer.Option(help="Interpreter with the stack's packages; for Node a folder with "
-                     "node_modules."),
-    ] = None,
-    install: Annotated[
-        bool, typer.Option("--install", help="Make what is missing, in the cache.")
-    ] = False,
-    json: opt.Json = False,
-) -> None:  # fmt: skip
-    """Load serving folders with the real thing and compare with the checkpoint."""
-    from compress_export.commands.verify import run
-
-    run(bundle, target or [], python, install=install, as_json=json)
-
-
-@app.command()
-def push(
-    bundle: Annotated[Path, typer.Argument(help="Bundle, checkpoint or output folder of `run`.")],
-    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
-    private: Annotated[bool, typer.Option("--private", help="Where it is new.")] = False,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload by compress-export",
-) -> None:
-    """Upload a bundle with its model card to the Hub."""
-    from compress_export.commands.push import run
-
-    run(bundle, repository, private=private, message=message)
-
-
-@app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe, see `compress-export schema`.")],
     out: opt.Out = Path("out"),
@@ -341,6 +271,7 @@ def schema() -> None:
 
 
 cli_measure.add_to(app)
+cli_serving.add_to(app)
 cli_training.add_to(app)
 
 
