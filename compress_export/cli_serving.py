@@ -30,8 +30,8 @@ def export(
         list[str] | None,
         typer.Option(
             help="Write a folder for a serving stack too: STACK or STACK@PRECISION; repeat. "
-            "Stacks: onnxruntime, optimum, sentence-transformers, triton, mlserver, tei, infinity, "
-            "transformers-js, openvino, native, browser."
+            "Stacks: onnxruntime, extensions, optimum, sentence-transformers, triton, mlserver, "
+            "tei, infinity, transformers-js, openvino, native, browser."
         ),
     ] = None,
     json: opt.Json = False,

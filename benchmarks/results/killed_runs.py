@@ -32,7 +32,8 @@ def main(recipe: str, out: str, count: str = "50") -> None:
         stages.append(killed(recipe, folder / "run", moment))
         found = run(recipe, folder / "run")
         differing += found != whole
-        state = "differs" if found != whole else "the same"
+        odd = sorted(name for name in whole | found if whole.get(name) != found.get(name))
+        state = f"{', '.join(odd)} differ" if odd else "the same"
         sys.stderr.write(f"{i + 1}: killed after {moment:.1f} s, {stages[-1]} stages: {state}\n")
     sys.stdout.write(
         f"{count} kills within {seconds:.0f} s, after 0 to {max(stages)} whole stages: "

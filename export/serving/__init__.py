@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from export.serving import (
     browser,
+    extensions,
     infinity,
     mlserver,
     native,
@@ -21,6 +22,7 @@ __all__ = ["STACKS"]
 
 STACKS: tuple[Stack, ...] = (
     onnxruntime.STACK,
+    extensions.STACK,
     optimum.STACK,
     sentence_transformers.STACK,
     triton.STACK,

