@@ -34,17 +34,10 @@ def main(classifier: str, encoder: str, texts: str, out: str) -> None:
         for plan in PLANS:
             checkpoint = planned(model, plan, texts, folder / f"{name}-{plan}")
             bundle = folder / f"{name}-{plan}-onnx"
-            if call("export", checkpoint, "--out", bundle, *serve, accept=(0, 1)) == "":
+            if not call("export", checkpoint, "--out", bundle, *served(orders), accept=(0, 1)):
                 # Half precision is refused where it gives something else than float32.
-                whole = [part for part in serve if "fp16" not in part]
-                serve = [p for p in whole if p != "--serve"]
-                call(
-                    "export",
-                    checkpoint,
-                    "--out",
-                    bundle,
-                    *(x for s in serve for x in ("--serve", s)),
-                )
+                whole = [order for order in orders if not order.endswith("fp16")]
+                call("export", checkpoint, "--out", bundle, *served(whole))
             found = json.loads(call("verify", bundle, "--install", "--json", accept=(0, 1)))
             rows += [row | {"model": name, "plan": plan} for row in found["verified"]]
             for line in found["failures"]:
