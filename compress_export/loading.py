@@ -21,11 +21,12 @@ from transformers import (
 
 from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
-from compress.checkpoint import load, load_config, stored_plan
+from compress.checkpoint import BLOCK, load, load_config, stored_plan
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.folder import check_target, verify_own
 from compress.heads import head_of
 from compress.pooling import read_pooling
+from compress.verify import MODELING
 from export.inputs import longest_sequence
 
 __all__ = [
@@ -101,10 +102,11 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
     own = (config.architectures or [""])[0].endswith("ForSequenceClassification")
     if own and config.num_labels == n_labels:
         return load(source)
-    if stored_plan(config) is not None:
+    if stored_plan(config) is not None and (Path(source) / f"{MODELING}.py").is_file():
         raise CheckpointError(
-            f"{source!r} is pruned, and must have the task's {n_labels} label(s), found "
-            f"{config.num_labels}; fine-tune an unpruned model, or prune one of the task"
+            f"{source!r} is pruned unevenly, and must have a head for the task's {n_labels} "
+            f"label(s), found {(config.architectures or ['none'])[0]} of {config.num_labels}; "
+            "fine-tune an unpruned model, or prune one of the task"
         )
     settings: dict[str, Any] = {"num_labels": n_labels}
     if not dataset.regression:
@@ -125,6 +127,8 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
                 f"{source!r} must hold an encoder that takes a classification head, found: "
                 f"{' '.join(str(error).split())[:200]}"
             ) from error
+    if hasattr(model.config, BLOCK):
+        delattr(model.config, BLOCK)  # its stock config says it all, and the old head is gone
     model.eval()
     return model
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from compress.binding import bind
-from compress.checkpoint import load, stored_plan
+from compress.checkpoint import load, save, stored_plan
 from compress.cost import CostModel
 from compress.distill.store import open_store
+from compress.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app
 from tests.app.test_pipeline import write_csv
-from tests.families import logits, tiny
+from tests.families import logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
 TASK = "{train: train.csv, validation: validation.csv, text: [sentence], label: label}"
@@ -377,3 +378,25 @@ def test_layers_prints_the_table_and_repeats_nothing(
     assert cli("layers", "base", "-o", "out", *options, "--json") == 0
     assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("training.json")}
     assert cli("layers", "base", "-o", "o", "--task", "rte", "--data", "glue", "--drop", 3) == 2
+
+
+def test_finetune_puts_a_head_on_a_student_that_a_stock_config_can_say(project: Path) -> None:
+    tiny("bert", head="plain").save_pretrained("encoder")
+    tiny_tokenizer().save_pretrained("encoder")
+    assert cli("student", "encoder", "--layer", 0, "--layer", 2, "-o", "small") == 0
+    assert cli("finetune", "small", *COMMON, "-o", "trained") == 0
+    config = json.loads(Path("trained/config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert "compress_export" not in config
+    assert bind(load("trained")).shape.depth == 2
+
+
+def test_finetune_refuses_an_uneven_student_without_the_head(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny("bert", head="plain")
+    plan = uneven(bind(model).shape)
+    apply_(model, plan)
+    save(model, plan, Path("uneven"), tiny_tokenizer())
+    assert cli("finetune", "uneven", "--task", "task.yaml", "-o", "trained") == 2
+    assert "is pruned unevenly" in capsys.readouterr().err
