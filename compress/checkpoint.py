@@ -32,6 +32,7 @@ from compress.pooling import Pooling, write_pooling
 from compress.remote_code import module_table, remote_code
 from compress.stock import described_, sayable_attributes, stock_attributes
 from compress.surgery import apply_
+from compress.tokenizer import save_tokenizer
 from compress.verify import MODELING, compare_models, verify_stock
 
 __all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
@@ -56,8 +57,8 @@ def load(source: str | Path) -> PreTrainedModel:
             weight is not finite.
         UnsupportedArchitectureError: The family has no record.
     """
-    config = load_config(source)
     verify_own(Path(source))
+    config = load_config(source)
     architecture_for(config.model_type)
     plan = stored_plan(config)
     model = _load_stock(source, config) if plan is None else _replay(_local(source), config, plan)
@@ -125,7 +126,7 @@ def save(
             _restore_(config, previous)
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
+            save_tokenizer(tokenizer, temporary)
         if pooling is not None:
             write_pooling(pooling, config.hidden_size, temporary)
         for name, text in (notes or {}).items():

@@ -21,6 +21,7 @@ from compress.layout import BoundSlot, LayerLayout, Sublayer, child
 from compress.plan import LayerPlan, Plan
 from compress.stock import described_
 from compress.surgery import unit_indices
+from compress.tokenizer import save_tokenizer
 from compress.verify import compare_outputs
 
 __all__ = ["expand", "save_expanded"]
@@ -88,7 +89,7 @@ def save_expanded(
     with writing(folder, "checkpoint") as temporary:
         stock.save_pretrained(temporary)
         if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
+            save_tokenizer(tokenizer, temporary)
         arguments = init_arguments(stock)
         loaded = type(stock).from_pretrained(str(temporary), dtype=torch.float32, **arguments)
         compare_outputs("from_pretrained", loaded, model)

@@ -181,8 +181,13 @@ def verify_folder(folder: Path, under: str = "") -> None:
 
 
 def verify_own(folder: Path, under: str = "") -> None:
-    """The same for a folder that has a manifest of ours; others are taken as they are."""
-    if (folder / MANIFEST).is_file() and _own_manifest(folder) is not None:
+    """The same for a folder with a manifest of ours; one without is taken as it is.
+
+    Raises:
+        BundleError: See `verify_folder`; or the manifest itself is torn.
+    """
+    manifest = folder / MANIFEST
+    if manifest.is_file() and f'"{TOOL}"' in manifest.read_text("utf-8", errors="replace"):
         verify_folder(folder, under)
 
 

@@ -61,7 +61,10 @@ def verify(
     ] = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
-    """Load serving folders with the real thing and compare with the checkpoint."""
+    """Load serving folders with the real thing and compare with the checkpoint.
+
+    Runs the code in those folders: verify what you trust.
+    """
     from compress_export.commands.verify import run
 
     run(bundle, target or [], python, install=install, as_json=json)

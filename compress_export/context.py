@@ -38,7 +38,7 @@ from compress_export.loading import (
     local_folder,
 )
 from compress_export.recipe import Recipe
-from compress_export.remote import fetch, place
+from compress_export.remote import fetch, resolve
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.inputs import input_names, longest_sequence
@@ -211,7 +211,7 @@ class Context:
     def dataset(self, split: Split) -> Dataset:
         """One split of the task's data, read once."""
         if split not in self._datasets:
-            data = self.recipe.data and place(self.base, self.recipe.data)
+            data = self.recipe.data and resolve(self.base, self.recipe.data)
             self._datasets[split] = self.task.load(split, data)
         return self._datasets[split]
 

@@ -45,10 +45,15 @@ def _run(app: typer.Typer, arguments: list[str]) -> int:
     """Run a command, with what it reads and writes under URLs copied from and to there."""
     if not any("://" in argument for argument in arguments):
         return int(app(args=arguments or ["--help"], standalone_mode=False) or 0)
+    from compress.errors import VerificationError
     from compress_export.remote import localised
 
     with localised(arguments) as (local, sent):
-        status = int(app(args=local, standalone_mode=False) or 0)
+        try:
+            status = int(app(args=local, standalone_mode=False) or 0)
+        except VerificationError:  # what was written before it stands
+            sent.send()
+            raise
         if status in WRITTEN:
             sent.send()
         return status

@@ -79,7 +79,11 @@ def local_folder(source: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", "*.txt"]))
+        return Path(
+            snapshot_download(
+                source, allow_patterns=["*.json", "*.safetensors", "*.txt", "README.md"]
+            )
+        )
     except OSError:  # offline, and not in the cache
         return Path(source)
 

@@ -37,7 +37,7 @@ from compress_export.recipe_parts import (
     Recover,
     Target,
 )
-from compress_export.remote import place
+from compress_export.remote import resolve
 from export.precision import VARIANTS, Variant, variant
 from export.serving.order import Order, parse_order, variants_of
 
@@ -121,11 +121,11 @@ class Recipe(Part):
     def resolve_task(self, base: Path) -> Task:
         """The task, with the paths of own files taken from `base`, the recipe's folder."""
         if isinstance(self.task, BareTexts):
-            return TextTask(texts=place(base, self.task.texts))
+            return TextTask(texts=resolve(base, self.task.texts))
         if isinstance(self.task, OwnData):
             return FileTask(
-                train=place(base, self.task.train),
-                validation=place(base, self.task.validation),
+                train=resolve(base, self.task.train),
+                validation=resolve(base, self.task.validation),
                 text=tuple(self.task.text),
                 label=self.task.label,
                 regression=self.task.regression,
@@ -239,7 +239,7 @@ class Recipe(Part):
 
     def serving(self) -> list[Order]:
         """Folders to write for serving stacks."""
-        return [parse_order(text) for text in self.export.serving]
+        return [parse_order(text) for text in dict.fromkeys(self.export.serving)]
 
     def exported(self) -> tuple[Variant, ...]:
         """What to export: beside what is measured, what serving stacks take."""

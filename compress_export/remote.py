@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import BundleError, RecipeError
-from compress.folder import MANIFEST, TOOL
+from compress.folder import MANIFEST, TOOL, read_manifest
 
-__all__ = ["Sent", "fetch", "localised", "place"]
+__all__ = ["Sent", "fetch", "localised", "resolve"]
 
 _URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://[^@\s]+")
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
+_TOLD = ("--message",)
 _OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
 _LAST = (MANIFEST, "report.json")
 
@@ -33,6 +34,7 @@ class Sent:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="compress-export-out-"))
         self._places: list[tuple[Path, str]] = []
+        self._sent = False
 
     def stand_in(self, url: str) -> str:
         """A local path to write in the place of `url`."""
@@ -46,15 +48,20 @@ class Sent:
     def send(self) -> None:
         """Copy what was written; a folder's manifest goes last, and the old one first."""
         for path, url in self._places:
-            if path.is_dir():
-                _send_folder(path, url)
-            elif path.is_file():
-                fs, target = _store(url)
-                _within(url, fs.put_file, str(path), target)
+            try:
+                if path.is_dir():
+                    _send_folder(path, url)
+                elif path.is_file():
+                    fs, target = _store(url)
+                    _within(url, fs.put_file, str(path), target)
+            except RecipeError as error:
+                raise RecipeError(f"{error}; what was written is kept in {path}") from error
+        self._sent = True
 
     def close(self) -> None:
-        """Remove what is here."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what is here, unless it was written and could not be sent."""
+        if self._sent or not any(path.exists() for path, _ in self._places):
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextmanager
@@ -69,6 +76,10 @@ def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
         for argument in arguments:
             option, _, _ = argument.partition("=")
             output = previous in _OUTPUTS or (option in _OUTPUTS and "=" in argument)
+            if previous in _TOLD or option in _TOLD:
+                found.append(argument)
+                previous = argument
+                continue
             change = sent.stand_in if output else (lambda url: str(fetch(url)))
             found.append(_URL.sub(lambda match, to=change: to(match.group()), argument))  # type: ignore[misc]
             previous = argument
@@ -77,10 +88,13 @@ def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
         sent.close()
 
 
-def place(base: Path, path: Path) -> Path:
+def resolve(base: Path, path: Path) -> Path:
     """Where a recipe's path lies: beside the recipe, or fetched from a URL."""
     collapsed = _COLLAPSED.fullmatch(str(path))
-    return base / path if collapsed is None else fetch("://".join(collapsed.groups()))
+    if collapsed is None:
+        return base / path
+    scheme, rest = collapsed.groups()
+    return fetch(f"{scheme}:///{rest}" if scheme == "file" else f"{scheme}://{rest}")
 
 
 @cache
@@ -111,35 +125,46 @@ def fetch(url: str) -> Path:
 
 
 def _send_folder(folder: Path, url: str) -> None:
+    """Take the old manifest away, send the new files and last the new manifest, drop stale ones."""
     fs, target = _store(url)
-    stale = [f"{target}/{name}" for name in _LAST if _within(url, fs.exists, f"{target}/{name}")]
-    old = set(_within(url, fs.find, target)) if stale else set()
-    for name in stale:
-        _within(url, fs.rm_file, name)
+    old = set(_old_files(url))
+    for name in _LAST:
+        if _within(url, fs.exists, f"{target}/{name}"):
+            _within(url, fs.rm_file, f"{target}/{name}")
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     files.sort(key=lambda p: p.name in _LAST and p.parent == folder)
-    written = set()
     for path in files:
-        name = f"{target}/{path.relative_to(folder).as_posix()}"
+        inside = path.relative_to(folder).as_posix()
+        name = f"{target}/{inside}"
         _within(url, fs.makedirs, name.rpartition("/")[0], exist_ok=True)
         _within(url, fs.put_file, str(path), name)
-        written.add(_bare(name))
-    for name in old - set(stale):
-        if _bare(name) not in written:
-            _within(url, fs.rm_file, name)
+        old.discard(inside)
+    for inside in old:
+        if _within(url, fs.exists, f"{target}/{inside}"):
+            _within(url, fs.rm_file, f"{target}/{inside}")
+
+
+def _old_files(url: str) -> list[str]:
+    """What the manifest at a URL says that this tool wrote there."""
+    fs, target = _store(url)
+    if not _within(url, fs.exists, f"{target}/{MANIFEST}"):
+        return []
+    with tempfile.TemporaryDirectory() as temporary:
+        _within(url, fs.get_file, f"{target}/{MANIFEST}", f"{temporary}/{MANIFEST}")
+        return list(read_manifest(Path(temporary))["files"])
 
 
 def _check_target(url: str) -> None:
-    """Refuse to write where something stands that is not ours."""
+    """Refuse to write where something stands that this tool did not write."""
     fs, path = _store(url)
-    if not _within(url, fs.isdir, path) or not _within(url, fs.find, path):
+    if not _within(url, fs.isdir, path):
         return
-    manifest = f"{path}/{MANIFEST}"
-    report = f"{path}/report.json"
-    own = _within(url, fs.exists, manifest) and TOOL in _within(url, fs.cat_file, manifest).decode()
-    if not own and not _within(url, fs.exists, report):
+    own = {*_old_files(url), *_LAST, "report.md", "report.html"}
+    found = [_relative(name, path) for name in _within(url, fs.find, path)]
+    foreign = sorted(set(found) - own)
+    if foreign:
         raise BundleError(
-            f"output must be new, empty or written by {TOOL}, found other files in {url}; name "
+            f"output must be new, empty or written by {TOOL}, found {foreign[0]} in {url}; name "
             "another place"
         )
 

@@ -26,6 +26,7 @@ from compress.errors import RecipeError
 from compress.folder import writing
 from compress.plan import Plan
 from compress.pooling import Pooling, write_pooling
+from compress.tokenizer import save_tokenizer
 from compress.training import Curve, is_main, wait_for_all
 from compress_export.console import out as console
 from compress_export.console import table
@@ -271,7 +272,7 @@ def _save(pupil: Pupil, trained: Trained, pruned: Plan | None, key: str) -> None
         return
     with writing(trained.folder, "checkpoint") as temporary:
         model.save_pretrained(temporary)
-        pupil.tokenizer.save_pretrained(temporary)
+        save_tokenizer(pupil.tokenizer, temporary)
         if pupil.pooling is not None:
             write_pooling(pupil.pooling, model.config.hidden_size, temporary)
         (temporary / NOTES).write_text(text, encoding="utf-8")

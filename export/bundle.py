@@ -10,6 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.binding import bind
+from compress.tokenizer import save_tokenizer
 from export.fusion import Fusion, check_heads, inspect_graph
 from export.inputs import input_names
 from export.int8 import Feeds
@@ -89,7 +90,7 @@ def _checked(
 ) -> Exported:
     """Put config and tokenizer beside a graph, and hold it against the model."""
     model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     fusion = inspect_graph(folder / GRAPH)
     if variant.fusions:
         check_heads(fusion, bind(model).shape, variant.name)

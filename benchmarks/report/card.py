@@ -75,7 +75,7 @@ def read_base(name: str, folder: Path) -> Base:
     carried: dict[str, Any] = {}
     card = folder / CARD
     if card.is_file():
-        front = _front_matter(card.read_text(encoding="utf-8", errors="replace"))
+        front = _front_matter(card.read_text(encoding="utf-8-sig", errors="replace"))
         carried = {key: front[key] for key in _CARRIED if front.get(key)}
     hub = not Path(name).exists()
     return Base(name=name if hub else Path(name).resolve().name, hub=hub, carried=carried)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.errors import RecipeError
-from compress.folder import verify_folder
+from compress.folder import MANIFEST, read_manifest, verify_folder
 from compress_export.console import out as console
 
 
@@ -19,14 +19,15 @@ def run(bundle: Path, repository: str, *, private: bool, message: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     verify_folder(bundle)
+    files = [name for name in read_manifest(bundle)["files"] if not name.startswith("stages/")]
     api = HfApi(library_name="compress-export")
     try:
-        created = api.create_repo(repository, private=private, exist_ok=True)
+        created = api.create_repo(repository, private=private or None, exist_ok=True)
         api.upload_folder(
             repo_id=created.repo_id,
             folder_path=bundle,
             commit_message=message,
-            ignore_patterns=["stages/*", "*.tensorboard/*"],
+            allow_patterns=[*files, MANIFEST],
         )
     except HFValidationError as error:
         raise RecipeError(

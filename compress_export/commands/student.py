@@ -12,6 +12,7 @@ from compress.distill.students import fresh_student, plan_of_sizes
 from compress.errors import RecipeError
 from compress.folder import writing
 from compress.surgery import apply_
+from compress.tokenizer import save_tokenizer
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.facts import model_facts
@@ -47,7 +48,7 @@ def fresh(teacher: str, out: Path, settings: list[str], seed: int) -> None:
     student = fresh_student(model, dict(map(_setting, settings)), seed)
     with writing(out, "checkpoint") as temporary:
         student.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        save_tokenizer(tokenizer, temporary)
     _print(model_facts(model, _TOKENS), model_facts(student, _TOKENS), out)
 
 

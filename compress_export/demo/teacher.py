@@ -14,6 +14,7 @@ from compress.batches import Progress
 from compress.distill.objective import Objective
 from compress.errors import BundleError, RecipeError
 from compress.folder import read_manifest, writing
+from compress.tokenizer import save_tokenizer
 from compress.training import TrainSpec
 from compress_export.demo.sentences import generate
 from compress_export.learning import Course, learn
@@ -150,4 +151,4 @@ def _finetune(
     learn(model, course, progress=progress)
     with writing(target, "demo teacher", data=data_key) as temporary:
         model.save_pretrained(temporary)
-        course.tokenizer.save_pretrained(temporary)
+        save_tokenizer(course.tokenizer, temporary)

@@ -19,12 +19,19 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         "browser.html",
         NAME=source.name,
         DTYPE=dtype,
-        LABELS=json.dumps(source.labels),
+        LABELS=json.dumps(source.labels).replace("<", "\\u003c"),
         REDUCE=json.dumps(source.reference.reduce),
         NORMALISE=json.dumps(source.reference.normalise),
-        LENGTH=str(source.reference.max_length),
+        LENGTH=str(source.max_length),
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def refuses(source: Source) -> str | None:
+    """The page shows classes, a score or a vector."""
+    if source.embeds or source.architecture.endswith("ForSequenceClassification"):
+        return None
+    return f"its page shows classes and vectors, not what {source.architecture} gives"
 
 
 STACK = Stack(
@@ -37,5 +44,5 @@ STACK = Stack(
     packages=("@huggingface/transformers",),
     modules=("@huggingface/transformers",),
     real="onnxruntime-web in headless Chromium, the folder's own page",
-    refuses=transformers_js.refuses,
+    refuses=refuses,
 )

@@ -24,6 +24,7 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
     "int8": ("model.onnx", "cpu-int8"),
 }
 _DOMAIN = "ai.onnx.contrib"
+_SPECIAL = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
 _FIELDS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -32,7 +33,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     where, variant = GRAPHS[precisions[0]]
     origin = source.graphs / variant / "model.onnx"
     model = onnx.load(origin)
-    nodes, constants = tokenizer_nodes(_tokenizer(source), source.reference.max_length)
+    nodes, constants = tokenizer_nodes(_tokenizer(source), source.max_length)
     nodes += [
         helper.make_node("Unsqueeze", [f"{name}_row", "text_0"], [name]) for name in source.inputs
     ]
@@ -77,9 +78,6 @@ def _tokenizer_node(described: dict[str, Any]) -> onnx.NodeProto:
     words = sorted(model["vocab"], key=model["vocab"].__getitem__)
     lower = bool(rules.get("lowercase"))
     accents = rules.get("strip_accents")
-    special = {
-        f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")
-    }
     return helper.make_node(
         "BertTokenizer",
         ["text"],
@@ -91,7 +89,7 @@ def _tokenizer_node(described: dict[str, Any]) -> onnx.NodeProto:
         tokenize_chinese_chars=int(bool(rules.get("handle_chinese_chars", True))),
         strip_accents=int(lower if accents is None else accents),
         suffix_indicator=model["continuing_subword_prefix"],
-        **special,
+        **_SPECIAL,
     )
 
 
@@ -104,9 +102,14 @@ def _tokenizer(source: Source) -> dict[str, Any]:
 def refuses(source: Source) -> str | None:
     """Other tokenizers than BERT's differ here or there, or are not known."""
     found = _tokenizer(source)
-    kind = (found.get("model") or {}).get("type")
+    model = found.get("model") or {}
+    kind, words = model.get("type"), model.get("vocab") or {}
     rules = (found.get("normalizer") or {}).get("type")
     if kind == "WordPiece" and rules == "BertNormalizer":
+        if not words.keys() >= set(_SPECIAL.values()):
+            return f"its tokenizer's special tokens are not {', '.join(_SPECIAL.values())}"
+        if sorted(words.values()) != list(range(len(words))):
+            return "its vocabulary has gaps"
         return None
     return f"its tokenizer is {kind or 'in no tokenizer.json'} and not BERT's WordPiece"
 

@@ -12,9 +12,12 @@ __all__ = ["STACK"]
 
 
 def refuses(source: Source) -> str | None:
-    """It pools by the mean or by the first token."""
-    how = source.reference.reduce
-    return f"Infinity does not pool by {how}" if source.embeds and how == "max" else None
+    """It pools by the mean or by the first token, and scales to length 1."""
+    if not source.embeds:
+        return None
+    if source.reference.reduce == "max":
+        return "Infinity does not pool by max"
+    return None if source.reference.normalise else "Infinity scales vectors to length 1"
 
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:

@@ -13,7 +13,7 @@ __all__ = ["STACK"]
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model-settings.json`, `settings.json`, `runtime.py`, and the files that it opens."""
     optimum.write(source, folder, precisions)
-    text = template("mlserver_runtime.py.in", LENGTH=str(source.reference.max_length))
+    text = template("mlserver_runtime.py.in", LENGTH=str(source.max_length))
     (folder / "runtime.py").write_text(text, encoding="utf-8")
     write_json(
         folder / "model-settings.json",
@@ -21,8 +21,6 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
             "name": source.name,
             "implementation": "runtime.OnnxEncoder",
             "parameters": {"uri": "./model.onnx", "version": "v1"},
-            "max_batch_size": 16,
-            "max_batch_time": 0.002,
             "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1]}],
             "outputs": [
                 {"name": name, "datatype": "FP32",

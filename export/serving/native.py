@@ -54,7 +54,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         OUTPUTS=outputs,
         REDUCE=_reduction(source),
         LABELS=", ".join(f"{i} = {name}" for i, name in enumerate(source.labels)) or "none",
-        LENGTH=str(reference.max_length),
+        LENGTH=str(source.max_length),
         EXAMPLE=json.dumps(rows[2]["inputs"]),
         VECTOR=json.dumps(rows[2]["vector"][:_SHOWN]),
     )

@@ -14,7 +14,7 @@ __all__ = ["STACK"]
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """A folder for Optimum, and an example that needs onnxruntime, tokenizers and numpy alone."""
     write_folder(source, folder, precisions)
-    text = template("example.py.in", LENGTH=str(source.reference.max_length))
+    text = template("example.py.in", LENGTH=str(source.max_length))
     (folder / "example.py").write_text(text, encoding="utf-8")
 
 

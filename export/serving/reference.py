@@ -1,6 +1,6 @@
 """Texts and what the checkpoint makes of them: what every serving stack is held against.
 
-Written once beside a bundle, so that a stack can be verified where there is no torch. Knows no
+Written once beside a bundle, so that a stack can be verified without the checkpoint. Knows no
 stack.
 """
 
@@ -21,7 +21,6 @@ from compress.errors import BundleError
 from compress.heads import head_of, named_outputs
 from compress.pooling import Pooling
 from export.attention import eager_attention
-from export.inputs import longest_sequence
 from export.session import open_session
 
 __all__ = ["REFERENCE", "Reference", "make_reference"]
@@ -41,7 +40,6 @@ TEXTS: tuple[tuple[str, ...], ...] = (
     ("The cat sat on the mat.", "Shares fell sharply after the announcement."),
     ("Where is the library?", "The library is next to the town hall, open from nine to five."),
 )
-_LONGEST = 128
 _LARGEST = 1e30
 
 
@@ -126,6 +124,7 @@ def make_reference(
     names: Sequence[str],
     pooling: Pooling | None,
     int8: Mapping[str, Path],
+    max_length: int,
 ) -> Reference:
     """Run the checkpoint on each text alone, in float32 with plain operators.
 
@@ -135,6 +134,7 @@ def make_reference(
         names: The graph's inputs.
         pooling: Of an embedding model's folder.
         int8: Graphs of int8 variants, to be run beside.
+        max_length: Tokens at which texts are cut.
 
     Raises:
         BundleError: The head takes several texts at a time.
@@ -145,8 +145,7 @@ def make_reference(
             "--serve must be of a model that takes one text or one pair at a time, found a "
             "multiple-choice head; serve its graph in onnx/ by hand"
         )
-    longest = min(longest_sequence(model) or _LONGEST, _LONGEST)
-    rows = [_encode(tokenizer, text, longest, names) for text in TEXTS]
+    rows = [_encode(tokenizer, text, max_length, names) for text in TEXTS]
     found = [_named(model, row) for row in rows]
     output = next(iter(found[0]))
     by_token = found[0][output].ndim == 3 or head.outputs[0] == "start_logits"
@@ -168,7 +167,7 @@ def make_reference(
         output=output,
         reduce=reduce,
         normalise=by_token and how.normalise,
-        max_length=longest,
+        max_length=max_length,
         vectors=np.stack(vectors),
         graphs={name: np.stack(values) for name, values in graphs.items()},
     )

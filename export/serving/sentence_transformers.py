@@ -11,7 +11,7 @@ from export.serving.stack import (
     Precision,
     Source,
     Stack,
-    place,
+    copy,
     place_graph,
     place_tokenizer,
     write_json,
@@ -31,14 +31,14 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     folder.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.checkpoint.iterdir()):
         if path.suffix == ".safetensors" or path.name.endswith((".index.json", ".py")):
-            place(path, folder / path.name)
-    place(source.checkpoint / "config.json", folder / "config.json")
+            copy(path, folder / path.name)
+    copy(source.checkpoint / "config.json", folder / "config.json")
     place_tokenizer(source, folder)
     for precision in precisions:
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
     place_pooling(source, folder)
-    length = source.reference.max_length
+    length = source.max_length
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length})
 
 

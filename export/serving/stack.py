@@ -1,12 +1,13 @@
 """A serving stack as data: what it takes, who writes its folder, and what can verify it.
 
-Knows files and graphs, no torch.
+Knows files and graphs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = [
     "Source",
     "Stack",
     "Values",
+    "copy",
     "graph_values",
     "place",
     "place_config",
@@ -55,7 +57,7 @@ class Source:
         outputs: Of the graphs, with their axes.
         pooling: How the folder's own files pool tokens, if it is an embedding model's.
         embeds: Whether the model gives token states and has no head.
-        stock: Whether plain `from_pretrained` can load the checkpoint.
+        max_length: Tokens at which a server cuts a text.
         reference: What the checkpoint answers.
     """
 
@@ -68,7 +70,7 @@ class Source:
     outputs: Values
     pooling: Pooling | None
     embeds: bool
-    stock: bool
+    max_length: int
     reference: Reference
 
 
@@ -103,23 +105,31 @@ class Stack:
 
 
 def place(source: Path, target: Path) -> None:
-    """Put a file into a serving folder: the same bytes on disk where the file system can."""
+    """Put a file of the bundle into a serving folder: the same bytes on disk where that can be."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
+        if target.exists():
+            raise
         shutil.copyfile(source, target)
 
 
-def place_graph(source: Source, variant: str, target: Path) -> None:
-    """Put a variant's graph at `target`, weights beside it where they are in a file of their own.
+def copy(source: Path, target: Path) -> None:
+    """Put a file of the user's into a serving folder: never a link, for it may change."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source.resolve(), target)
 
-    That file's name is written in the graph, and is kept.
-    """
-    folder = source.graphs / variant
-    place(folder / _GRAPH, target)
-    for extra in folder.glob(f"{_GRAPH}_data"):
-        place(extra, target.parent / extra.name)
+
+def place_graph(source: Source, variant: str, target: Path) -> None:
+    """Put a variant's graph at `target`; weights of their own go into `<target>_data` beside it."""
+    graph = source.graphs / variant / _GRAPH
+    extra = graph.with_name(f"{_GRAPH}_data")
+    if not extra.is_file():
+        place(graph, target)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.load(graph), target, save_as_external_data=True, location=f"{target.name}_data")
 
 
 def place_tokenizer(source: Source, folder: Path) -> None:
@@ -155,11 +165,9 @@ def graph_values(path: Path) -> tuple[tuple[str, ...], Values]:
 
 
 def template(name: str, **values: str) -> str:
-    """A file of `files/` with `@NAME@` replaced by each value."""
+    """A file of `files/` with each `@NAME@` replaced by its value, once."""
     text = (_FILES / name).read_text(encoding="utf-8")
-    for key, value in values.items():
-        text = text.replace(f"@{key}@", value)
-    return text
+    return re.sub(r"@([A-Z]+)@", lambda found: values[found.group(1)], text)
 
 
 def write_json(path: Path, value: Any) -> None:

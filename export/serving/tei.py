@@ -27,6 +27,8 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
 
 def refuses(source: Source) -> str | None:
     """It serves embeddings, classifiers and rerankers alone."""
+    if source.embeds and source.reference.reduce == "max":
+        return "it does not pool by max"
     if source.embeds or source.architecture.endswith(_HEADS):
         return None
     return f"it serves embeddings and sequence classifiers, not {source.architecture}"

@@ -39,13 +39,14 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     if source.labels:
         _write(model / "labels.txt", "".join(f"{label}\n" for label in source.labels))
     place_tokenizer(source, tokenizer / "1")
-    length = str(source.reference.max_length)
+    length = str(source.max_length)
     _write(tokenizer / "1" / "model.py", template("triton_tokenizer.py.in", LENGTH=length))
     _write(tokenizer / "config.pbtxt", _tokenizer_config(source))
     (ensemble / "1").mkdir(parents=True)
     _write(ensemble / "1" / ".keep", "")
     _write(ensemble / "config.pbtxt", _ensemble_config(source))
     _write(folder / "kserve.yaml", template("kserve.yaml", NAME=name))
+    _write(folder / "SERVE.md", template("triton.md", NAME=name))
 
 
 def _model_config(source: Source, precision: Precision) -> str:
@@ -53,7 +54,7 @@ def _model_config(source: Source, precision: Precision) -> str:
     blocks = [
         f'name: "{source.name}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}',
         _values("input", [(name, "TYPE_INT64", "-1") for name in source.inputs]),
-        _values("output", _outputs(source)),
+        _values("output", _outputs(source), labelled=bool(source.labels)),
         f"dynamic_batching {{\n  preferred_batch_size: [ {', '.join(map(str, PREFERRED))} ]\n"
         f"  max_queue_delay_microseconds: {QUEUE_MICROSECONDS}\n}}",
         f"instance_group [ {{ count: 1 kind: {'KIND_GPU' if gpu else 'KIND_CPU'} }} ]",
@@ -116,7 +117,7 @@ def _ensemble_config(source: Source) -> str:
     blocks = [
         f'name: "{name}-text"\nplatform: "ensemble"\nmax_batch_size: {MAX_BATCH}',
         _values("input", [("text", "TYPE_STRING", "1")]),
-        _values("output", _outputs(source)),
+        _values("output", [*_outputs(source), *_mask(source)]),
         steps,
     ]
     return "\n".join(blocks) + "\n"
@@ -130,8 +131,15 @@ def _outputs(source: Source) -> list[tuple[str, str, str]]:
     ]
 
 
-def _values(kind: str, values: list[tuple[str, str, str]]) -> str:
-    rows = [f'  {{ name: "{n}" data_type: {t} dims: [ {d} ] }}' for n, t, d in values]
+def _mask(source: Source) -> list[tuple[str, str, str]]:
+    """Which tokens of an ensemble's answer are real, where it is one row a token."""
+    by_token = source.reference.reduce != "none" and "attention_mask" in source.inputs
+    return [("attention_mask", "TYPE_INT64", "-1")] if by_token else []
+
+
+def _values(kind: str, values: list[tuple[str, str, str]], labelled: bool = False) -> str:
+    more = ' label_filename: "labels.txt"' if labelled else ""
+    rows = [f'  {{ name: "{n}" data_type: {t} dims: [ {d} ]{more} }}' for n, t, d in values]
     return f"{kind} [\n" + ",\n".join(rows) + "\n]"
 
 

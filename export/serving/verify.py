@@ -1,7 +1,7 @@
 """Does a stack load its folder, and give what the checkpoint gives?
 
 A probe (`probes/`) runs in the stack's own environment, as a process that reads a request and
-writes an answer; what it found is compared here. Knows no torch.
+writes an answer; what it found is compared here.
 """
 
 from __future__ import annotations
@@ -137,13 +137,15 @@ def _compare(
 ) -> Verified:
     precision: Precision = row["precision"]
     rows = [int(i) for i in row["vectors"]]
-    found = np.array([row["vectors"][str(i)] for i in rows], np.float32)
+    vectors = [row["vectors"][str(i)] for i in rows]
     expected = reference.vectors[rows]
-    if found.shape != expected.shape:
+    sizes = {len(vector) for vector in vectors}
+    if sizes != {reference.features}:
         raise VerificationError(
-            f"{order.stack.name} must give {expected.shape[1]} numbers a text, found an answer of "
-            f"shape {found.shape}"
+            f"{order.stack.name} must give {reference.features} numbers a text, found "
+            f"{sorted(sizes)}"
         )
+    found = np.array(vectors, np.float32)
     name = order.stack.graphs[precision][1]
     held = reference.graphs[name][rows] if variant(name).int8 else expected
     if row.get("shares"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compress.errors import BundleError
 from compress.heads import head_of, stock_class
 from compress.pooling import read_pooling
-from compress.verify import MODELING
 from export.bundle import GRAPH
+from export.inputs import longest_sequence
 from export.precision import variant
 from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
 from export.serving.stack import Source, graph_values
 
 __all__ = ["SERVING", "make_source", "write_serving"]
+
+_ENDLESS, _USUAL = 100_000, 512
 
 
 def make_source(
@@ -47,19 +50,36 @@ def make_source(
     pooling = read_pooling(checkpoint)
     labels: dict[Any, str] = dict(model.config.id2label or {})
     head = head_of(model)
+    max_length = _max_length(model, tokenizer, checkpoint)
     return Source(
         graphs=graphs,
         checkpoint=checkpoint,
-        name=re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-") or "model",
+        name=_served_name(name),
         architecture=stock_class(model).__name__,
         labels=() if head.embeds else tuple(str(labels[i]) for i in sorted(labels)),
         inputs=names,
         outputs=outputs,
         pooling=pooling,
         embeds=head.embeds,
-        stock=not (checkpoint / f"{MODELING}.py").is_file(),
-        reference=make_reference(model, tokenizer, names, pooling, int8),
+        max_length=max_length,
+        reference=make_reference(model, tokenizer, names, pooling, int8, max_length),
     )
+
+
+def _served_name(name: str) -> str:
+    """As Kubernetes and Triton take it: lower case, from a letter on, 50 characters at most."""
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:50].strip("-")
+    return plain if plain[:1].isalpha() else f"model-{plain}".strip("-")
+
+
+def _max_length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path
+) -> int:
+    """Tokens at which servers cut: the least that folder, tokenizer and model say."""
+    own = checkpoint / "sentence_bert_config.json"
+    said = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    limits = [said.get("max_seq_length"), tokenizer.model_max_length, longest_sequence(model)]
+    return min([int(n) for n in limits if n and n < _ENDLESS], default=_USUAL)
 
 
 def write_serving(

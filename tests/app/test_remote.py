@@ -12,7 +12,7 @@ import pytest
 from compress.errors import BundleError, RecipeError
 from compress_export.cli import app
 from compress_export.exits import run_app
-from compress_export.remote import fetch, localised, place
+from compress_export.remote import fetch, localised, resolve
 from tests.app.test_pipeline import write_csv
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
@@ -139,10 +139,10 @@ def test_urls_are_found_within_a_contender(store: fsspec.AbstractFileSystem) -> 
 def test_a_path_of_a_recipe_is_a_path_or_a_url(
     store: fsspec.AbstractFileSystem, tmp_path: Path
 ) -> None:
-    assert place(tmp_path, Path("a/b.csv")) == tmp_path / "a" / "b.csv"
-    assert place(tmp_path, Path("memory://data/train.csv")).read_text().startswith("sentence")
+    assert resolve(tmp_path, Path("a/b.csv")) == tmp_path / "a" / "b.csv"
+    assert resolve(tmp_path, Path("memory://data/train.csv")).read_text().startswith("sentence")
     with pytest.raises(RecipeError, match="must exist"):
-        place(tmp_path, Path("memory://data/none.csv"))
+        resolve(tmp_path, Path("memory://data/none.csv"))
 
 
 def test_a_bundle_goes_to_s3_and_comes_back(

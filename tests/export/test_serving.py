@@ -139,7 +139,7 @@ def test_the_reference_is_the_checkpoint(tmp_path: Path) -> None:
         with torch.inference_mode():
             expected = named_outputs(model, row)["logits"][0].numpy()
         np.testing.assert_allclose(vector, expected, atol=1e-5)
-    assert source.name == "My-model"
+    assert source.name == "my-model"
     assert reference.reduce == "none"
     assert list(reference.graphs) == ["cpu-int8"]
 

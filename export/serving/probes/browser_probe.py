@@ -84,7 +84,7 @@ if browser is None:
     raise SystemExit(f"one of {', '.join(BROWSERS)} must be on PATH")
 server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder.parent)))
 threading.Thread(target=server.serve_forever, daemon=True).start()
-with tempfile.TemporaryDirectory() as profile:
+with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
                "--disable-dev-shm-usage", f"--user-data-dir={profile}", "--remote-debugging-port=0",
                f"http://127.0.0.1:{server.server_address[1]}/"]  # fmt: skip

@@ -81,7 +81,7 @@ tokenizer.initialize({"model_config": json.dumps(plain)})
 
 
 def run(*text):
-    """A text through the tokenizer model and the graph, as the ensemble would."""
+    """A text, or a pair, through the tokenizer model and the graph."""
     given = zip(("text", "pair"), text, strict=False)
     fields = {name: Tensor(name, np.array([[value.encode()]], object)) for name, value in given}
     (found,) = tokenizer.execute([fields])
