@@ -19,7 +19,7 @@ from export.serving.reference import REFERENCE, Reference
 from export.serving.verify import Verified, verify_serving
 from export.serving.write import SERVING
 
-FAILED = 1
+FAILED, UNDECIDED = 1, 3
 
 
 def run(
@@ -33,22 +33,29 @@ def run(
     reference = Reference.load(bundle / SERVING / REFERENCE)
     found: list[Verified] = []
     failures: list[str] = []
+    left: list[str] = []
     for order in orders:
-        environment = find_environment(order.stack, given=python, install=install, told=note)
         try:
+            environment = find_environment(order.stack, given=python, install=install, told=note)
             found += verify_serving(order, bundle / SERVING / order.folder, reference, environment)
         except VerificationError as error:
             failures.append(str(error))
+        except RecipeError as error:
+            if len(orders) == 1:
+                raise
+            left.append(str(error))
     failures += [_difference(row) for row in found if not row.agrees]
     if as_json:
         rows = [asdict(row) | {"agrees": row.agrees} for row in found]
-        console.print_json(json.dumps({"verified": rows, "failures": failures}))
+        console.print_json(json.dumps({"verified": rows, "failures": failures, "left": left}))
     elif found:
         _print(bundle, found)
     for line in failures:
         note(f"failed: {line}")
-    if failures:
-        raise typer.Exit(FAILED)
+    for line in left:
+        note(f"not verified: {line}")
+    if failures or left:
+        raise typer.Exit(FAILED if failures else UNDECIDED)
 
 
 def _held(bundle: Path) -> list[Order]:

@@ -24,18 +24,20 @@ class Environment:
 
     Attributes:
         program: Python, or Node.
-        folder: Of Node's packages; a probe must lie in it to find them.
+        folder: With Node's packages.
     """
 
     program: str
     folder: Path | None = None
 
     def command(self, probe: Path, request: Path, answer: Path) -> list[str]:
-        """How to run a probe."""
+        """How to run a probe; for Node it lies beside the request, packages linked there."""
         if self.folder is not None and probe.suffix == ".mjs":
+            here = request.parent
             for script in probe.parent.glob("*.mjs"):
-                shutil.copy(script, self.folder / script.name)
-            probe = self.folder / probe.name
+                shutil.copy(script, here / script.name)
+            (here / "node_modules").symlink_to(self.folder / "node_modules")
+            probe = here / probe.name
         return [self.program, str(probe), str(request), str(answer)]
 
     def variables(self) -> dict[str, str]:

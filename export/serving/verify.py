@@ -7,6 +7,8 @@ writes an answer; what it found is compared here.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -115,21 +117,30 @@ def _run_probe(
             encoding="utf-8",
         )
         command = environment.command(_PROBES / order.stack.probe, request, answer)
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                cwd=temporary, env=environment.variables(),
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired) as error:
+        status, told = _run(command, temporary, environment.variables())
+        if status or not answer.is_file():
             raise VerificationError(
-                f"{order.stack.name} must answer within {_SECONDS} s, found: {error}"
-            ) from error
-        if done.returncode or not answer.is_file():
-            raise VerificationError(
-                f"{order.stack.name} must load {folder}, found: {_last_line(done.stderr)}"
+                f"{order.stack.name} must load {folder}, found: {_last_line(told)}"
             )
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return found
+
+
+def _run(command: list[str], folder: str, variables: Mapping[str, str]) -> tuple[int, str]:
+    """Exit status and stderr of a probe; one that takes too long goes with all that it started."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=folder, env=dict(variables), start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, told = process.communicate(timeout=_SECONDS)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            return -1, f"no answer within {_SECONDS} s"
+        raise
+    return process.returncode, told
 
 
 def _compare(

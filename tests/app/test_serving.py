@@ -94,6 +94,21 @@ def test_wrong_orders_are_one_line_and_leave_nothing(
     assert not Path("x").exists()
 
 
+def test_what_cannot_be_verified_here_is_told_and_is_no_pass(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    orders = ("--serve", "onnxruntime", "--serve", "infinity")
+    assert cli("export", made / "teacher", "-o", tmp_path / "two", *orders) == 0
+    capsys.readouterr()
+    assert cli("verify", tmp_path / "two", "--json") == 3
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert [row["stack"] for row in found["verified"]] == ["onnxruntime"]
+    assert "not verified: infinity is verified with" in captured.err
+    assert cli("verify", tmp_path / "two", "--target", "infinity") == 2
+
+
 def test_the_card_carries_licence_and_language(made: Path) -> None:
     front = front_matter(made / "bundle" / "README.md")
     assert (front["license"], front["language"]) == ("mit", "en")
