@@ -30,6 +30,22 @@ def run(
     orders = [parse_order(text) for text in targets] or _held(bundle)
     if python is not None and len(orders) > 1:
         raise RecipeError(f"--python goes with one --target, found {len(orders)}; name one")
+    found, failures, left = _verify(bundle, orders, python, install=install)
+    if as_json:
+        rows = [asdict(row) | {"agrees": row.agrees} for row in found]
+        console.print_json(json.dumps({"verified": rows, "failures": failures, "left": left}))
+    elif found:
+        _print(bundle, found)
+    for line in [f"failed: {line}" for line in failures] + [f"not verified: {x}" for x in left]:
+        note(line)
+    if failures or left:
+        raise typer.Exit(FAILED if failures else UNDECIDED)
+
+
+def _verify(
+    bundle: Path, orders: list[Order], python: str | None, *, install: bool
+) -> tuple[list[Verified], list[str], list[str]]:
+    """What was compared, what failed, and what could not be tried here."""
     reference = Reference.load(bundle / SERVING / REFERENCE)
     found: list[Verified] = []
     failures: list[str] = []
@@ -44,18 +60,7 @@ def run(
             if len(orders) == 1:
                 raise
             left.append(str(error))
-    failures += [_difference(row) for row in found if not row.agrees]
-    if as_json:
-        rows = [asdict(row) | {"agrees": row.agrees} for row in found]
-        console.print_json(json.dumps({"verified": rows, "failures": failures, "left": left}))
-    elif found:
-        _print(bundle, found)
-    for line in failures:
-        note(f"failed: {line}")
-    for line in left:
-        note(f"not verified: {line}")
-    if failures or left:
-        raise typer.Exit(FAILED if failures else UNDECIDED)
+    return found, failures + [_difference(row) for row in found if not row.agrees], left
 
 
 def _held(bundle: Path) -> list[Order]:
