@@ -6,14 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from export.precision import VariantName
-from export.serving.stack import (
-    Precision,
-    Source,
-    Stack,
-    place_config,
-    place_graph,
-    place_tokenizer,
-)
+from export.serving.stack import Precision, Source, Stack, place_whole
 
 __all__ = ["STACK"]
 
@@ -26,14 +19,11 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model.onnx`, config and tokenizer; `model.xml` and `model.bin` if `openvino` is here."""
-    where, variant = GRAPHS[precisions[0]]
-    place_graph(source, variant, folder / where)
-    place_config(source, folder)
-    place_tokenizer(source, folder)
+    place_whole(source, GRAPHS[precisions[0]][1], folder)
     if find_spec("openvino") is not None:
         import openvino
 
-        model = openvino.convert_model(folder / where)
+        model = openvino.convert_model(folder / "model.onnx")
         openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
 
 

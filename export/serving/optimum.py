@@ -5,14 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.precision import VariantName
-from export.serving.stack import (
-    Precision,
-    Source,
-    Stack,
-    place_config,
-    place_graph,
-    place_tokenizer,
-)
+from export.serving.stack import Precision, Source, Stack, place_whole
 
 __all__ = ["GRAPHS", "STACK", "write"]
 
@@ -25,10 +18,7 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model.onnx`, `config.json` and the tokenizer's files."""
-    place, variant = GRAPHS[precisions[0]]
-    place_graph(source, variant, folder / place)
-    place_config(source, folder)
-    place_tokenizer(source, folder)
+    place_whole(source, GRAPHS[precisions[0]][1], folder)
 
 
 STACK = Stack(

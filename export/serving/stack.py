@@ -31,6 +31,7 @@ __all__ = [
     "place_config",
     "place_graph",
     "place_tokenizer",
+    "place_whole",
     "template",
     "write_json",
 ]
@@ -130,6 +131,13 @@ def place_graph(source: Source, variant: str, target: Path) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(onnx.load(graph), target, save_as_external_data=True, location=f"{target.name}_data")
+
+
+def place_whole(source: Source, variant: str, folder: Path) -> None:
+    """Put a variant's graph, the config and the tokenizer into one folder."""
+    place_graph(source, variant, folder / _GRAPH)
+    place_config(source, folder)
+    place_tokenizer(source, folder)
 
 
 def place_tokenizer(source: Source, folder: Path) -> None:
