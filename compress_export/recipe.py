@@ -39,7 +39,7 @@ from compress_export.recipe_parts import (
 )
 from compress_export.remote import resolve
 from export.precision import VARIANTS, Variant, variant
-from export.serving.order import Order, parse_order, variants_of
+from export.serving.order import Order, parse_orders, variants_of
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
 
@@ -239,7 +239,7 @@ class Recipe(Part):
 
     def serving(self) -> list[Order]:
         """Folders to write for serving stacks."""
-        return [parse_order(text) for text in dict.fromkeys(self.export.serving)]
+        return parse_orders(self.export.serving)
 
     def exported(self) -> tuple[Variant, ...]:
         """What to export: beside what is measured, what serving stacks take."""

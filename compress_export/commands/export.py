@@ -24,7 +24,7 @@ from export.bundle import Exported, export_bundle
 from export.inputs import input_names
 from export.int8 import Feeds
 from export.precision import VARIANTS, variant
-from export.serving.order import parse_order, served, variants_of
+from export.serving.order import parse_orders, served, variants_of
 from export.serving.write import SERVING, make_source, write_serving
 
 _USUAL = ("portable", "cpu-fp32", "cpu-int8")
@@ -49,7 +49,7 @@ def run(
         serve: `STACK` or `STACK@PRECISION` each.
         as_json: Print JSON.
     """
-    orders = [parse_order(text) for text in dict.fromkeys(serve)]
+    orders = parse_orders(serve)
     wanted = {variant(name).name for name in names or (() if orders else _USUAL)}
     wanted |= set(variants_of(orders))
     loaded, tokenizer = load(model), load_tokenizer(model)

@@ -16,8 +16,10 @@ def run(bundle: Path, repository: str, *, private: bool, message: str) -> None:
         RecipeError: The Hub refuses, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError
 
+    if repository.count("/") != 1:
+        raise RecipeError(f"a repository must be OWNER/NAME, found {repository!r}; correct it")
     verify_folder(bundle)
     files = [name for name in read_manifest(bundle)["files"] if not name.startswith("stages/")]
     api = HfApi(library_name="compress-export")
@@ -33,9 +35,10 @@ def run(bundle: Path, repository: str, *, private: bool, message: str) -> None:
         raise RecipeError(
             f"a repository must be OWNER/NAME, found {repository!r}; correct it"
         ) from error
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except Exception as error:  # the client and what it speaks by raise kinds of their own
         raise RecipeError(
             f"{repository} must be a repository that you may write to, found: "
-            f"{' '.join(str(error).split())[:200]}; log in with `hf auth login`"
+            f"{' '.join(str(error).split())[:200]}; check the network, or log in with "
+            "`hf auth login`"
         ) from error
     console.print(f"pushed: {created}", soft_wrap=True)

@@ -10,7 +10,7 @@ from export.precision import VariantName
 from export.serving import STACKS
 from export.serving.stack import Precision, Stack
 
-__all__ = ["SERVING", "Order", "parse_order", "served", "variants_of"]
+__all__ = ["SERVING", "Order", "parse_order", "parse_orders", "served", "variants_of"]
 
 SERVING = "serving"
 
@@ -36,7 +36,11 @@ class Order:
     def folder(self) -> str:
         """Its name under `serving/`."""
         name = self.stack.name
-        return name if self.precision is None else f"{name}-{self.precision}"
+        return name if self.precisions == self.stack.first else f"{name}-{self.precision}"
+
+    def __str__(self) -> str:
+        """As the user would write it."""
+        return self.folder.replace(f"{self.stack.name}-", f"{self.stack.name}@")
 
 
 def parse_order(text: str) -> Order:
@@ -68,6 +72,16 @@ def parse_order(text: str) -> Order:
 def served(orders: Sequence[Order]) -> list[tuple[str, str]]:
     """Stack and folder in the bundle, of each order."""
     return [(order.stack.title, f"{SERVING}/{order.folder}") for order in orders]
+
+
+def parse_orders(texts: Sequence[str]) -> list[Order]:
+    """Read several, one a folder.
+
+    Raises:
+        RecipeError: See `parse_order`.
+    """
+    orders = {order.folder: order for order in map(parse_order, texts)}
+    return list(orders.values())
 
 
 def variants_of(orders: Sequence[Order]) -> tuple[VariantName, ...]:

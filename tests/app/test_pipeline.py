@@ -16,7 +16,7 @@ import torch
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.folder import read_manifest, verify_folder
-from compress_export import pipeline
+from compress_export import context, pipeline
 from compress_export.cli import app
 from compress_export.demo.sentences import generate
 from compress_export.exits import run_app
@@ -205,7 +205,7 @@ def test_a_full_disk_is_one_line_and_the_old_output_stays(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pipeline, "save", full)
+    monkeypatch.setattr(context, "save", full)
     assert run(copied) == 2
     message = capsys.readouterr().err
     assert "the disk is full" in message

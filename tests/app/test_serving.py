@@ -79,6 +79,8 @@ def test_verify_loads_every_folder_and_fails_on_a_difference(
         (("export", "teacher", "-o", "x", "--serve", "tei@int8"), "must be served in one of fp32"),
         (("export", "teacher", "-o", "x", "--serve", "sentence-transformers"), "no sentence vec"),
         (("push", "bundle", "a/b/c"), "must be OWNER/NAME"),
+        (("push", "bundle", "alone"), "must be OWNER/NAME"),
+        (("push", "bundle", "a/b"), "check the network, or log in"),
         (("push", "teacher", "a/b"), "must hold a readable manifest.json"),
     ],
 )

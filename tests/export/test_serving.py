@@ -34,7 +34,7 @@ from export.serving import STACKS
 from export.serving.clamp import clamp, oldest
 from export.serving.environments import Environment, find_environment
 from export.serving.extensions import tokenizer_nodes
-from export.serving.order import Order, parse_order, variants_of
+from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stack import Source
 from export.serving.verify import verify_serving
@@ -187,6 +187,8 @@ def test_what_a_native_client_is_told_is_so(classifier: Path) -> None:
 
 def test_orders_name_stack_and_precision() -> None:
     assert parse_order("triton").precisions == ("fp32",)
+    assert [str(o) for o in parse_orders(["triton", "triton@fp32", "tei"])] == ["triton", "tei"]
+    assert str(parse_order("triton@int8")) == "triton@int8"
     assert parse_order("transformers-js").precisions == ("fp32", "fp16", "int8")
     assert variants_of([parse_order("triton@int8"), parse_order("tei")]) == ("cpu-int8", "cpu-fp32")
     with pytest.raises(RecipeError, match="must be one of onnxruntime, extensions, optimum"):
