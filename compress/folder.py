@@ -140,6 +140,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         BundleError: There is none, or it is not ours.
     """
+    if not folder.is_dir():
+        raise BundleError(
+            f"{folder} must be a folder that {TOOL} wrote, found none; correct the path"
+        )
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -75,6 +75,7 @@ def test_verify_loads_every_folder_and_fails_on_a_difference(
         (("verify", "bundle", "--target", "kubernetes"), "a serving stack must be one of"),
         (("verify", "bundle", "--target", "triton"), "must be a serving folder, found none"),
         (("verify", "bundle", "--python", "python3"), "--python goes with one --target"),
+        (("verify", "nowhere"), "must be a folder that compress-export wrote, found none"),
         (("verify", "teacher"), "must hold a readable manifest.json"),
         (("export", "teacher", "-o", "x", "--serve", "tei@int8"), "must be served in one of fp32"),
         (("export", "teacher", "-o", "x", "--serve", "sentence-transformers"), "no sentence vec"),

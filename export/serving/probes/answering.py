@@ -88,19 +88,19 @@ class Request:
 
     def answer(self, *packages: str) -> None:
         """Write what was found, with the versions of what found it."""
-        versions = {name: _version(name) for name in packages}
+        versions = {name: found for name in packages if (found := _version(name))}
         answer = {"rows": self.rows, "versions": versions}
         Path(sys.argv[2]).write_text(json.dumps(answer), encoding="utf-8")
 
 
 def _version(package: str) -> str:
-    """Of a package, or of its build for other devices."""
+    """Of a package, or of its build for other devices; nothing where it is not installed."""
     for name in (package, f"{package}-gpu"):
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return "?"
+    return ""
 
 
 def single(text: tuple[str, ...]) -> bool:

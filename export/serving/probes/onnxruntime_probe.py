@@ -10,4 +10,4 @@ example = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(example)
 (precision,) = request.graphs
 request.ask(precision, lambda *text: request.vector(example.run(*text)[request.output]))
-request.answer("onnxruntime", "tokenizers", "numpy")
+request.answer("onnxruntime", "onnxruntime-extensions", "tokenizers", "numpy")
