@@ -20,6 +20,7 @@ from compress.errors import BundleError
 
 __all__ = [
     "MANIFEST",
+    "changed_files",
     "check_target",
     "read_manifest",
     "replace_folder",
@@ -171,17 +172,30 @@ def verify_folder(folder: Path, under: str = "") -> None:
     Raises:
         BundleError: A file is missing or edited; the message names it.
     """
-    for name, expected in read_manifest(folder)["files"].items():
-        if not name.startswith(under):
-            continue
+    for name in changed_files(folder, under):
         path = folder / name
         if not path.is_file():
             raise BundleError(f"{path} must exist, found none; write the folder again")
-        if sha256(path) != expected:
-            raise BundleError(
-                f"{path} differs from its manifest; write the folder again, or remove its "
-                f"{MANIFEST} if the change is yours"
-            )
+        raise BundleError(
+            f"{path} differs from its manifest; write the folder again, or remove its "
+            f"{MANIFEST} if the change is yours"
+        )
+
+
+def changed_files(folder: Path, under: str = "") -> Iterator[str]:
+    """Names of files that are missing or not as the manifest has them.
+
+    Args:
+        folder: With its manifest.
+        under: See `verify_folder`.
+
+    Raises:
+        BundleError: See `read_manifest`.
+    """
+    for name, expected in read_manifest(folder)["files"].items():
+        path = folder / name
+        if name.startswith(under) and not (path.is_file() and sha256(path) == expected):
+            yield name
 
 
 def verify_own(folder: Path, under: str = "") -> None:

@@ -59,6 +59,9 @@ def verify(
     install: Annotated[
         bool, typer.Option("--install", help="Make what is missing, in the cache.")
     ] = False,
+    edited: Annotated[
+        bool, typer.Option("--edited", help="Take serving files that you changed as they are.")
+    ] = False,
     json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Load serving folders with the real thing and compare with the checkpoint.
@@ -67,7 +70,7 @@ def verify(
     """
     from compress_export.commands.verify import run
 
-    run(bundle, target or [], python, install=install, as_json=json)
+    run(bundle, target or [], python, edited=edited, install=install, as_json=json)
 
 
 def push(

@@ -36,7 +36,13 @@ from compress_export.recovery import recover
 from compress_export.stages import Stages, content_key
 from export.bundle import Exported, export_bundle, export_variant
 from export.serving.order import served
-from export.serving.write import SERVING, make_source, write_serving
+from export.serving.write import (
+    SERVING,
+    check_served,
+    describe,
+    make_source,
+    write_serving,
+)
 
 __all__ = ["Outcome", "Run"]
 
@@ -79,7 +85,7 @@ class Run:
 
     def __call__(self) -> Outcome:
         """Do all that is not yet done, and write the report."""
-        self.context.check()
+        self.check()
         self._open_work()
         self._student()
         self._recover()
@@ -89,6 +95,14 @@ class Run:
         report = self._report(accuracy, latency)
         self._close_work(report)
         return Outcome(folder=self.out, report=report)
+
+    def check(self) -> None:
+        """Find what is wrong with model, data, target or serving stacks before any work is done."""
+        self.context.check()
+        orders, context = self.recipe.serving(), self.context
+        if orders:
+            folder = local_folder(context.model_source)
+            check_served(orders, describe(context.teacher, context.tokenizer, folder))
 
     @cached_property
     def stages(self) -> Stages:

@@ -1,12 +1,14 @@
 """URLs in the place of paths: `s3://`, `gs://`, `hf://`, `memory://` and what else fsspec knows.
 
 What is read is copied here first; what is written appears there when it is complete, its manifest
-last. One door for all commands: they see local paths alone.
+last. While files are on their way an `upload.json` names them: a folder that has one is not read,
+and is written again. One door for all commands: they see local paths alone.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import re
 import shutil
 import tempfile
@@ -26,6 +28,7 @@ _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
 _TOLD = ("--message",)
 _OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
 _LAST = (MANIFEST, "report.json")
+_UPLOAD = "upload.json"
 
 
 class Sent:
@@ -111,6 +114,10 @@ def fetch(url: str) -> Path:
     target = folder / (url.rstrip("/").rpartition("/")[2] or "in")
     if _within(url, fs.isdir, path):
         target.mkdir()
+        if _within(url, fs.exists, f"{path}/{_UPLOAD}"):
+            raise BundleError(
+                f"{url} must be complete, found {_UPLOAD}: an upload did not end; write it again"
+            )
         for name in _within(url, fs.find, path):
             inside = target / _relative(name, path)
             if not inside.resolve().is_relative_to(target.resolve()):
@@ -128,30 +135,34 @@ def _send_folder(folder: Path, url: str) -> None:
     """Take the old manifest away, send the new files and last the new manifest, drop stale ones."""
     fs, target = _store(url)
     old = set(_old_files(url))
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files.sort(key=lambda p: p.name in _LAST and p.parent == folder)
+    sent = {path.relative_to(folder).as_posix() for path in files}
+    _within(url, fs.makedirs, target, exist_ok=True)
+    marker = {"tool": TOOL, "files": dict.fromkeys(sorted(old | sent), "")}
+    _within(url, fs.pipe_file, f"{target}/{_UPLOAD}", json.dumps(marker).encode())
     for name in _LAST:
         if _within(url, fs.exists, f"{target}/{name}"):
             _within(url, fs.rm_file, f"{target}/{name}")
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    files.sort(key=lambda p: p.name in _LAST and p.parent == folder)
     for path in files:
         inside = path.relative_to(folder).as_posix()
         name = f"{target}/{inside}"
         _within(url, fs.makedirs, name.rpartition("/")[0], exist_ok=True)
         _within(url, fs.put_file, str(path), name)
-        old.discard(inside)
-    for inside in old:
+    for inside in [*sorted(old - sent - {_UPLOAD}), _UPLOAD]:
         if _within(url, fs.exists, f"{target}/{inside}"):
             _within(url, fs.rm_file, f"{target}/{inside}")
 
 
 def _old_files(url: str) -> list[str]:
-    """What the manifest at a URL says that this tool wrote there."""
+    """What this tool wrote at a URL: by its manifest, or by an upload that did not end."""
     fs, target = _store(url)
-    if not _within(url, fs.exists, f"{target}/{MANIFEST}"):
-        return []
-    with tempfile.TemporaryDirectory() as temporary:
-        _within(url, fs.get_file, f"{target}/{MANIFEST}", f"{temporary}/{MANIFEST}")
-        return list(read_manifest(Path(temporary))["files"])
+    for name in (_UPLOAD, MANIFEST):
+        if _within(url, fs.exists, f"{target}/{name}"):
+            with tempfile.TemporaryDirectory() as temporary:
+                _within(url, fs.get_file, f"{target}/{name}", f"{temporary}/{MANIFEST}")
+                return [*read_manifest(Path(temporary))["files"], name]
+    return []
 
 
 def _check_target(url: str) -> None:

@@ -17,15 +17,21 @@ from compress.errors import RecipeError
 from compress.folder import writing
 from compress.heads import stock_class
 from compress.plan import EncoderShape
+from compress_export.console import note, progress, table
 from compress_export.console import out as console
-from compress_export.console import progress, table
 from compress_export.loading import load_tokenizer, local_folder, pooling_mode
 from export.bundle import Exported, export_bundle
 from export.inputs import input_names
 from export.int8 import Feeds
 from export.precision import VARIANTS, variant
 from export.serving.order import parse_orders, served, variants_of
-from export.serving.write import SERVING, make_source, write_serving
+from export.serving.write import (
+    SERVING,
+    check_served,
+    describe,
+    make_source,
+    write_serving,
+)
 
 _USUAL = ("portable", "cpu-fp32", "cpu-int8")
 
@@ -53,18 +59,23 @@ def run(
     wanted = {variant(name).name for name in names or (() if orders else _USUAL)}
     wanted |= set(variants_of(orders))
     loaded, tokenizer = load(model), load_tokenizer(model)
+    added = sorted(wanted - {variant(name).name for name in names})
+    if names and added:
+        note(f"for the serving stacks also: {', '.join(added)}")
     chosen = [v for v in VARIANTS if v.name in wanted]
     if texts is None and any(v.static for v in chosen):
         raise RecipeError(
             "--variant cpu-int8-static needs --texts FILE to calibrate on, found none"
         )
+    place = local_folder(model)
+    if orders:
+        check_served(orders, describe(loaded, tokenizer, place))
     accepted = input_names(loaded, tokenizer.model_input_names)
     feeds = [] if texts is None else _feeds(texts, tokenizer, accepted)
     facts: dict[str, dict[str, Any]] = {}
     with writing(out, "bundle", exported=facts) as folder, progress() as report:
         exported = export_bundle(loaded, tokenizer, chosen, folder / "onnx", report, feeds)
         facts |= {e.variant: e.to_dict() for e in exported}
-        place = local_folder(model)
         if orders:
             source = make_source(loaded, tokenizer, place, folder / "onnx", _name_of(model))
             write_serving(source, orders, folder / SERVING, report)

@@ -32,7 +32,7 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
     text = path.read_text(encoding="utf-8")
     if dry_run:
         planned = Run(recipe, text, path.parent, out, silent)
-        planned.context.check()
+        planned.check()
         print_prediction(planned.context, as_json)
         return
     with progress() as report:

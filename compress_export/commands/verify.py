@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from compress.errors import BundleError, RecipeError, VerificationError
-from compress.folder import verify_folder
+from compress.folder import changed_files
 from compress_export.console import note, table
 from compress_export.console import out as console
 from export.serving import STACKS
@@ -23,14 +23,32 @@ FAILED, UNDECIDED = 1, 3
 
 
 def run(
-    bundle: Path, targets: list[str], python: str | None, *, install: bool, as_json: bool
+    bundle: Path,
+    targets: list[str],
+    python: str | None,
+    *,
+    edited: bool,
+    install: bool,
+    as_json: bool,
 ) -> None:
-    """Check the bundle's files, then each serving folder; exit with 1 if one fails."""
-    verify_folder(bundle)
+    """Check the bundle's files, then each serving folder; exit with 1 if one fails.
+
+    Args:
+        bundle: Of `export --serve` or `run`.
+        targets: `STACK` or `STACK@PRECISION` each; empty for all that it holds.
+        python: Interpreter with the stack's packages, see `find_environment`.
+        edited: Whether files of serving folders may differ from the manifest.
+        install: Whether to make what is missing.
+        as_json: Print JSON.
+    """
+    changed = _changed(bundle)
     orders = [parse_order(text) for text in targets] or _held(bundle)
     if python is not None and len(orders) > 1:
         raise RecipeError(f"--python goes with one --target, found {len(orders)}; name one")
-    found, failures, left = _verify(bundle, orders, python, install=install)
+    broken = [] if edited else [line for order in orders for line in _told(bundle, order, changed)]
+    whole = [order for order in orders if edited or not _own(order, changed)]
+    found, failures, left = _verify(bundle, whole, python, install=install)
+    failures = broken + failures
     if as_json:
         rows = [asdict(row) | {"agrees": row.agrees} for row in found]
         console.print_json(json.dumps({"verified": rows, "failures": failures, "left": left}))
@@ -61,6 +79,31 @@ def _verify(
                 raise
             left.append(str(error))
     return found, failures + [_difference(row) for row in found if not row.agrees], left
+
+
+def _changed(bundle: Path) -> list[str]:
+    """Files of serving folders that are not as they were written.
+
+    Raises:
+        BundleError: Another file of the bundle is not.
+    """
+    changed = list(changed_files(bundle))
+    for name in changed:
+        if name.count("/") < 2 or not name.startswith(f"{SERVING}/"):
+            raise BundleError(f"{bundle / name} differs from its manifest; export the bundle again")
+    return changed
+
+
+def _own(order: Order, changed: list[str]) -> list[str]:
+    return [name for name in changed if name.startswith(f"{SERVING}/{order.folder}/")]
+
+
+def _told(bundle: Path, order: Order, changed: list[str]) -> list[str]:
+    return [
+        f"{bundle / name} differs from its manifest; export the bundle again, or say --edited if "
+        "the change is yours"
+        for name in _own(order, changed)
+    ]
 
 
 def _held(bundle: Path) -> list[Order]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from export.serving import transformers_js
-from export.serving.stack import Precision, Source, Stack, template
+from export.serving.stack import Precision, Source, Stack, Subject, place_guide, template
 
 __all__ = ["STACK"]
 
@@ -14,24 +14,24 @@ __all__ = ["STACK"]
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """transformers.js' layout and `index.html`."""
     transformers_js.write(source, folder, precisions)
-    dtype = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}[precisions[0]]
     page = template(
         "browser.html",
         NAME=source.name,
-        DTYPE=dtype,
+        DTYPE=transformers_js.DTYPES[precisions[0]],
         LABELS=json.dumps(source.labels).replace("<", "\\u003c"),
         REDUCE=json.dumps(source.reference.reduce),
         NORMALISE=json.dumps(source.reference.normalise),
         LENGTH=str(source.max_length),
     )
+    place_guide(folder, "browser.md")
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def refuses(source: Source) -> str | None:
+def refuses(subject: Subject) -> str | None:
     """The page shows classes, a score or a vector."""
-    if source.embeds or source.architecture.endswith("ForSequenceClassification"):
-        return None
-    return f"its page shows classes and vectors, not what {source.architecture} gives"
+    if subject.embeds or subject.head == "ForSequenceClassification":
+        return transformers_js.unknown_tokenizer(subject)
+    return f"its page shows classes and vectors, not what {subject.architecture} gives"
 
 
 STACK = Stack(

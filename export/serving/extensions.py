@@ -6,7 +6,7 @@ its known pieces first, where the tokenizer gives one unknown token.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision import VariantName
-from export.serving.stack import Precision, Source, Stack, template
+from export.serving.stack import Precision, Source, Stack, Subject, template
 
 __all__ = ["STACK", "tokenizer_nodes"]
 
@@ -33,7 +33,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     where, variant = GRAPHS[precisions[0]]
     origin = source.graphs / variant / "model.onnx"
     model = onnx.load(origin)
-    nodes, constants = tokenizer_nodes(_tokenizer(source), source.max_length)
+    nodes, constants = tokenizer_nodes(source.tokenizer, source.max_length)
     nodes += [
         helper.make_node("Unsqueeze", [f"{name}_row", "text_0"], [name]) for name in source.inputs
     ]
@@ -51,7 +51,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
 
 
 def tokenizer_nodes(
-    described: dict[str, Any], max_length: int
+    described: Mapping[str, Any], max_length: int
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """From `text` to `input_ids_row`, `token_type_ids_row` and `attention_mask_row`, and constants.
 
@@ -72,7 +72,7 @@ def tokenizer_nodes(
     return nodes, arrays
 
 
-def _tokenizer_node(described: dict[str, Any]) -> onnx.NodeProto:
+def _tokenizer_node(described: Mapping[str, Any]) -> onnx.NodeProto:
     """onnxruntime-extensions' BertTokenizer with a tokenizer.json's vocabulary and rules."""
     model, rules = described["model"], described["normalizer"] or {}
     words = sorted(model["vocab"], key=model["vocab"].__getitem__)
@@ -93,25 +93,21 @@ def _tokenizer_node(described: dict[str, Any]) -> onnx.NodeProto:
     )
 
 
-def _tokenizer(source: Source) -> dict[str, Any]:
-    path = next(iter(sorted(source.graphs.glob("*/tokenizer.json"))), None)
-    found: dict[str, Any] = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def refuses(source: Source) -> str | None:
+def refuses(subject: Subject) -> str | None:
     """Other tokenizers than BERT's differ here or there, or are not known."""
-    found = _tokenizer(source)
+    found = subject.tokenizer
     model = found.get("model") or {}
-    kind, words = model.get("type"), model.get("vocab") or {}
+    words = model.get("vocab") or {}
     rules = (found.get("normalizer") or {}).get("type")
-    if kind == "WordPiece" and rules == "BertNormalizer":
+    if subject.splits_by == "WordPiece" and rules == "BertNormalizer":
         if not words.keys() >= set(_SPECIAL.values()):
             return f"its tokenizer's special tokens are not {', '.join(_SPECIAL.values())}"
         if sorted(words.values()) != list(range(len(words))):
             return "its vocabulary has gaps"
         return None
-    return f"its tokenizer is {kind or 'in no tokenizer.json'} and not BERT's WordPiece"
+    return (
+        f"its tokenizer is {subject.splits_by or 'in no tokenizer.json'} and not BERT's WordPiece"
+    )
 
 
 STACK = Stack(

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from export.serving import optimum
 from export.serving.sentence_transformers import place_pooling
-from export.serving.stack import Precision, Source, Stack, template
+from export.serving.stack import Precision, Source, Stack, Subject, place_guide
 
 __all__ = ["STACK"]
 
 
-def refuses(source: Source) -> str | None:
+def refuses(subject: Subject) -> str | None:
     """It pools by the mean or by the first token, and scales to length 1."""
-    if not source.embeds:
+    if not subject.embeds:
         return None
-    if source.reference.reduce == "max":
+    if subject.pools.mode == "max":
         return "Infinity does not pool by max"
-    return None if source.reference.normalise else "Infinity scales vectors to length 1"
+    return None if subject.pools.normalise else "Infinity scales vectors to length 1"
 
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
@@ -30,7 +30,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     if source.embeds:
         place_pooling(source, folder)
     pooling = f" --pooling-method {source.reference.reduce}" if source.embeds else ""
-    (folder / "SERVE.md").write_text(template("infinity.md", POOLING=pooling), encoding="utf-8")
+    place_guide(folder, "infinity.md", POOLING=pooling)
 
 
 STACK = Stack(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.serving import optimum
-from export.serving.stack import Precision, Source, Stack, template, write_json
+from export.serving.stack import Precision, Source, Stack, place_guide, template, write_json
 
 __all__ = ["STACK"]
 
@@ -29,6 +29,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
             ],
         },
     )  # fmt: skip
+    place_guide(folder, "mlserver.md", NAME=source.name)
     write_json(folder / "settings.json", {"parallel_workers": 0, "metrics_endpoint": None})
 
 

@@ -75,7 +75,7 @@ def _reduction(source: Source) -> str:
 
 STACK = Stack(
     name="native",
-    title="Rust, Java, C#, C++, Node",
+    title="Rust, Java, C#, C++, Go",
     graphs=GRAPHS,
     first=("fp32", "int8"),
     write=write,

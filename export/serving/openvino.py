@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from export.precision import VariantName
-from export.serving.stack import Precision, Source, Stack, place_whole
+from export.serving.stack import Precision, Source, Stack, place_guide, place_whole
 
 __all__ = ["STACK"]
 
@@ -20,6 +20,7 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model.onnx`, config and tokenizer; `model.xml` and `model.bin` if `openvino` is here."""
     place_whole(source, GRAPHS[precisions[0]][1], folder)
+    place_guide(folder, "openvino.md")
     if find_spec("openvino") is not None:
         import openvino
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.precision import VariantName
-from export.serving.stack import Precision, Source, Stack, place_whole
+from export.serving.stack import Precision, Source, Stack, place_guide, place_whole
 
 __all__ = ["GRAPHS", "STACK", "write"]
 
@@ -19,6 +19,8 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model.onnx`, `config.json` and the tokenizer's files."""
     place_whole(source, GRAPHS[precisions[0]][1], folder)
+    kind = f"ORTModel{source.head or 'ForFeatureExtraction'}"
+    place_guide(folder, "optimum.md", CLASS=kind)
 
 
 STACK = Stack(

@@ -122,7 +122,7 @@ def make_reference(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     names: Sequence[str],
-    pooling: Pooling | None,
+    pooling: Pooling,
     int8: Mapping[str, Path],
     max_length: int,
 ) -> Reference:
@@ -132,30 +132,21 @@ def make_reference(
         model: In evaluation mode.
         tokenizer: Of the model.
         names: The graph's inputs.
-        pooling: Of an embedding model's folder.
+        pooling: How token states become one vector.
         int8: Graphs of int8 variants, to be run beside.
         max_length: Tokens at which texts are cut.
-
-    Raises:
-        BundleError: The head takes several texts at a time.
     """
     head = head_of(model)
-    if head.choices:
-        raise BundleError(
-            "--serve must be of a model that takes one text or one pair at a time, found a "
-            "multiple-choice head; serve its graph in onnx/ by hand"
-        )
     rows = [_encode(tokenizer, text, max_length, names) for text in TEXTS]
     found = [_named(model, row) for row in rows]
     output = next(iter(found[0]))
     by_token = found[0][output].ndim == 3 or head.outputs[0] == "start_logits"
-    how = pooling or Pooling(mode="mean", normalise=False)
-    reduce = how.mode if by_token else "none"
-    vectors = [_vector(values[output], reduce, how.normalise) for values in found]
+    reduce = pooling.mode if by_token else "none"
+    vectors = [_vector(values[output], reduce, pooling.normalise) for values in found]
     sessions = {name: open_session(path) for name, path in int8.items()}
     graphs = {
         name: [
-            _vector(_ran(session, output, row), reduce, how.normalise)
+            _vector(_ran(session, output, row), reduce, pooling.normalise)
             for row in rows
         ]
         for name, session in sessions.items()
@@ -166,7 +157,7 @@ def make_reference(
         types=tuple(tuple(row["token_type_ids"][0].tolist()) for row in rows if len(row) > 2),
         output=output,
         reduce=reduce,
-        normalise=by_token and how.normalise,
+        normalise=by_token and pooling.normalise,
         max_length=max_length,
         vectors=np.stack(vectors),
         graphs={name: np.stack(values) for name, values in graphs.items()},

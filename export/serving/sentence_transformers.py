@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.pooling import Pooling, write_pooling
+from compress.pooling import write_pooling
 from export.precision import VariantName
 from export.serving import optimum
 from export.serving.stack import (
     Precision,
     Source,
     Stack,
+    Subject,
     copy,
     place_graph,
+    place_guide,
     place_tokenizer,
     write_json,
 )
@@ -38,19 +40,19 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
     place_pooling(source, folder)
+    place_guide(folder, "sentence_transformers.md", GRAPH=GRAPHS[precisions[0]][0])
     length = source.max_length
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": length})
 
 
 def place_pooling(source: Source, folder: Path) -> None:
     """`modules.json` and `1_Pooling/`: the folder's own way to pool, or the mean over tokens."""
-    how = source.pooling or Pooling(normalise=False)
-    write_pooling(how, source.reference.features, folder)
+    write_pooling(source.pools, source.reference.features, folder)
 
 
-def refuses(source: Source) -> str | None:
+def refuses(subject: Subject) -> str | None:
     """A classifier's logits are no sentence vector."""
-    return None if source.embeds else "a model with a head gives no sentence vectors"
+    return None if subject.embeds else "a model with a head gives no sentence vectors"
 
 
 STACK = Stack(

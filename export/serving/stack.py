@@ -21,15 +21,18 @@ from export.precision import VariantName
 from export.serving.reference import Reference
 
 __all__ = [
+    "HEADS",
     "Precision",
     "Source",
     "Stack",
+    "Subject",
     "Values",
     "copy",
     "graph_values",
     "place",
     "place_config",
     "place_graph",
+    "place_guide",
     "place_tokenizer",
     "place_whole",
     "template",
@@ -40,38 +43,71 @@ Precision = Literal["fp32", "fp16", "int8"]
 Write: TypeAlias = "Callable[[Source, Path, tuple[Precision, ...]], None]"
 Values: TypeAlias = Mapping[str, tuple[str | int, ...]]
 
+HEADS = (
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMaskedLM",
+)
 _FILES = Path(__file__).parent / "files"
 _GRAPH = "model.onnx"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class Subject:
+    """What is to be served, as far as it is known before anything is exported.
+
+    Attributes:
+        checkpoint: The weights in torch's shape, as `prune` or the user wrote them.
+        architecture: The class that `config.json` names.
+        labels: Names of the classes in order of their numbers.
+        pooling: How the folder's own files pool tokens, if it is an embedding model's.
+        embeds: Whether the model gives token states and has no head.
+        max_length: Tokens at which a server cuts a text.
+        tokenizer: What `tokenizer.json` says; empty where there is none.
+    """
+
+    checkpoint: Path
+    architecture: str
+    labels: tuple[str, ...]
+    pooling: Pooling | None
+    embeds: bool
+    max_length: int
+    tokenizer: Mapping[str, Any]
+
+    @property
+    def pools(self) -> Pooling:
+        """How tokens become one vector: by the mean where nothing is said."""
+        return self.pooling or Pooling(mode="mean", normalise=False)
+
+    @property
+    def head(self) -> str:
+        """The end of the class's name, such as `ForSequenceClassification`; empty for none."""
+        return next((head for head in HEADS if self.architecture.endswith(head)), "")
+
+    @property
+    def splits_by(self) -> str | None:
+        """Kind of the tokenizer's model, such as `WordPiece`."""
+        kind: str | None = (self.tokenizer.get("model") or {}).get("type")
+        return kind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source(Subject):
     """What serving folders are made from.
 
     Attributes:
         graphs: The bundle's `onnx/`, a folder a variant.
-        checkpoint: The weights in torch's shape, as `prune` or the user wrote them.
         name: Of the model, where a server needs one: letters, digits, dashes.
-        architecture: The class that `config.json` names.
-        labels: Names of the classes in order of their numbers.
         inputs: Of the graphs, in their order.
         outputs: Of the graphs, with their axes.
-        pooling: How the folder's own files pool tokens, if it is an embedding model's.
-        embeds: Whether the model gives token states and has no head.
-        max_length: Tokens at which a server cuts a text.
         reference: What the checkpoint answers.
     """
 
     graphs: Path
-    checkpoint: Path
     name: str
-    architecture: str
-    labels: tuple[str, ...]
     inputs: tuple[str, ...]
     outputs: Values
-    pooling: Pooling | None
-    embeds: bool
-    max_length: int
     reference: Reference
 
 
@@ -102,7 +138,7 @@ class Stack:
     modules: tuple[str, ...]
     real: str
     first: tuple[Precision, ...] = ("fp32",)
-    refuses: Callable[[Source], str | None] = field(default=lambda _: None)
+    refuses: Callable[[Subject], str | None] = field(default=lambda _: None)
 
 
 def place(source: Path, target: Path) -> None:
@@ -176,6 +212,11 @@ def template(name: str, **values: str) -> str:
     """A file of `files/` with each `@NAME@` replaced by its value, once."""
     text = (_FILES / name).read_text(encoding="utf-8")
     return re.sub(r"@([A-Z]+)@", lambda found: values[found.group(1)], text)
+
+
+def place_guide(folder: Path, name: str, **values: str) -> None:
+    """Put `SERVE.md` into a folder: how its stack is started on it."""
+    (folder / "SERVE.md").write_text(template(name, **values), encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

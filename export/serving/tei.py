@@ -7,12 +7,19 @@ from pathlib import Path
 from export.precision import VariantName
 from export.serving.clamp import clamp
 from export.serving.sentence_transformers import place_pooling
-from export.serving.stack import Precision, Source, Stack, place_config, place_tokenizer
+from export.serving.stack import (
+    Precision,
+    Source,
+    Stack,
+    Subject,
+    place_config,
+    place_guide,
+    place_tokenizer,
+)
 
 __all__ = ["STACK"]
 
 GRAPHS: dict[Precision, tuple[str, VariantName]] = {"fp32": ("onnx/model.onnx", "cpu-fp32")}
-_HEADS = ("ForSequenceClassification",)
 
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
@@ -21,17 +28,18 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     place_tokenizer(source, folder)
     where, variant = GRAPHS[precisions[0]]
     clamp(source.graphs / variant / "model.onnx", folder / where)
+    place_guide(folder, "tei.md", ROUTE="embed" if source.embeds else "predict")
     if source.embeds:
         place_pooling(source, folder)
 
 
-def refuses(source: Source) -> str | None:
+def refuses(subject: Subject) -> str | None:
     """It serves embeddings, classifiers and rerankers alone."""
-    if source.embeds and source.reference.reduce == "max":
+    if subject.embeds and subject.pools.mode == "max":
         return "it does not pool by max"
-    if source.embeds or source.architecture.endswith(_HEADS):
+    if subject.embeds or subject.head == "ForSequenceClassification":
         return None
-    return f"it serves embeddings and sequence classifiers, not {source.architecture}"
+    return f"it serves embeddings and sequence classifiers, not {subject.architecture}"
 
 
 STACK = Stack(

@@ -6,28 +6,32 @@ from pathlib import Path
 
 from export.precision import VariantName
 from export.serving.stack import (
+    HEADS,
     Precision,
     Source,
     Stack,
+    Subject,
     place_config,
     place_graph,
+    place_guide,
     place_tokenizer,
 )
 
-__all__ = ["GRAPHS", "STACK", "refuses", "write"]
+__all__ = ["DTYPES", "GRAPHS", "STACK", "refuses", "unknown_tokenizer", "write"]
 
 GRAPHS: dict[Precision, tuple[str, VariantName]] = {
     "fp32": ("onnx/model.onnx", "portable"),
     "fp16": ("onnx/model_fp16.onnx", "portable-fp16"),
     "int8": ("onnx/model_quantized.onnx", "portable-int8"),
 }
-_KNOWN = (
-    "Model",
-    "ForSequenceClassification",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-    "ForMaskedLM",
-)
+DTYPES: dict[Precision, str] = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
+_TASKS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+}
+_TOKENIZERS = ("WordPiece", "BPE", "Unigram")
 
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
@@ -37,13 +41,27 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     for precision in precisions:
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
+    place_guide(
+        folder,
+        "transformers_js.md",
+        TASK=_TASKS.get(source.head, "feature-extraction"),
+        DTYPE=DTYPES[precisions[-1]],
+        GRAPHS=", ".join(f"`{DTYPES[p]}` is `{GRAPHS[p][0]}`" for p in precisions),
+    )
 
 
-def refuses(source: Source) -> str | None:
-    """Its classes are transformers' own."""
-    if source.architecture.endswith(_KNOWN):
+def refuses(subject: Subject) -> str | None:
+    """Its classes are transformers' own, and it knows three kinds of tokenizers."""
+    if not subject.architecture.endswith(("Model", *HEADS)):
+        return f"transformers.js has no class for {subject.architecture}"
+    return unknown_tokenizer(subject)
+
+
+def unknown_tokenizer(subject: Subject) -> str | None:
+    """Why transformers.js would split texts otherwise, if it would."""
+    if subject.splits_by in _TOKENIZERS:
         return None
-    return f"transformers.js has no class for {source.architecture}"
+    return f"transformers.js splits by {', '.join(_TOKENIZERS)} alone, not {subject.splits_by}"
 
 
 STACK = Stack(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from export.precision import VariantName
 from export.serving.clamp import clamp
-from export.serving.stack import Precision, Source, Stack, place_tokenizer, template
+from export.serving.stack import Precision, Source, Stack, place_guide, place_tokenizer, template
 
 __all__ = ["STACK"]
 
@@ -46,7 +46,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     _write(ensemble / "1" / ".keep", "")
     _write(ensemble / "config.pbtxt", _ensemble_config(source))
     _write(folder / "kserve.yaml", template("kserve.yaml", NAME=name))
-    _write(folder / "SERVE.md", template("triton.md", NAME=name))
+    place_guide(folder, "triton.md", NAME=name)
 
 
 def _model_config(source: Source, precision: Precision) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from export.inputs import longest_sequence
 from export.precision import variant
 from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
-from export.serving.stack import Source, graph_values
+from export.serving.stack import Source, Subject, graph_values
 
-__all__ = ["SERVING", "make_source", "write_serving"]
+__all__ = ["SERVING", "check_served", "describe", "make_source", "write_serving"]
 
 _ENDLESS, _USUAL = 100_000, 512
 
@@ -42,28 +43,60 @@ def make_source(
         name: Of the model; what a server would not take is replaced by dashes.
 
     Raises:
-        BundleError: The model takes several texts at a time.
+        BundleError: See `describe`.
     """
+    subject = describe(model, tokenizer, checkpoint)
     folders = sorted(path for path in graphs.iterdir() if path.is_dir())
     names, outputs = graph_values(folders[0] / GRAPH)
     int8 = {f.name: f / GRAPH for f in folders if variant(f.name).int8}
-    pooling = read_pooling(checkpoint)
-    labels: dict[Any, str] = dict(model.config.id2label or {})
-    head = head_of(model)
-    max_length = _max_length(model, tokenizer, checkpoint)
+    reference = make_reference(model, tokenizer, names, subject.pools, int8, subject.max_length)
     return Source(
+        **{field.name: getattr(subject, field.name) for field in fields(subject)},
         graphs=graphs,
-        checkpoint=checkpoint,
         name=_served_name(name),
-        architecture=stock_class(model).__name__,
-        labels=() if head.embeds else tuple(str(labels[i]) for i in sorted(labels)),
         inputs=names,
         outputs=outputs,
-        pooling=pooling,
-        embeds=head.embeds,
-        max_length=max_length,
-        reference=make_reference(model, tokenizer, names, pooling, int8, max_length),
+        reference=reference,
     )
+
+
+def describe(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path
+) -> Subject:
+    """What stacks ask of a model before they take it.
+
+    Raises:
+        BundleError: The model takes several texts at a time.
+    """
+    head = head_of(model)
+    if head.choices:
+        raise BundleError(
+            "--serve must be of a model that takes one text or one pair at a time, found a "
+            "multiple-choice head; serve its graph in onnx/ by hand"
+        )
+    labels: dict[Any, str] = dict(model.config.id2label or {})
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return Subject(
+        checkpoint=checkpoint,
+        architecture=stock_class(model).__name__,
+        labels=() if head.embeds else tuple(str(labels[i]) for i in sorted(labels)),
+        pooling=read_pooling(checkpoint),
+        embeds=head.embeds,
+        max_length=_max_length(model, tokenizer, checkpoint),
+        tokenizer={} if fast is None else json.loads(fast.to_str()),
+    )
+
+
+def check_served(orders: Sequence[Order], subject: Subject) -> None:
+    """Refuse a stack that cannot serve the model, before anything is exported.
+
+    Raises:
+        BundleError: It cannot; the message says why.
+    """
+    for order in orders:
+        reason = order.stack.refuses(subject)
+        if reason:
+            raise BundleError(f"{order.stack.name} cannot serve this model: {reason}; leave it out")
 
 
 def _served_name(name: str) -> str:
@@ -104,12 +137,7 @@ def write_serving(
         raise BundleError(
             f"serving needs the variant {missing[0]!r}, found none in {source.graphs}; export it"
         )
-    for order in orders:
-        reason = order.stack.refuses(source)
-        if reason:
-            raise BundleError(
-                f"{order.stack.name} cannot serve this model: {reason}; leave it out of --serve"
-            )
+    check_served(orders, source)
     folder.mkdir(parents=True, exist_ok=True)
     source.reference.save(folder / REFERENCE)
     progress("serving", 0, len(orders))

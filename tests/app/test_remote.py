@@ -102,13 +102,24 @@ def test_a_killed_upload_does_not_look_finished(
 ) -> None:  # fmt: skip
     assert cli("export", "memory://teacher", "-o", "memory://y", "--variant", "portable") == 0
 
-    def broken(*_: object, **__: object) -> None:
-        raise OSError("connection reset")
+    put, sent = type(store).put_file, []
 
-    monkeypatch.setattr(type(store), "put_file", broken)
-    assert cli("export", "memory://teacher", "-o", "memory://y", "--variant", "portable") == 2
+    def broken(*arguments: object, **settings: object) -> None:
+        sent.append(arguments)
+        if len(sent) == 2:
+            raise OSError("connection reset")
+        put(*arguments, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(store), "put_file", broken)
+        assert cli("export", "memory://teacher", "-o", "memory://y", "--variant", "cpu-fp32") == 2
     assert "connection reset; check the URL" in capsys.readouterr().err
     assert not store.exists("/y/manifest.json")
+    assert cli("verify", "memory://y") == 2
+    assert "an upload did not end; write it again" in capsys.readouterr().err
+    assert cli("export", "memory://teacher", "-o", "memory://y", "--variant", "cpu-fp32") == 0
+    names = {name.removeprefix("/y/") for name in store.find("/y")}
+    assert names == {"manifest.json", *json.loads(store.cat_file("/y/manifest.json"))["files"]}
 
 
 @pytest.mark.parametrize(

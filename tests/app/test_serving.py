@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -67,6 +68,19 @@ def test_verify_loads_every_folder_and_fails_on_a_difference(
     (wrong / "manifest.json").write_text(json.dumps(manifest))
     assert cli("verify", wrong) == 1
     assert "must be within" in capsys.readouterr().err
+
+
+def test_an_edited_serving_file_fails_its_target_alone_unless_it_is_meant(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = shutil.copytree(made / "bundle", tmp_path / "bundle")
+    with (bundle / "serving" / "onnxruntime" / "example.py").open("a") as file:
+        file.write("# my own\n")
+    assert cli("verify", bundle, "--json") == 1
+    told = capsys.readouterr()
+    assert "example.py differs from its manifest" in told.err
+    assert [row["stack"] for row in json.loads(told.out)["verified"]] == ["tei"]
+    assert cli("verify", bundle, "--edited") == 0
 
 
 @pytest.mark.parametrize(

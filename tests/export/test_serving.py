@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,7 +39,7 @@ from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stack import Source
 from export.serving.verify import verify_serving
-from export.serving.write import make_source, write_serving
+from export.serving.write import check_served, describe, make_source, write_serving
 from tests.families import tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
@@ -57,7 +58,7 @@ def served(
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Source:
     """A student with uneven layers, its graphs and its serving folders."""
-    model, tokenizer = tiny("bert", head=head), tokenizer or tiny_tokenizer()
+    model, tokenizer = tiny("bert", head=head), tokenizer or word_pieces()
     apply_(model, uneven(bind(model).shape))
     checkpoint = folder / "checkpoint"
     model.save_pretrained(checkpoint)
@@ -253,7 +254,32 @@ def test_a_graph_with_its_tokenizer_takes_text(tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_the_graph_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="WordLevel and not BERT's WordPiece"):
-        served(tmp_path, "sequence", [parse_order("extensions")])
+        served(tmp_path, "sequence", [parse_order("extensions")], tokenizer=tiny_tokenizer())
+
+
+def test_transformers_js_is_refused_a_tokenizer_that_it_would_read_otherwise(
+    tmp_path: Path,
+) -> None:
+    orders, words = [parse_order("transformers-js")], tiny_tokenizer()
+    subject = describe(tiny("bert", head="sequence"), words, tmp_path)
+    with pytest.raises(BundleError, match="splits by WordPiece, BPE, Unigram alone, not WordLevel"):
+        check_served(orders, subject)
+
+
+@pytest.mark.parametrize("folder", ["openvino", "tei", "triton", "transformers-js", "browser"])
+def test_a_folder_says_how_it_is_started(folder: str, classifier: Path) -> None:
+    guide = (classifier / folder / "SERVE.md").read_text()
+    assert guide.startswith("# ")
+    assert "@" not in guide.replace("@huggingface", "")
+
+
+def test_the_guide_of_openvino_is_followed(classifier: Path) -> None:
+    pytest.importorskip("openvino")
+    code = (classifier / "openvino" / "SERVE.md").read_text().split("```python\n")[1]
+    command = [sys.executable, "-c", code.split("```")[0]]
+    done = subprocess.run(command, cwd=classifier / "openvino", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "logits" in done.stdout
 
 
 def test_the_tokenizer_in_the_graph_is_the_fast_one_on_real_sentences(glue_dir: Path) -> None:
