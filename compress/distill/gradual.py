@@ -3,11 +3,16 @@
 GRAIN (Yang et al. 2023, "Gradient-based Intra-attention Pruning", arXiv 2212.07634), on whole heads
 and neurons: a moving average of ``|∂L/∂ξ| = |⟨∇_w L, w⟩|`` by update, a cubic schedule, gradient
 separation (the importance hears the logits' loss alone), and a regularisation that empties small
-sublayers so that they go whole. A closed gate may open again while the schedule lasts.
+attention sublayers so that they go whole. A closed gate may open again while the schedule lasts.
+
+The paper's units of attention are single features. A head's importance is that of its value
+features, added up, and as much again for its queries and keys: one gate for the whole head would
+hear a sum in which they cancel out, and heads would go before neurons that matter less.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import TrainerCallback
 
@@ -39,8 +45,8 @@ class GradualSpec:
         start: Share of the training before the first gate closes.
         end: Share of it after which no gate changes.
         smoothing: Of the moving average, an update.
-        regularisation: Importance is multiplied by ``tanh(D / regularisation)``, with D the share
-            of its sublayer's units that are left.
+        regularisation: A head's importance is multiplied by ``tanh(D / regularisation)``, with D
+            the share of its sublayer's heads that are left, of at least one.
         multiple: FFN widths are multiples of it.
     """
 
@@ -87,10 +93,12 @@ class Gates:
     def __init__(self, layout: Layout, spec: GradualSpec) -> None:
         self._layout, self._spec = layout, spec
         shape = layout.shape
-        sizes = [*shape.n_heads, *shape.ffn_widths]
-        self._gates = [torch.ones(n, requires_grad=True) for n in sizes]
-        self._importance = [torch.zeros(n, dtype=torch.float64) for n in sizes]
-        self._heard = [torch.zeros(n, dtype=torch.float64) for n in sizes]
+        self._widths = [shape.head_width] * shape.n_layers + [1] * shape.n_layers
+        units = [*shape.n_heads, *shape.ffn_widths]
+        features = [n * width for n, width in zip(units, self._widths, strict=True)]
+        self._gates = [torch.ones(n, requires_grad=True) for n in features]
+        self._importance = [torch.zeros(n, dtype=torch.float64) for n in features]
+        self._heard = [torch.zeros(n, dtype=torch.float64) for n in features]
         self._n_heard = 0
         self.plan = Plan.full(shape)
         self._settled = False
@@ -113,9 +121,8 @@ class Gates:
         with ExitStack() as stack:
             for layer in self._layout.layers:
                 heads, neurons = self._gates[layer.index], self._gates[n + layer.index]
-                width = self._layout.shape.head_width
-                stack.enter_context(tapped(layer, "heads", _times(heads, width)))
-                stack.enter_context(tapped(layer, "neurons", _times(neurons, 1)))
+                stack.enter_context(tapped(layer, "heads", _times(heads)))
+                stack.enter_context(tapped(layer, "neurons", _times(neurons)))
             yield
 
     def hear(self, loss: Tensor) -> None:
@@ -148,12 +155,12 @@ class Gates:
         self._settled = done >= self._spec.end
         shape, cost = self._layout.shape, self._spec.cost
         budget = scheduled_share(self._spec, done) * cost.total(shape)
-        self.plan = allocate(self._scores(), shape, cost, budget, multiple=self._spec.multiple)
+        self.plan = allocate(self.scores(), shape, cost, budget, multiple=self._spec.multiple)
         for layer in self.plan.layers:
             kept = (layer.heads, layer.neurons)
             places = (layer.source, shape.n_layers + layer.source)
             for place, units in zip(places, kept, strict=True):
-                gate = self._gates[place].detach()
+                gate = self._gates[place].detach().view(-1, self._widths[place])
                 gate.zero_()
                 gate[list(units)] = 1.0
 
@@ -174,15 +181,22 @@ class Gates:
             importance.copy_(value)
         self.plan, self._settled = Plan.from_json(state["plan"]), bool(state["settled"])
 
-    def _scores(self) -> Scores:
-        n = self._layout.shape.n_layers
-        regular = [
-            (importance * torch.tanh(gate.detach().mean() / self._spec.regularisation)).numpy()
-            if len(gate)
-            else np.zeros(0)
-            for importance, gate in zip(self._importance, self._gates, strict=True)
+    def scores(self) -> Scores:
+        """What heads and neurons have mattered of late, heads regularised."""
+        shape, n = self._layout.shape, self._layout.shape.n_layers
+        share = shape.head_weights / (2 * shape.hidden_size * shape.head_width)
+        heads = [
+            self._regular(importance.view(-1, shape.head_width).sum(1) * share, gate.detach())
+            for importance, gate in zip(self._importance[:n], self._gates[:n], strict=True)
         ]
-        return Scores(kind="grain", heads=tuple(regular[:n]), neurons=tuple(regular[n:]))
+        neurons = tuple(importance.numpy() for importance in self._importance[n:])
+        return Scores(kind="grain", heads=tuple(heads), neurons=neurons)
+
+    def _regular(self, importance: Tensor, gate: Tensor) -> NDArray[np.float64]:
+        if not len(importance):
+            return np.zeros(0)
+        left = max(float(gate.mean()), 1 / len(importance))
+        return np.asarray(importance * math.tanh(left / self._spec.regularisation), np.float64)
 
 
 class Closing(TrainerCallback):
@@ -209,10 +223,9 @@ class Closing(TrainerCallback):
             self._gates.restore_(torch.load(path, weights_only=True))
 
 
-def _times(gate: Tensor, width: int) -> Tap:
+def _times(gate: Tensor) -> Tap:
     def tap(tensor: Tensor) -> Tensor:
-        wide = gate.repeat_interleave(width) if width > 1 else gate
-        return tensor * wide.to(tensor)
+        return tensor * gate.to(tensor)
 
     return tap
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -85,6 +84,21 @@ def test_importance_is_the_size_of_a_batchs_weight_times_gradient() -> None:
     assert set(found["parts"]) == {"logits", "hidden"}
 
 
+def test_a_head_counts_all_of_its_features_whatever_their_signs() -> None:
+    gates = learner("bert")[1]
+    shape = gates.plan.shape
+    state = gates.state()
+    for importance in state["importance"]:
+        importance.zero_()
+    state["importance"][0][: shape.head_width] = 2.0
+    gates.restore_(state)
+    (first, *others) = gates.scores().heads[0]
+    queries_and_keys = 2
+    regular = math.tanh(1 / SPEC.regularisation)
+    assert first == pytest.approx(queries_and_keys * 2.0 * shape.head_width * regular)
+    assert not any(others)
+
+
 def test_training_prunes_to_the_share_and_a_killed_one_goes_on(tmp_path: Path) -> None:
     whole, gates = learner()
     train_(
@@ -138,21 +152,16 @@ def test_importance_of_accumulated_batches_is_that_of_a_large_one() -> None:
     torch.testing.assert_close(*found, rtol=1e-2, atol=1e-6)
 
 
-def test_small_sublayers_are_emptied_first() -> None:
-    model = tiny("bert")
-    shape = bind(model).shape
-
-    def kept(regularisation: float) -> int:
-        spec = GradualSpec(share=0.3, cost=COST, multiple=1, regularisation=regularisation)
-        gates = Gates(bind(copy.deepcopy(model)), spec)
-        state: dict[str, Any] = gates.state()
-        state["importance"] = [torch.ones_like(i) for i in state["importance"]]
-        state["gates"][shape.n_layers][:-4] = 0.0  # the first FFN has four neurons left of 40
-        gates.restore_(state)
-        gates.close(1.0)
-        return len(gates.plan.layers[0].neurons)
-
-    assert kept(regularisation=0.3) < kept(regularisation=1e-6)
+def test_heads_of_small_attention_sublayers_count_less() -> None:
+    gates = learner("bert")[1]
+    state = gates.state()
+    state["importance"] = [torch.ones_like(i) for i in state["importance"]]
+    state["gates"][0][: -gates.plan.shape.head_width] = 0.0  # the first layer has one head left
+    gates.restore_(state)
+    first, second = (float(heads[-1]) for heads in gates.scores().heads[:2])
+    left = 1 / gates.plan.shape.n_heads[0]
+    expected = math.tanh(left / SPEC.regularisation) / math.tanh(1 / SPEC.regularisation)
+    assert first / second == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
