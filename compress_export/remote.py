@@ -20,6 +20,7 @@ from typing import Any
 
 from compress.errors import BundleError, RecipeError
 from compress.folder import MANIFEST, TOOL, read_manifest
+from compress_export.console import note
 
 __all__ = ["Sent", "fetch", "localised", "resolve"]
 
@@ -59,6 +60,8 @@ class Sent:
                     _within(url, fs.put_file, str(path), target)
             except RecipeError as error:
                 raise RecipeError(f"{error}; what was written is kept in {path}") from error
+            if path.exists():
+                note(f"sent to {url}")
         self._sent = True
 
     def close(self) -> None:

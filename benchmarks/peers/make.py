@@ -1,6 +1,8 @@
 """Make a peer's ONNX of a teacher, in an environment of the peer's own.
 
-python benchmarks/peers/make.py PEER TEACHER OUT [SHARE]
+python benchmarks/peers/make.py PEER TEACHER OUT [SHARE] [TEXTS]
+
+SHARE is what pruning peers keep; TEXTS a file, one a line, for those that look at data.
 """
 
 from __future__ import annotations
@@ -19,20 +21,20 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "onnxsim": ("onnxsim>=0.8", "onnxruntime"),
     "torch-pruning": ("torch-pruning>=1.6", "transformers>=5.23", "onnx", "onnxscript", TORCH),
     "textpruner": ("textpruner", "transformers>=4.57,<4.58", "onnx", "onnxscript", TORCH),
-    "olive": ("olive-ai", "onnxruntime", "onnx", "onnxscript", "transformers<5", TORCH),
+    "olive": ("olive-ai", "requests", "onnxruntime", "onnx", "onnxscript", "transformers<5", TORCH),
 }
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "vocab.txt")  # fmt: skip
 
 
-def main(peer: str, teacher: str, out: str, share: str = "0.5") -> None:
+def main(peer: str, teacher: str, out: str, share: str = "0.5", texts: str = "") -> None:
     """Make the environment if there is none, and run the peer's script in it."""
     if peer not in PACKAGES:
         raise SystemExit(f"the peer must be one of {', '.join(PACKAGES)}, found {peer!r}")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     script = HERE / f"{peer.replace('-', '_')}_peer.py"
-    command = [str(python_of(peer)), str(script), teacher, str(folder / "model.onnx"), share]
+    command = [str(python_of(peer)), str(script), teacher, str(folder / "model.onnx"), share, texts]
     subprocess.run(command, check=True)
     for name in BESIDE:
         if (Path(teacher) / name).is_file():

@@ -1,4 +1,4 @@
-"""TextPruner: heads and FFN neurons by its own importance, on the teacher's own outputs."""
+"""TextPruner: heads and FFN neurons by its own importance on given texts, without labels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from exporting import export
 from textpruner import GeneralConfig, TransformerPruner, TransformerPruningConfig
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 if __name__ == "__main__":
     model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
@@ -24,9 +23,13 @@ if __name__ == "__main__":
                 n_iters=4,
                 use_logits=True,
             ),
-            general_config=GeneralConfig(device="cpu", output_dir=folder),
+            general_config=GeneralConfig(use_device="cpu", output_dir=folder),
         )
-        ids = torch.randint(5, 1000, (32, 32))
-        batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]
+        texts = Path(sys.argv[4]).read_text(encoding="utf-8").splitlines()
+        tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+        batches = [
+            dict(tokenizer(texts[i : i + 32], padding=True, truncation=True, return_tensors="pt"))
+            for i in range(0, len(texts), 32)
+        ]
         pruner.prune(dataloader=batches, save_model=False)
     export(model, Path(sys.argv[2]))

@@ -44,6 +44,7 @@ def test_a_checkpoint_is_read_from_a_store_and_its_bundle_written_there(
 ) -> None:
     wanted = ("--variant", "portable", "--serve", "onnxruntime")
     assert cli("export", "memory://teacher", "-o", "memory://out/bundle", *wanted) == 0
+    assert "sent to memory://out/bundle" in capsys.readouterr().err
     manifest = json.loads(store.cat_file("/out/bundle/manifest.json"))
     assert {n.removeprefix("/out/bundle/") for n in store.find("/out/bundle")} == {
         "manifest.json", *manifest["files"]
