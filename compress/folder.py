@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -48,8 +49,10 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
         facts: More for the manifest.
 
     Raises:
-        BundleError: `target` holds anything else, see `check_target`.
+        BundleError: `target` holds anything else, see `check_target`; where that came to be while
+            the block ran, what was written is kept beside it.
     """
+    target = target.absolute()
     check_target(target, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -57,9 +60,14 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
         yield temporary
         write_manifest(temporary, kind, **facts)
         _open_to_readers(temporary)
-        replace_folder(temporary, target)
-    finally:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    try:
+        check_target(target, kind)
+    except BundleError as error:
+        raise BundleError(f"{error}; what was written is kept in {temporary}") from error
+    replace_folder(temporary, target)
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -79,9 +87,9 @@ def replace_folder(new: Path, target: Path) -> None:
 
 def _open_to_readers(folder: Path) -> None:
     """Give files the usual rights: temporary folders and safetensors write for the owner alone."""
-    folder.chmod(0o755)
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    os.umask(masked := os.umask(0))
+    for path in (folder, *folder.rglob("*")):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~masked)
 
 
 def check_target(target: Path, kind: str) -> None:
@@ -92,8 +100,14 @@ def check_target(target: Path, kind: str) -> None:
         kind: What it will be, as its manifest says.
 
     Raises:
-        BundleError: `target` is a file, or holds another kind of output or any other file.
+        BundleError: `target` is a file, or holds another kind of output or any other file, or is
+            the folder that the program runs in.
     """
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise BundleError(
+            f"output must be a folder of its own, found {target}, which the program runs in; name "
+            "another place"
+        )
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():

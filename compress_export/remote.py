@@ -14,22 +14,48 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from compress.errors import BundleError, RecipeError
 from compress.folder import MANIFEST, TOOL, read_manifest
 from compress_export.console import note
+from export.precision import VARIANTS
 
 __all__ = ["Sent", "fetch", "localised", "resolve"]
 
-_URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://[^@\s]+")
+_URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://.+", re.DOTALL)
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
 _TOLD = ("--message",)
 _OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
+_APPENDED = "--summary"
 _LAST = (MANIFEST, "report.json")
 _UPLOAD = "upload.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Output:
+    """Where something is written, and where it is to appear; what stood in its place before."""
+
+    url: str
+    path: Path
+    before: bytes | None
+
+    @property
+    def written(self) -> bool:
+        """Whether a command has put something there."""
+        if self.path.is_file():
+            return True
+        found = [p for p in self.path.rglob("*") if p.is_file()]
+        return [p.name for p in found] != [MANIFEST] or found[0].read_bytes() != self.before
+
+    @property
+    def beside(self) -> bool:
+        """Whether a command has written something else than what it was asked for."""
+        return any(path != self.path for path in self.path.parent.iterdir())
 
 
 class Sent:
@@ -37,36 +63,53 @@ class Sent:
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="compress-export-out-"))
-        self._places: list[tuple[Path, str]] = []
+        self._outputs: list[_Output] = []
         self._sent = False
 
-    def stand_in(self, url: str) -> str:
-        """A local path to write in the place of `url`."""
-        name = url.rstrip("/").rpartition("/")[2] or "out"
-        path = self._folder / str(len(self._places)) / name
+    @property
+    def urls(self) -> list[str]:
+        """Where outputs are to appear."""
+        return [output.url for output in self._outputs]
+
+    def stand_in(self, url: str, *, appended: bool = False) -> str:
+        """A local path to write in the place of `url`.
+
+        What is there already is checked as a local output would be: a folder of ours is stood for
+        by its manifest.
+
+        Args:
+            url: Of a file or a folder.
+            appended: Whether a file that is there is written on.
+        """
+        path = self._folder / str(len(self._outputs)) / _last_part(url, "out")
         path.parent.mkdir()
-        self._places.append((path, url))
         _check_target(url)
+        fs, target = _store(url)
+        before = None
+        if appended and _within(url, fs.isfile, target):
+            _within(url, fs.get_file, target, str(path))
+        elif _within(url, fs.exists, f"{target}/{MANIFEST}"):
+            path.mkdir()
+            _within(url, fs.get_file, f"{target}/{MANIFEST}", str(path / MANIFEST))
+            before = (path / MANIFEST).read_bytes()
+        self._outputs.append(_Output(url=url, path=path, before=before))
         return str(path)
 
     def send(self) -> None:
         """Copy what was written; a folder's manifest goes last, and the old one first."""
-        for path, url in self._places:
+        for output in self._outputs:
             try:
-                if path.is_dir():
-                    _send_folder(path, url)
-                elif path.is_file():
-                    fs, target = _store(url)
-                    _within(url, fs.put_file, str(path), target)
+                _send(output)
             except RecipeError as error:
-                raise RecipeError(f"{error}; what was written is kept in {path}") from error
-            if path.exists():
-                note(f"sent to {url}")
+                where = output.path.parent
+                raise RecipeError(f"{error}; what was written is kept in {where}") from error
+            if output.written:
+                note(f"sent to {output.url}")
         self._sent = True
 
     def close(self) -> None:
         """Remove what is here, unless it was written and could not be sent."""
-        if self._sent or not any(path.exists() for path, _ in self._places):
+        if self._sent or not any(output.written or output.beside for output in self._outputs):
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -75,23 +118,46 @@ def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
     """Arguments with a local path in the place of each URL.
 
     Inputs are fetched; outputs stand under local paths until `Sent.send` is called.
+
+    Raises:
+        RecipeError: An output would replace an input, or a store cannot be reached.
     """
     sent = Sent()
     try:
-        found, previous = [], ""
-        for argument in arguments:
-            option, _, _ = argument.partition("=")
-            output = previous in _OUTPUTS or (option in _OUTPUTS and "=" in argument)
-            if previous in _TOLD or option in _TOLD:
+        found: list[str] = []
+        inputs: list[str] = []
+        for previous, argument in pairwise(["", *arguments]):
+            option = argument.partition("=")[0] if argument.startswith("-") else previous
+            option = "-o" if re.match(r"-o.", argument) else option
+            match = _URL.search(argument)
+            if match is None or option in _TOLD:
                 found.append(argument)
-                previous = argument
                 continue
-            change = sent.stand_in if output else (lambda url: str(fetch(url)))
-            found.append(_URL.sub(lambda match, to=change: to(match.group()), argument))  # type: ignore[misc]
-            previous = argument
+            start, url = argument[: match.start()], match.group()
+            if option in _OUTPUTS:
+                found.append(start + sent.stand_in(url, appended=option == _APPENDED))
+                continue
+            url, at, variant = _without_variant(url)
+            inputs.append(url)
+            found.append(f"{start}{fetch(url)}{at}{variant}")
+        for url in sent.urls:
+            if url.rstrip("/") in (given.rstrip("/") for given in inputs):
+                raise RecipeError(f"output must not replace an input, found {url}; name another")
         yield found, sent
     finally:
         sent.close()
+
+
+def _without_variant(url: str) -> tuple[str, str, str]:
+    """A contender's URL, and `@` with its variant if it names one."""
+    place, at, variant = url.rpartition("@")
+    if place and variant in {known.name for known in VARIANTS}:
+        return place, at, variant
+    return url, "", ""
+
+
+def _last_part(url: str, otherwise: str) -> str:
+    return url.rstrip("/").rpartition("/")[2] or otherwise
 
 
 def resolve(base: Path, path: Path) -> Path:
@@ -114,7 +180,7 @@ def fetch(url: str) -> Path:
     fs, path = _store(url)
     folder = Path(tempfile.mkdtemp(prefix="compress-export-in-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = folder / (url.rstrip("/").rpartition("/")[2] or "in")
+    target = folder / _last_part(url, "in")
     if _within(url, fs.isdir, path):
         target.mkdir()
         if _within(url, fs.exists, f"{path}/{_UPLOAD}"):
@@ -132,6 +198,23 @@ def fetch(url: str) -> Path:
     else:
         raise RecipeError(f"{url} must exist, found nothing there; correct the URL")
     return target
+
+
+def _send(output: _Output) -> None:
+    """Copy a file or folder to its URL.
+
+    Raises:
+        RecipeError: It cannot be, or the command has written something else.
+    """
+    if not output.written:
+        if output.beside:
+            raise RecipeError(f"nothing was written for {output.url}, but something beside it")
+        return
+    if output.path.is_dir():
+        _send_folder(output.path, output.url)
+        return
+    fs, target = _store(output.url)
+    _within(output.url, fs.put_file, str(output.path), target)
 
 
 def _send_folder(folder: Path, url: str) -> None:

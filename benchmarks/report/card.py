@@ -132,7 +132,7 @@ def _front_matter(text: str) -> dict[str, Any]:
     if len(parts) < 3 or parts[0].strip():
         return {}
     try:
-        found = yaml.safe_load(parts[1])
+        found = yaml.load(parts[1], yaml.BaseLoader)  # texts alone: "no" is a language
     except yaml.YAMLError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from export.serving import transformers_js
-from export.serving.stack import Precision, Source, Stack, Subject, place_guide, template
+from export.serving.stack import Precision, Source, Stack, place_guide, template
+from export.serving.subject import Subject
 
 __all__ = ["STACK"]
 
@@ -22,6 +23,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         REDUCE=json.dumps(source.reference.reduce),
         NORMALISE=json.dumps(source.reference.normalise),
         LENGTH=str(source.max_length),
+        PROBLEM=json.dumps(source.problem).replace("<", "\\u003c"),
     )
     place_guide(folder, "browser.md")
     (folder / "index.html").write_text(page, encoding="utf-8")
@@ -40,6 +42,7 @@ STACK = Stack(
     graphs={p: transformers_js.GRAPHS[p] for p in ("fp32", "int8")},
     first=("int8",),
     write=write,
+    drives_browser=True,
     probe="browser_probe.py",
     packages=("@huggingface/transformers",),
     modules=("@huggingface/transformers",),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from compress.errors import RecipeError
 from export.serving.stack import Stack
 
 __all__ = ["Environment", "find_environment"]
+
+_READY = "ready"
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,13 +77,13 @@ def find_environment(
     if _imports(sys.executable, stack.modules):
         return Environment(program=sys.executable)
     python = _cache(stack) / "bin" / "python"
-    if not (_cache(stack) / "ready").is_file():
+    if not ((_cache(stack) / _READY).is_file() and _imports(str(python), stack.modules)):
         if not install:
             raise _missing(stack, "--python PATH")
         told(f"installing {', '.join(stack.packages)} into {_cache(stack)}")
         venv.create(_cache(stack), with_pip=True, clear=True)
         _run([str(python), "-m", "pip", "install", "--quiet", *stack.packages], stack)
-        (_cache(stack) / "ready").touch()
+        (_cache(stack) / _READY).touch()
     return Environment(program=str(python))
 
 
@@ -99,8 +103,14 @@ def _node(
     node = shutil.which("node")
     if node is None:
         raise RecipeError(f"{stack.name} is verified with Node, found none on PATH; install it")
+    if stack.drives_browser and not any(map(shutil.which, _BROWSERS)):
+        raise RecipeError(
+            f"{stack.name} is verified in a browser, found none of {', '.join(_BROWSERS)} on PATH; "
+            "install one"
+        )
     folder = Path(given) if given is not None else _cache(stack)
     present = all((folder / "node_modules" / name).is_dir() for name in stack.packages)
+    present &= given is not None or (folder / _READY).is_file()
     if not present and (given is not None or not install):
         raise _missing(stack, "--python FOLDER with node_modules")
     if not present:
@@ -109,6 +119,7 @@ def _node(
         (folder / "package.json").write_text('{"private": true, "type": "module"}\n')
         _run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent",
               "--prefix", str(folder), *stack.packages], stack)  # fmt: skip
+        (folder / _READY).touch()
     program = node if stack.probe.endswith(".mjs") else sys.executable
     return Environment(program=program, folder=folder.resolve())
 
@@ -118,10 +129,17 @@ def _for_node(stack: Stack) -> bool:
 
 
 def _imports(python: str, modules: tuple[str, ...]) -> bool:
-    found = subprocess.run(
-        [python, "-c", "; ".join(f"import {name}" for name in modules)],
-        capture_output=True, check=False,
-    )  # fmt: skip
+    """Whether an interpreter finds modules, as a probe would: from no folder of ours."""
+    code = "; ".join(f"import {name}" for name in modules)
+    variables = Environment(program=python).variables()
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            found = subprocess.run(
+                [str(Path(python).absolute()), "-c", code],
+                capture_output=True, check=False, cwd=empty, env=variables,
+            )  # fmt: skip
+        except OSError:
+            return False
     return found.returncode == 0
 
 
@@ -134,7 +152,12 @@ def _cache(stack: Stack) -> Path:
 
 def _run(command: list[str], stack: Stack) -> None:
     environment = os.environ | {"ONNXRUNTIME_NODE_INSTALL_CUDA": "skip"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    except OSError as error:
+        raise RecipeError(
+            f"{stack.name} needs {command[0]} to install its packages, found: {error}; install it"
+        ) from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no word of why"]
         raise RecipeError(

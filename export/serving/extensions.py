@@ -15,7 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision import VariantName
-from export.serving.stack import Precision, Source, Stack, Subject, template
+from export.serving.stack import Precision, Source, Stack, template
+from export.serving.subject import Subject
 
 __all__ = ["STACK", "tokenizer_nodes"]
 
@@ -102,12 +103,27 @@ def refuses(subject: Subject) -> str | None:
     if subject.splits_by == "WordPiece" and rules == "BertNormalizer":
         if not words.keys() >= set(_SPECIAL.values()):
             return f"its tokenizer's special tokens are not {', '.join(_SPECIAL.values())}"
+        if model.get("unk_token") != "[UNK]" or not _wraps_as_bert(found.get("post_processor")):
+            return "it does not put [CLS] before and [SEP] after each text as BERT does"
         if sorted(words.values()) != list(range(len(words))):
             return "its vocabulary has gaps"
         return None
     return (
         f"its tokenizer is {subject.splits_by or 'in no tokenizer.json'} and not BERT's WordPiece"
     )
+
+
+def _wraps_as_bert(rules: Mapping[str, Any] | None) -> bool:
+    """Whether a post-processor makes `[CLS] A [SEP]` and `[CLS] A [SEP] B [SEP]`."""
+    rules = rules or {}
+    if rules.get("type") == "BertProcessing":
+        return (rules["cls"][0], rules["sep"][0]) == ("[CLS]", "[SEP]")
+    if rules.get("type") != "TemplateProcessing":
+        return False
+    single, pair = (
+        [next(iter(piece.values()))["id"] for piece in rules[name]] for name in ("single", "pair")
+    )
+    return single == ["[CLS]", "A", "[SEP]"] and pair == ["[CLS]", "A", "[SEP]", "B", "[SEP]"]
 
 
 STACK = Stack(

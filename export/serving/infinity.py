@@ -6,15 +6,18 @@ from pathlib import Path
 
 from export.serving import optimum
 from export.serving.sentence_transformers import place_pooling
-from export.serving.stack import Precision, Source, Stack, Subject, place_guide
+from export.serving.stack import Precision, Source, Stack, place_guide
+from export.serving.subject import Subject
 
 __all__ = ["STACK"]
 
 
 def refuses(subject: Subject) -> str | None:
-    """It pools by the mean or by the first token, and scales to length 1."""
-    if not subject.embeds:
+    """It embeds and classifies; pools by the mean or by the first token, and scales to length 1."""
+    if subject.head == "ForSequenceClassification":
         return None
+    if not subject.embeds:
+        return f"it serves embeddings and sequence classifiers, not {subject.architecture}"
     if subject.pools.mode == "max":
         return "Infinity does not pool by max"
     return None if subject.pools.normalise else "Infinity scales vectors to length 1"
@@ -38,6 +41,7 @@ STACK = Stack(
     title="Infinity",
     graphs={k: v for k, v in optimum.GRAPHS.items() if k != "fp16"},
     write=write,
+    own_tokenizer=True,
     probe="infinity_probe.py",
     packages=("infinity-emb[optimum]==0.0.78", "torch>=2.9,<2.14"),
     modules=("infinity_emb",),

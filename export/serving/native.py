@@ -54,17 +54,28 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         OUTPUTS=outputs,
         REDUCE=_reduction(source),
         LABELS=", ".join(f"{i} = {name}" for i, name in enumerate(source.labels)) or "none",
-        LENGTH=str(source.max_length),
+        LENGTH=_length(source),
         EXAMPLE=json.dumps(rows[2]["inputs"]),
         VECTOR=json.dumps(rows[2]["vector"][:_SHOWN]),
     )
     (folder / "CONTRACT.md").write_text(text, encoding="utf-8")
 
 
+def _length(source: Source) -> str:
+    if source.longest is not None and source.max_length >= source.longest:
+        return f"{source.max_length} tokens, and the graph takes no more"
+    return f"{source.max_length} tokens here; the graph takes more"
+
+
 def _reduction(source: Source) -> str:
     reference = source.reference
     if reference.reduce == "none":
         return f"The answer is `{reference.output}`, one row a text."
+    if reference.reduce == "ramp":
+        return (
+            f"The answer is `{reference.output}`, one row a token; `vector` in examples.json is "
+            "the rows' mean weighted by place: 1 for the first token, 2 for the second, and so on."
+        )
     how = {"mean": "the mean over", "max": "the largest over", "cls": "the first of"}
     scaled = ", scaled to length 1" if reference.normalise else ""
     return (

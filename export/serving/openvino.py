@@ -20,7 +20,7 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """`model.onnx`, config and tokenizer; `model.xml` and `model.bin` if `openvino` is here."""
     place_whole(source, GRAPHS[precisions[0]][1], folder)
-    place_guide(folder, "openvino.md")
+    place_guide(folder, "openvino.md", LENGTH=str(source.max_length))
     if find_spec("openvino") is not None:
         import openvino
 

@@ -21,6 +21,7 @@ from compress.errors import BundleError
 from compress.heads import head_of, named_outputs
 from compress.pooling import Pooling
 from export.attention import eager_attention
+from export.serving.subject import Subject
 from export.session import open_session
 
 __all__ = ["REFERENCE", "Reference", "make_reference"]
@@ -53,8 +54,10 @@ class Reference:
         types: Their token types, empty where the graph takes none.
         output: Of the graph, that vectors are from.
         reduce: `none` where the output is one vector a text; else how tokens become one: `mean`,
-            `cls` or `max` over real tokens.
+            `cls` or `max` over real tokens; `ramp`, of heads with an answer a token, is their mean
+            weighted by place, 1 for the first, 2 for the second and so on.
         normalise: Whether vectors are scaled to length 1 then.
+        problem: The config's `problem_type`.
         max_length: Tokens at which texts are cut.
         vectors: The checkpoint's, `(texts, features)`.
         graphs: By int8 variant, the same from the graph in ONNX Runtime where it was exported: an
@@ -67,6 +70,7 @@ class Reference:
     output: str
     reduce: str
     normalise: bool
+    problem: str
     max_length: int
     vectors: Array
     graphs: Mapping[str, Array] = field(default_factory=dict)
@@ -85,6 +89,7 @@ class Reference:
             "output": self.output,
             "reduce": self.reduce,
             "normalise": self.normalise,
+            "problem": self.problem,
             "max_length": self.max_length,
             "vectors": _rounded(self.vectors),
             "graphs": {name: _rounded(vectors) for name, vectors in self.graphs.items()},
@@ -107,6 +112,7 @@ class Reference:
                 output=str(data["output"]),
                 reduce=str(data["reduce"]),
                 normalise=bool(data["normalise"]),
+                problem=str(data.get("problem", "")),
                 max_length=int(data["max_length"]),
                 vectors=_matrix(data["vectors"], len(data["texts"])),
                 graphs={k: _matrix(v, len(data["texts"])) for k, v in data["graphs"].items()},
@@ -122,9 +128,8 @@ def make_reference(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     names: Sequence[str],
-    pooling: Pooling,
+    subject: Subject,
     int8: Mapping[str, Path],
-    max_length: int,
 ) -> Reference:
     """Run the checkpoint on each text alone, in float32 with plain operators.
 
@@ -132,21 +137,21 @@ def make_reference(
         model: In evaluation mode.
         tokenizer: Of the model.
         names: The graph's inputs.
-        pooling: How token states become one vector.
+        subject: What is to be served.
         int8: Graphs of int8 variants, to be run beside.
-        max_length: Tokens at which texts are cut.
     """
-    head = head_of(model)
+    head, max_length = head_of(model), subject.max_length
     rows = [_encode(tokenizer, text, max_length, names) for text in TEXTS]
     found = [_named(model, row) for row in rows]
     output = next(iter(found[0]))
     by_token = found[0][output].ndim == 3 or head.outputs[0] == "start_logits"
-    reduce = pooling.mode if by_token else "none"
-    vectors = [_vector(values[output], reduce, pooling.normalise) for values in found]
+    reduce = subject.pools.mode if head.embeds else "ramp" if by_token else "none"
+    normalise = head.embeds and subject.pools.normalise
+    vectors = [_vector(values[output], reduce, normalise) for values in found]
     sessions = {name: open_session(path) for name, path in int8.items()}
     graphs = {
         name: [
-            _vector(_ran(session, output, row), reduce, pooling.normalise)
+            _vector(_ran(session, output, row), reduce, normalise)
             for row in rows
         ]
         for name, session in sessions.items()
@@ -157,7 +162,8 @@ def make_reference(
         types=tuple(tuple(row["token_type_ids"][0].tolist()) for row in rows if len(row) > 2),
         output=output,
         reduce=reduce,
-        normalise=by_token and pooling.normalise,
+        normalise=normalise,
+        problem=subject.problem,
         max_length=max_length,
         vectors=np.stack(vectors),
         graphs={name: np.stack(values) for name, values in graphs.items()},
@@ -190,6 +196,10 @@ def _vector(values: Array, reduce: str, normalise: bool) -> Array:
         return first
     hidden = torch.from_numpy(values.astype(np.float32))
     hidden = hidden[..., None] if hidden.ndim == 2 else hidden
+    if reduce == "ramp":
+        places = torch.arange(1, hidden.shape[1] + 1, dtype=torch.float32)
+        weighted: Array = torch.einsum("t,tf->f", places / places.sum(), hidden[0]).numpy()
+        return weighted
     pooling = Pooling(mode=reduce, normalise=normalise)  # type: ignore[arg-type]
     pooled: Array = pooling(hidden, torch.ones(hidden.shape[:2]))[0].numpy()
     return pooled

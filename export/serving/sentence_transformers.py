@@ -11,13 +11,13 @@ from export.serving.stack import (
     Precision,
     Source,
     Stack,
-    Subject,
     copy,
     place_graph,
     place_guide,
     place_tokenizer,
     write_json,
 )
+from export.serving.subject import Subject
 
 __all__ = ["STACK", "place_pooling"]
 
@@ -61,6 +61,7 @@ STACK = Stack(
     graphs=GRAPHS,
     first=("fp32", "int8"),
     write=write,
+    own_tokenizer=True,
     probe="sentence_transformers_probe.py",
     packages=optimum.STACK.packages,
     modules=("sentence_transformers", "optimum.onnxruntime"),

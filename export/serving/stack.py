@@ -16,16 +16,14 @@ from typing import Any, Literal, TypeAlias
 
 import onnx
 
-from compress.pooling import Pooling
 from export.precision import VariantName
 from export.serving.reference import Reference
+from export.serving.subject import Subject
 
 __all__ = [
-    "HEADS",
     "Precision",
     "Source",
     "Stack",
-    "Subject",
     "Values",
     "copy",
     "graph_values",
@@ -43,53 +41,8 @@ Precision = Literal["fp32", "fp16", "int8"]
 Write: TypeAlias = "Callable[[Source, Path, tuple[Precision, ...]], None]"
 Values: TypeAlias = Mapping[str, tuple[str | int, ...]]
 
-HEADS = (
-    "ForSequenceClassification",
-    "ForTokenClassification",
-    "ForQuestionAnswering",
-    "ForMaskedLM",
-)
 _FILES = Path(__file__).parent / "files"
 _GRAPH = "model.onnx"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
-    """What is to be served, as far as it is known before anything is exported.
-
-    Attributes:
-        checkpoint: The weights in torch's shape, as `prune` or the user wrote them.
-        architecture: The class that `config.json` names.
-        labels: Names of the classes in order of their numbers.
-        pooling: How the folder's own files pool tokens, if it is an embedding model's.
-        embeds: Whether the model gives token states and has no head.
-        max_length: Tokens at which a server cuts a text.
-        tokenizer: What `tokenizer.json` says; empty where there is none.
-    """
-
-    checkpoint: Path
-    architecture: str
-    labels: tuple[str, ...]
-    pooling: Pooling | None
-    embeds: bool
-    max_length: int
-    tokenizer: Mapping[str, Any]
-
-    @property
-    def pools(self) -> Pooling:
-        """How tokens become one vector: by the mean where nothing is said."""
-        return self.pooling or Pooling(mode="mean", normalise=False)
-
-    @property
-    def head(self) -> str:
-        """The end of the class's name, such as `ForSequenceClassification`; empty for none."""
-        return next((head for head in HEADS if self.architecture.endswith(head)), "")
-
-    @property
-    def splits_by(self) -> str | None:
-        """Kind of the tokenizer's model, such as `WordPiece`."""
-        kind: str | None = (self.tokenizer.get("model") or {}).get("type")
-        return kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +79,9 @@ class Stack:
         modules: What must be importable for the probe to run in an environment at hand.
         real: What loads the folder in `verify`, in words.
         first: The precisions that are written where none is named.
+        drives_browser: Whether its probe needs one.
+        own_tokenizer: Whether it opens tokenizers by transformers, of any kind; others want a
+            `tokenizer.json`.
         refuses: Why a model cannot be served so, if it cannot.
     """
 
@@ -138,12 +94,20 @@ class Stack:
     modules: tuple[str, ...]
     real: str
     first: tuple[Precision, ...] = ("fp32",)
+    drives_browser: bool = False
+    own_tokenizer: bool = False
     refuses: Callable[[Subject], str | None] = field(default=lambda _: None)
 
 
 def place(source: Path, target: Path) -> None:
-    """Put a file of the bundle into a serving folder: the same bytes on disk where that can be."""
+    """Put a file of the bundle into a serving folder: a graph as the same bytes on disk if it can.
+
+    Small files are copied, so that a change to one folder's leaves the others'.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix != ".onnx":
+        shutil.copyfile(source, target)
+        return
     try:
         os.link(source, target)
     except OSError:
@@ -153,7 +117,7 @@ def place(source: Path, target: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Put a file of the user's into a serving folder: never a link, for it may change."""
+    """Put a file of the user's into a serving folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source.resolve(), target)
 
@@ -183,8 +147,9 @@ def place_tokenizer(source: Source, folder: Path) -> None:
     for path in sorted(origin.iterdir()):
         if path.name == "tokenizer_config.json":
             config = json.loads(path.read_text(encoding="utf-8"))
-            if str(config.get("tokenizer_class", "")).endswith("Backend"):
+            if config.get("tokenizer_class") == "TokenizersBackend":
                 config["tokenizer_class"] = "PreTrainedTokenizerFast"
+            config["model_max_length"] = source.max_length
             write_json(folder / path.name, config)
         elif path.name != "config.json" and not path.name.startswith(_GRAPH):
             place(path, folder / path.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from export.precision import VariantName
 from export.serving.clamp import clamp
@@ -11,11 +13,12 @@ from export.serving.stack import (
     Precision,
     Source,
     Stack,
-    Subject,
     place_config,
     place_guide,
     place_tokenizer,
+    write_json,
 )
+from export.serving.subject import Subject
 
 __all__ = ["STACK"]
 
@@ -28,7 +31,12 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     place_tokenizer(source, folder)
     where, variant = GRAPHS[precisions[0]]
     clamp(source.graphs / variant / "model.onnx", folder / where)
-    place_guide(folder, "tei.md", ROUTE="embed" if source.embeds else "predict")
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": source.max_length})
+    body: dict[str, Any] = {"inputs": "A text."}
+    if source.embeds and not source.pools.normalise:
+        body["normalize"] = False
+    route = "embed" if source.embeds else "predict"
+    place_guide(folder, "tei.md", ROUTE=route, BODY=json.dumps(body))
     if source.embeds:
         place_pooling(source, folder)
 
@@ -37,6 +45,8 @@ def refuses(subject: Subject) -> str | None:
     """It serves embeddings, classifiers and rerankers alone."""
     if subject.embeds and subject.pools.mode == "max":
         return "it does not pool by max"
+    if subject.longest is None:
+        return "it asks for max_position_embeddings, which the config has not"
     if subject.embeds or subject.head == "ForSequenceClassification":
         return None
     return f"it serves embeddings and sequence classifiers, not {subject.architecture}"

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from export.precision import VariantName
 from export.serving.stack import (
-    HEADS,
     Precision,
     Source,
     Stack,
-    Subject,
     place_config,
     place_graph,
     place_guide,
     place_tokenizer,
 )
+from export.serving.subject import HEADS, Subject
 
 __all__ = ["DTYPES", "GRAPHS", "STACK", "refuses", "unknown_tokenizer", "write"]
 
@@ -26,10 +25,10 @@ GRAPHS: dict[Precision, tuple[str, VariantName]] = {
 }
 DTYPES: dict[Precision, str] = {"fp32": "fp32", "fp16": "fp16", "int8": "q8"}
 _TASKS = {
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": ("text-classification", '"A text."'),
+    "ForTokenClassification": ("token-classification", '"A text."'),
+    "ForQuestionAnswering": ("question-answering", '"Who sings?", "Anna sings."'),
+    "ForMaskedLM": ("fill-mask", '"A " + run.tokenizer.mask_token + "."'),
 }
 _TOKENIZERS = ("WordPiece", "BPE", "Unigram")
 
@@ -41,10 +40,12 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     for precision in precisions:
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
+    task, call = _TASKS.get(source.head, ("feature-extraction", '"A text."'))
     place_guide(
         folder,
         "transformers_js.md",
-        TASK=_TASKS.get(source.head, "feature-extraction"),
+        TASK=task,
+        CALL=call,
         DTYPE=DTYPES[precisions[-1]],
         GRAPHS=", ".join(f"`{DTYPES[p]}` is `{GRAPHS[p][0]}`" for p in precisions),
     )

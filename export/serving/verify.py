@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from compress.errors import BundleError, VerificationError
 from export.precision import variant
@@ -156,11 +156,11 @@ def _compare(
             f"{sorted(sizes)}"
         )
     found = np.array(vectors, np.float32)
-    floor = 1.0 if reference.reduce == "none" else 0.0
+    floor = 1.0 if reference.reduce in ("none", "ramp") else 0.0
     name = order.stack.graphs[precision][1]
     held = reference.graphs[name][rows] if variant(name).int8 else expected
     if row.get("shares"):
-        expected, held = _probabilities(expected), _probabilities(held)
+        expected, held = (_scores(logits, reference.problem) for logits in (expected, held))
     return Verified(
         stack=order.stack.name,
         precision=precision,
@@ -174,11 +174,12 @@ def _compare(
     )
 
 
-def _probabilities(logits: Array) -> Array:
-    """What a text-classification pipeline makes of logits: softmax, of a single one the sigmoid."""
-    if logits.shape[1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
-        return np.asarray(softmax(logits, axis=1)[:, 1:], np.float32)
+def _scores(logits: Array, problem: str) -> Array:
+    """What transformers' text-classification pipeline makes of logits."""
+    if problem == "regression":
+        return logits
+    if problem == "multi_label_classification" or logits.shape[1] == 1:
+        return np.asarray(expit(logits), np.float32)
     return np.asarray(softmax(logits, axis=1), np.float32)
 
 

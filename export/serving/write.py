@@ -19,11 +19,13 @@ from export.inputs import longest_sequence
 from export.precision import variant
 from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
-from export.serving.stack import Source, Subject, graph_values
+from export.serving.stack import Source, graph_values
+from export.serving.subject import Subject
 
 __all__ = ["SERVING", "check_served", "describe", "make_source", "write_serving"]
 
 _ENDLESS, _USUAL = 100_000, 512
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 
 
 def make_source(
@@ -49,7 +51,7 @@ def make_source(
     folders = sorted(path for path in graphs.iterdir() if path.is_dir())
     names, outputs = graph_values(folders[0] / GRAPH)
     int8 = {f.name: f / GRAPH for f in folders if variant(f.name).int8}
-    reference = make_reference(model, tokenizer, names, subject.pools, int8, subject.max_length)
+    reference = make_reference(model, tokenizer, names, subject, int8)
     return Source(
         **{field.name: getattr(subject, field.name) for field in fields(subject)},
         graphs=graphs,
@@ -79,10 +81,12 @@ def describe(
     return Subject(
         checkpoint=checkpoint,
         architecture=stock_class(model).__name__,
-        labels=() if head.embeds else tuple(str(labels[i]) for i in sorted(labels)),
+        labels=tuple(str(labels[i]) for i in sorted(labels)) if head.suffix in _CLASSIFIERS else (),
         pooling=read_pooling(checkpoint),
         embeds=head.embeds,
         max_length=_max_length(model, tokenizer, checkpoint),
+        longest=longest_sequence(model),
+        problem=getattr(model.config, "problem_type", None) or "",
         tokenizer={} if fast is None else json.loads(fast.to_str()),
     )
 
@@ -95,6 +99,8 @@ def check_served(orders: Sequence[Order], subject: Subject) -> None:
     """
     for order in orders:
         reason = order.stack.refuses(subject)
+        if not subject.tokenizer and not order.stack.own_tokenizer:
+            reason = "its tokenizer has no tokenizer.json, which that stack reads"
         if reason:
             raise BundleError(f"{order.stack.name} cannot serve this model: {reason}; leave it out")
 

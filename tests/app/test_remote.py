@@ -189,3 +189,35 @@ def test_a_store_cannot_write_outside_the_copy(
     monkeypatch.setattr(type(store), "find", lambda *_, **__: ["/teacher/../../evil"])
     with pytest.raises(BundleError, match="files of its own alone"):
         fetch("memory://teacher")
+
+
+@pytest.mark.parametrize("name", ["bundle@v1", "my bundle"])
+def test_a_url_is_taken_whole(store: fsspec.AbstractFileSystem, name: str) -> None:
+    url = f"memory://out/{name}"
+    assert cli("export", "memory://teacher", "-o", url, "--variant", "cpu-fp32") == 0
+    assert store.exists(f"/out/{name}/manifest.json")
+    shape = ("--batch", "1", "--sequence", "8", "--rounds", "3", "--openings", "1")
+    assert cli("bench", f"a={url}@cpu-fp32", *shape) in (0, 3)
+
+
+def test_a_folder_of_another_kind_and_the_model_itself_are_not_replaced(
+    store: fsspec.AbstractFileSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pruned = ("--texts", "memory://data/train.csv", "--macs", "0.6", "--score", "magnitude",
+              "--sequence", "12", "--max-length", "16")  # fmt: skip
+    assert cli("prune", "memory://teacher", *pruned, "-o", "memory://s") == 0
+    before = {name: store.cat_file(name) for name in store.find("/s")}
+    assert cli("export", "memory://s", "-o", "memory://s", "--variant", "portable") == 2
+    assert "output must not replace an input" in capsys.readouterr().err
+    assert cli("export", "memory://teacher", "-o", "memory://s", "--variant", "portable") == 2
+    assert "found a checkpoint" in capsys.readouterr().err
+    assert {name: store.cat_file(name) for name in store.find("/s")} == before
+
+
+def test_a_summary_under_a_url_is_written_on(store: fsspec.AbstractFileSystem) -> None:
+    store.pipe_file("/job/summary.md", b"# Before\n")
+    with localised(["report", "x", "--summary", "memory://job/summary.md"]) as (local, sent):
+        with Path(local[-1]).open("a") as file:
+            file.write("after\n")
+        sent.send()
+    assert store.cat_file("/job/summary.md") == b"# Before\nafter\n"

@@ -74,8 +74,9 @@ def test_an_edited_serving_file_fails_its_target_alone_unless_it_is_meant(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = shutil.copytree(made / "bundle", tmp_path / "bundle")
-    with (bundle / "serving" / "onnxruntime" / "example.py").open("a") as file:
-        file.write("# my own\n")
+    for name in ("example.py", "tokenizer_config.json"):  # the other folder's is its own
+        with (bundle / "serving" / "onnxruntime" / name).open("a") as file:
+            file.write("\n")
     assert cli("verify", bundle, "--json") == 1
     told = capsys.readouterr()
     assert "example.py differs from its manifest" in told.err
@@ -126,13 +127,15 @@ def test_what_cannot_be_verified_here_is_told_and_is_no_pass(
     assert cli("verify", tmp_path / "two", "--target", "infinity") == 2
 
 
-def test_the_card_carries_licence_and_language(made: Path) -> None:
+def test_the_card_carries_licence_and_language(made: Path, tmp_path: Path) -> None:
     front = front_matter(made / "bundle" / "README.md")
     assert (front["license"], front["language"]) == ("mit", "en")
     assert "widget" not in front
     assert "base_model" not in front  # a folder is no Hub id
     assert front["pipeline_tag"] == "text-classification"
     assert read_base("owner/name", made / "teacher").hub
+    (tmp_path / "README.md").write_text("---\nlanguage: [en, no]\n---\n")
+    assert read_base("x", tmp_path).carried == {"language": ["en", "no"]}  # Norwegian
     text = (made / "bundle" / "README.md").read_text()
     assert "`serving/tei/`" in text
 
@@ -177,6 +180,7 @@ class Hub(BaseHTTPRequestHandler):
     """As much of the Hub's API as an upload needs."""
 
     seen: ClassVar[dict[str, Any]] = {}
+    there: ClassVar[dict[str, bytes]] = {}
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -196,21 +200,37 @@ class Hub(BaseHTTPRequestHandler):
         elif "/commit/" in path:
             lines = [json.loads(line) for line in body.splitlines() if line.strip()]
             self.seen["files"] = [r["value"]["path"] for r in lines if r["key"] == "file"]
+            self.seen["deleted"] = [r["value"]["path"] for r in lines if r["key"] == "deletedFile"]
             self.seen["message"] = lines[0]["value"]["summary"]
             answer = {"commitUrl": f"{here}/owner/name/commit/{'0' * 40}", "commitOid": "0" * 40,
                       "success": True, "hookOutput": ""}  # fmt: skip
         self._send(answer)
 
     def do_GET(self) -> None:
-        self._send({"id": "owner/name", "siblings": [], "sha": "0" * 40, "tree": []})
+        path, _, name = self.path.partition("?")[0].partition("/resolve/main/")
+        if name:
+            self._send_bytes(self.there[name])
+        elif "/tree/" in path:
+            self._send([{"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                        for name, content in self.there.items()])  # fmt: skip
+        else:
+            self._send({"id": "owner/name", "siblings": [], "sha": "0" * 40})
 
-    def _send(self, answer: dict[str, Any]) -> None:
-        content = json.dumps(answer).encode()
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def _send(self, answer: Any) -> None:
+        self._send_bytes(json.dumps(answer).encode())
+
+    def _send_bytes(self, content: bytes) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", '"1"')
+        self.send_header("X-Repo-Commit", "0" * 40)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -219,6 +239,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[str]:
     Hub.seen.clear()
+    Hub.there.clear()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -226,17 +247,35 @@ def hub() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_bundle_is_pushed_in_one_commit_with_its_card(made: Path, hub: str) -> None:
+def pushed(folder: Path, hub: str, cache: Path) -> None:
     variables = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-    variables |= {"HF_ENDPOINT": hub, "HF_TOKEN": "hf_made_up", "HF_HUB_DISABLE_XET": "1"}
+    variables |= {"HF_ENDPOINT": hub, "HF_TOKEN": "hf_made_up", "HF_HUB_DISABLE_XET": "1",
+                  "HF_HOME": str(cache)}  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "compress_export", "push", str(made / "bundle"), "owner/name",
+        [sys.executable, "-m", "compress_export", "push", str(folder), "owner/name",
          "--private", "--message", "First"],
         env=variables, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_bundle_is_pushed_in_one_commit_with_its_card(
+    made: Path, hub: str, tmp_path: Path
+) -> None:
+    pushed(made / "bundle", hub, tmp_path)
     assert Hub.seen["created"]["name"] == "name"
     assert "private" in json.dumps(Hub.seen["created"])
     assert Hub.seen["message"] == "First"
     manifest = json.loads((made / "bundle" / "manifest.json").read_text())
     assert set(Hub.seen["files"]) == {"manifest.json", *manifest["files"]}
+    assert not Hub.seen["deleted"]
+
+
+def test_what_an_earlier_push_left_is_deleted_and_nothing_else(
+    made: Path, hub: str, tmp_path: Path
+) -> None:
+    old = {"tool": "compress-export", "files": {"onnx/old/model.onnx": "0"}}
+    Hub.there.update({"manifest.json": json.dumps(old).encode(), "onnx/old/model.onnx": b"x",
+                      "my-notes.md": b"x"})  # fmt: skip
+    pushed(made / "bundle", hub, tmp_path)
+    assert Hub.seen["deleted"] == ["onnx/old/model.onnx"]

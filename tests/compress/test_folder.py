@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,38 @@ def test_the_manifest_tells_kind_versions_and_facts(tmp_path: Path) -> None:
     assert (manifest["kind"], manifest["answer"]) == ("bundle", 42)
     assert list(manifest["files"]) == ["a.txt"]
     assert "torch" in manifest["versions"]
+
+
+def test_what_was_put_there_meanwhile_stays_and_the_new_folder_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+
+    def write_slowly() -> None:
+        with writing(target, "bundle") as new:
+            (new / "a").write_text("new")
+            target.mkdir()
+            (target / "notes.txt").write_text("mine")
+
+    with pytest.raises(BundleError, match="kept in") as raised:
+        write_slowly()
+    assert (target / "notes.txt").read_text() == "mine"
+    assert (Path(str(raised.value).rpartition(" ")[2]) / "a").read_text() == "new"
+
+
+def test_the_folder_that_one_stands_in_is_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in (Path(), Path("..")):
+        with pytest.raises(BundleError, match="which the program runs in"):
+            check_target(place, "bundle")
+
+
+def test_rights_are_the_users_own(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        with writing(tmp_path / "out", "bundle") as new:
+            (new / "a").write_text("new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "out" / "a").stat().st_mode) == 0o600

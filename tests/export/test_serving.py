@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import BertProcessing
+from tokenizers.processors import BertProcessing, RobertaProcessing
 from transformers import PreTrainedTokenizerFast
 
 from compress.binding import bind
@@ -255,6 +255,30 @@ def test_a_graph_with_its_tokenizer_takes_text(tmp_path: Path) -> None:
 def test_a_tokenizer_that_the_graph_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="WordLevel and not BERT's WordPiece"):
         served(tmp_path, "sequence", [parse_order("extensions")], tokenizer=tiny_tokenizer())
+
+
+def test_a_graph_holds_no_tokenizer_that_wraps_texts_otherwise(tmp_path: Path) -> None:
+    tokenizer = word_pieces()
+    tokenizer.backend_tokenizer.post_processor = RobertaProcessing(("[MASK]", 4), ("[PAD]", 0))
+    subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
+    with pytest.raises(BundleError, match="as BERT does"):
+        check_served([parse_order("extensions")], subject)
+
+
+@pytest.mark.parametrize("head", ["question", "token"])
+def test_answers_by_token_are_compared_in_their_order(head: str, tmp_path: Path) -> None:
+    served(tmp_path, head, [parse_order("onnxruntime"), parse_order("native")])
+    verified("onnxruntime", tmp_path / "serving")
+    subject = describe(tiny("bert", head=head), word_pieces(), tmp_path)
+    with pytest.raises(BundleError, match="embeddings and sequence classifiers, not"):
+        check_served([parse_order("infinity")], subject)
+    path = tmp_path / "serving" / "native" / "examples.json"
+    row = json.loads(path.read_text())[0]
+    feed = {name: np.array([ids], np.int64) for name, ids in row["inputs"].items()}
+    session = onnxruntime.InferenceSession(path.parent / "model.onnx")
+    tokens = session.run(None, feed)[0][0].reshape(len(row["inputs"]["input_ids"]), -1)
+    places = np.arange(1, len(tokens) + 1)
+    np.testing.assert_allclose(places @ tokens / places.sum(), row["vector"], atol=1e-5)
 
 
 def test_transformers_js_is_refused_a_tokenizer_that_it_would_read_otherwise(

@@ -24,6 +24,11 @@ export function vector(data, dims) {
   if (request.reduce === "none") return values;
   const size = dims.length === 3 ? dims[2] : 1, count = values.length / size;
   let pooled = values.slice(0, size);
+  if (request.reduce === "ramp")
+    return pooled.map((_, k) => {
+      const total = (count * (count + 1)) / 2;
+      return Array.from({ length: count }, (_, i) => (i + 1) * values[i * size + k]).reduce((a, b) => a + b, 0) / total;
+    });
   if (request.reduce !== "cls")
     pooled = pooled.map((_, k) => {
       const column = Array.from({ length: count }, (_, i) => values[i * size + k]);

@@ -83,6 +83,9 @@ class Request:
         if self.reduce == "none":
             return values.reshape(-1)
         values = values[0] if values.ndim == 3 else values.reshape(-1, 1)
+        if self.reduce == "ramp":
+            places = np.arange(1, len(values) + 1)
+            return places @ values / places.sum()
         pooled = {"mean": values.mean(0), "max": values.max(0), "cls": values[0]}[self.reduce]
         return pooled / np.linalg.norm(pooled) if self.normalise else pooled
 
