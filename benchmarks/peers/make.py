@@ -20,9 +20,10 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "optimum": ("optimum-onnx[onnxruntime]>=0.1", "transformers>=4.57,<4.58", TORCH),
     "onnxsim": ("onnxsim>=0.8", "onnxruntime"),
     "torch-pruning": ("torch-pruning>=1.6", "transformers>=5.23", "onnx", "onnxscript", TORCH),
-    "textpruner": ("textpruner", "transformers>=4.57,<4.58", "onnx", "onnxscript", TORCH),
+    "textpruner": ("numpy", "pandas", "transformers>=4.57,<4.58", "onnx", "onnxscript", TORCH),
     "olive": ("olive-ai", "requests", "onnxruntime", "onnx", "onnxscript", "transformers<5", TORCH),
 }
+WITHOUT_DEPENDENCIES = {"textpruner": ("textpruner",)}  # theirs no longer build
 BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "vocab.txt")  # fmt: skip
 
@@ -51,6 +52,9 @@ def python_of(peer: str) -> Path:
         venv.create(place, with_pip=True)
         install = [str(python), "-m", "pip", "install", "--quiet", *PACKAGES[peer]]
         subprocess.run(install, check=True)
+        bare = WITHOUT_DEPENDENCIES.get(peer)
+        if bare:
+            subprocess.run([*install[:5], "--no-deps", *bare], check=True)
         ready.touch()
     return python
 
