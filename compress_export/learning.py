@@ -198,7 +198,7 @@ def learn(
         held=held,
         collate=course.collate,
         folder=home,
-        callbacks=[Told(), *([] if gates is None else [Closing(gates)])],
+        callbacks=[Told(), *([] if gates is None else [Closing(gates, note)])],
         progress=progress,
     )
     if teaching is not None:

@@ -47,8 +47,8 @@ class _Output:
     @property
     def written(self) -> bool:
         """Whether a command has put something there."""
-        if self.path.is_file():
-            return True
+        if not self.path.is_dir():
+            return self.path.exists()
         found = [p for p in self.path.rglob("*") if p.is_file()]
         return [p.name for p in found] != [MANIFEST] or found[0].read_bytes() != self.before
 
@@ -64,7 +64,7 @@ class Sent:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="compress-export-out-"))
         self._outputs: list[_Output] = []
-        self._sent = False
+        self._kept = False
 
     @property
     def urls(self) -> list[str]:
@@ -101,15 +101,15 @@ class Sent:
             try:
                 _send(output)
             except RecipeError as error:
+                self._kept = True
                 where = output.path.parent
                 raise RecipeError(f"{error}; what was written is kept in {where}") from error
             if output.written:
                 note(f"sent to {output.url}")
-        self._sent = True
 
     def close(self) -> None:
         """Remove what is here, unless it was written and could not be sent."""
-        if self._sent or not any(output.written or output.beside for output in self._outputs):
+        if not self._kept:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 

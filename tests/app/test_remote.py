@@ -221,3 +221,20 @@ def test_a_summary_under_a_url_is_written_on(store: fsspec.AbstractFileSystem) -
             file.write("after\n")
         sent.send()
     assert store.cat_file("/job/summary.md") == b"# Before\nafter\n"
+
+
+def test_a_dry_run_sends_nothing(
+    store: fsspec.AbstractFileSystem, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("""
+model: memory://teacher
+task: {train: "memory://data/train.csv", validation: "memory://data/validation.csv",
+       text: [sentence], label: label}
+target: {macs: 0.6, sequence: 12, batch: 2}
+prune: {score: magnitude, calibration_examples: 16}
+benchmark: {batches: [1], sequences: [8], max_length: 16}
+""")
+    assert cli("run", recipe, "--dry-run", "--out", "memory://runs/none") == 0
+    assert "sent to" not in capsys.readouterr().err
+    assert not store.exists("/runs/none")

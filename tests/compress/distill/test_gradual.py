@@ -101,14 +101,16 @@ def test_a_head_counts_all_of_its_features_whatever_their_signs() -> None:
 
 def test_training_prunes_to_the_share_and_a_killed_one_goes_on(tmp_path: Path) -> None:
     whole, gates = learner()
+    told: list[str] = []
     train_(
         whole,
         tiny_tokenizer(),
         examples(),
         TRAINING,
         folder=tmp_path / "a",
-        callbacks=[Closing(gates)],
+        callbacks=[Closing(gates, told.append)],
     )
+    assert "are too few for a student" in told[0]
     assert COST.total(gates.plan.student_shape) <= 0.4 * COST.total(gates.plan.shape)
     broken, others = learner()
     kill: list[TrainerCallback] = [Closing(others), Killed(8)]  # within the schedule
