@@ -105,8 +105,8 @@ def check_target(target: Path, kind: str) -> None:
     """
     if Path.cwd().is_relative_to(target.resolve()):
         raise BundleError(
-            f"output must be a folder of its own, found {target}, which the program runs in; name "
-            "another place"
+            f"output must be a folder of its own, found {target}, where the current folder lies; "
+            "name another place"
         )
     if not target.exists() and not target.is_symlink():
         return

@@ -105,7 +105,7 @@ class Sent:
                 where = output.path.parent
                 raise RecipeError(f"{error}; what was written is kept in {where}") from error
             if output.written:
-                note(f"sent to {output.url}")
+                note(f"sent to {_shown(output.url)}")
 
     def close(self) -> None:
         """Remove what is here, unless it was written and could not be sent."""
@@ -142,7 +142,7 @@ def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
             found.append(f"{start}{fetch(url)}{at}{variant}")
         for url in sent.urls:
             if url.rstrip("/") in (given.rstrip("/") for given in inputs):
-                raise RecipeError(f"output must not replace an input, found {url}; name another")
+                raise RecipeError(f"output must not replace an input, found {_shown(url)}")
         yield found, sent
     finally:
         sent.close()
@@ -185,18 +185,19 @@ def fetch(url: str) -> Path:
         target.mkdir()
         if _within(url, fs.exists, f"{path}/{_UPLOAD}"):
             raise BundleError(
-                f"{url} must be complete, found {_UPLOAD}: an upload did not end; write it again"
+                f"{_shown(url)} must be complete, found {_UPLOAD}: an upload did not end; write it "
+                "again"
             )
         for name in _within(url, fs.find, path):
             inside = target / _relative(name, path)
             if not inside.resolve().is_relative_to(target.resolve()):
-                raise BundleError(f"{url} must hold files of its own alone, found {name!r}")
+                raise BundleError(f"{_shown(url)} must hold files of its own alone, found {name!r}")
             inside.parent.mkdir(parents=True, exist_ok=True)
             _within(url, fs.get_file, name, str(inside))
     elif _within(url, fs.exists, path):
         _within(url, fs.get_file, path, str(target))
     else:
-        raise RecipeError(f"{url} must exist, found nothing there; correct the URL")
+        raise RecipeError(f"{_shown(url)} must exist, found nothing there; correct the URL")
     return target
 
 
@@ -208,7 +209,7 @@ def _send(output: _Output) -> None:
     """
     if not output.written:
         if output.beside:
-            raise RecipeError(f"nothing was written for {output.url}, but something beside it")
+            raise RecipeError(f"{_shown(output.url)} was not written, but something beside it")
         return
     if output.path.is_dir():
         _send_folder(output.path, output.url)
@@ -261,8 +262,8 @@ def _check_target(url: str) -> None:
     foreign = sorted(set(found) - own)
     if foreign:
         raise BundleError(
-            f"output must be new, empty or written by {TOOL}, found {foreign[0]} in {url}; name "
-            "another place"
+            f"output must be new, empty or written by {TOOL}, found {foreign[0]} in "
+            f"{_shown(url)}; name another place"
         )
 
 
@@ -274,7 +275,8 @@ def _store(url: str) -> tuple[Any, str]:
         fs, path = url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise RecipeError(
-            f"{url} needs a file system that is not installed: {' '.join(str(error).split())[:160]}"
+            f"{_shown(url)} needs a file system that is not installed: "
+            f"{' '.join(str(error).split())[:160]}"
         ) from error
     return fs, str(path).rstrip("/")
 
@@ -285,9 +287,14 @@ def _within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
         return call(*arguments, **settings)
     except Exception as error:  # each file system raises kinds of its own
         raise RecipeError(
-            f"{url} must be readable or writable from here, found: {type(error).__name__}: "
+            f"{_shown(url)} must be readable or writable from here, found: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:160]}; check the URL and the credentials"
         ) from error
+
+
+def _shown(url: str) -> str:
+    """A URL as messages have it: without the user and password that it may carry."""
+    return re.sub(r"://[^/@]*:[^/@]*@", "://***@", url)
 
 
 def _relative(name: str, path: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from compress.errors import BundleError, RecipeError, VerificationError
-from compress.folder import changed_files
+from compress.folder import MANIFEST, changed_files
 from compress_export.console import note, table
 from compress_export.console import out as console
 from export.serving import STACKS
@@ -41,12 +41,16 @@ def run(
         install: Whether to make what is missing.
         as_json: Print JSON.
     """
+    if bundle.name == SERVING and (bundle.parent / MANIFEST).is_file():
+        raise BundleError(f"{bundle} is part of a bundle; name the bundle, {bundle.parent}")
     changed = _changed(bundle)
     orders = [parse_order(text) for text in targets] or _held(bundle)
     if python is not None and len(orders) > 1:
         raise RecipeError(f"--python goes with one --target, found {len(orders)}; name one")
-    broken = [] if edited else [line for order in orders for line in _told(bundle, order, changed)]
-    whole = [order for order in orders if edited or not _own(order, changed)]
+    taken = [name for name in changed if edited and (bundle / name).is_file()]
+    changed = [name for name in changed if name not in taken]
+    broken = [line for order in orders for line in _told(bundle, order, changed)]
+    whole = [order for order in orders if not _own(order, changed)]
     found, failures, left = _verify(bundle, whole, python, install=install)
     failures = broken + failures
     if as_json:
@@ -102,6 +106,8 @@ def _told(bundle: Path, order: Order, changed: list[str]) -> list[str]:
     return [
         f"{bundle / name} differs from its manifest; export the bundle again, or say --edited if "
         "the change is yours"
+        if (bundle / name).is_file()
+        else f"{bundle / name} must exist, found none; export the bundle again"
         for name in _own(order, changed)
     ]
 
@@ -138,6 +144,10 @@ def _print(bundle: Path, found: list[Verified]) -> None:
     ]  # fmt: skip
     header = ["stack", "precision", "by", "texts", "from the checkpoint", "accepted", "ms"]
     table(f"{bundle}: a text alone through each stack", header, rows, left=(0, 1, 2))
+    if any(row.precision == "int8" for row in found):
+        console.print("int8 is accepted by what the same graph gave where it was exported")
+    if len({row.examples for row in found}) > 1:
+        console.print("stacks that take no pairs were asked for the single texts")
     for name in dict.fromkeys(row.stack for row in found):
         versions = next(row.versions for row in found if row.stack == name)
         told = ", ".join(f"{library} {version}" for library, version in versions.items())

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from export.precision import VariantName
-from export.serving.stack import Precision, Source, Stack, template
+from export.serving.stack import Precision, Source, Stack, place_guide, template
 from export.serving.subject import Subject
 
 __all__ = ["STACK", "tokenizer_nodes"]
@@ -49,6 +49,8 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     location = "model.onnx_data" if large else None
     onnx.save(model, folder / where, save_as_external_data=large, location=location)
     (folder / "example.py").write_text(template("text_graph.py.in"), encoding="utf-8")
+    packages = "onnxruntime onnxruntime-extensions numpy"
+    place_guide(folder, "onnxruntime.md", PACKAGES=packages)
 
 
 def tokenizer_nodes(

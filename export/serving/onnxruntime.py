@@ -6,7 +6,7 @@ from pathlib import Path
 
 from export.serving.optimum import GRAPHS
 from export.serving.optimum import write as write_folder
-from export.serving.stack import Precision, Source, Stack, template
+from export.serving.stack import Precision, Source, Stack, place_guide, template
 
 __all__ = ["STACK"]
 
@@ -16,6 +16,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     write_folder(source, folder, precisions)
     text = template("example.py.in", LENGTH=str(source.max_length))
     (folder / "example.py").write_text(text, encoding="utf-8")
+    place_guide(folder, "onnxruntime.md", PACKAGES="onnxruntime tokenizers numpy")
 
 
 STACK = Stack(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -27,7 +28,7 @@ from export.serving.order import Order
 from export.serving.reference import Reference
 from export.serving.stack import Precision
 
-__all__ = ["TOLERANCES", "Verified", "verify_serving"]
+__all__ = ["TOLERANCES", "Verified", "last_line", "verify_serving"]
 
 Array: TypeAlias = NDArray[np.float32]
 
@@ -119,7 +120,7 @@ def _run_probe(
         status, told = _run(command, temporary, environment.variables())
         if status or not answer.is_file():
             raise VerificationError(
-                f"{order.stack.name} must load {folder}, found: {_last_line(told)}"
+                f"{order.stack.name} must load {folder}, found: {last_line(told)}"
             )
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return found
@@ -183,6 +184,9 @@ def _scores(logits: Array, problem: str) -> Array:
     return np.asarray(softmax(logits, axis=1), np.float32)
 
 
-def _last_line(text: str) -> str:
+def last_line(text: str) -> str:
+    """What a probe ended with: its error, which Node prints above a trace and its own version."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and lines[-1].startswith("Node.js v"):
+        lines = [line for line in lines if re.match(r"(\[?\w*Error|error)\b", line)] or lines[:-1]
     return lines[-1][:300] if lines else "no word of why"

@@ -238,3 +238,10 @@ benchmark: {batches: [1], sequences: [8], max_length: 16}
     assert cli("run", recipe, "--dry-run", "--out", "memory://runs/none") == 0
     assert "sent to" not in capsys.readouterr().err
     assert not store.exists("/runs/none")
+
+
+def test_a_password_in_a_url_is_not_shown(
+    store: fsspec.AbstractFileSystem, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli("inspect", "memory://key:secret@nowhere/x") == 2
+    assert "memory://***@nowhere/x must exist" in capsys.readouterr().err

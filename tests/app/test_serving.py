@@ -82,6 +82,11 @@ def test_an_edited_serving_file_fails_its_target_alone_unless_it_is_meant(
     assert "example.py differs from its manifest" in told.err
     assert [row["stack"] for row in json.loads(told.out)["verified"]] == ["tei"]
     assert cli("verify", bundle, "--edited") == 0
+    (bundle / "serving" / "onnxruntime" / "example.py").unlink()
+    assert cli("verify", bundle, "--edited") == 1
+    assert "example.py must exist" in capsys.readouterr().err
+    assert cli("verify", bundle / "serving") == 2
+    assert "name the bundle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

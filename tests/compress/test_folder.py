@@ -104,7 +104,7 @@ def test_the_folder_that_one_stands_in_is_no_output(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for place in (Path(), Path("..")):
-        with pytest.raises(BundleError, match="which the program runs in"):
+        with pytest.raises(BundleError, match="where the current folder lies"):
             check_target(place, "bundle")
 
 

@@ -38,7 +38,7 @@ from export.serving.extensions import tokenizer_nodes
 from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stack import Source
-from export.serving.verify import verify_serving
+from export.serving.verify import last_line, verify_serving
 from export.serving.write import check_served, describe, make_source, write_serving
 from tests.families import tiny, uneven
 from tests.tokenizer import tiny_tokenizer
@@ -290,9 +290,18 @@ def test_transformers_js_is_refused_a_tokenizer_that_it_would_read_otherwise(
         check_served(orders, subject)
 
 
-@pytest.mark.parametrize("folder", ["openvino", "tei", "triton", "transformers-js", "browser"])
+def test_an_error_of_node_is_told_and_not_its_version() -> None:
+    told = "file:///x.mjs:3\n  throw\nError: examples.json is missing\n    at x\n\nNode.js v20.1\n"
+    assert last_line(told) == "Error: examples.json is missing"
+    assert last_line("Traceback\nValueError: no\n") == "ValueError: no"
+
+
+@pytest.mark.parametrize(
+    "folder", ["onnxruntime", "openvino", "tei", "triton", "transformers-js", "browser"]
+)
 def test_a_folder_says_how_it_is_started(folder: str, classifier: Path) -> None:
     guide = (classifier / folder / "SERVE.md").read_text()
+    assert ("Optimum" in guide) == (folder == "optimum")
     assert guide.startswith("# ")
     assert "@" not in guide.replace("@huggingface", "")
 
