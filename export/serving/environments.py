@@ -77,7 +77,7 @@ def find_environment(
     if _imports(sys.executable, stack.modules):
         return Environment(program=sys.executable)
     python = _cache(stack) / "bin" / "python"
-    if not ((_cache(stack) / _READY).is_file() and _imports(str(python), stack.modules)):
+    if not ((_cache(stack) / _READY).is_file() and python.exists()):
         if not install:
             raise _missing(stack, "--python PATH")
         told(f"installing {', '.join(stack.packages)} into {_cache(stack)}")

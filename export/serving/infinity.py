@@ -15,7 +15,7 @@ __all__ = ["STACK"]
 def refuses(subject: Subject) -> str | None:
     """It embeds and classifies; pools by the mean or by the first token, and scales to length 1."""
     if subject.head == "ForSequenceClassification":
-        return None
+        return None if len(subject.labels) > 1 else "it gives no answer where there is one output"
     if not subject.embeds:
         return f"it serves embeddings and sequence classifiers, not {subject.architecture}"
     if subject.pools.mode == "max":
