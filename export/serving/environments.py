@@ -88,12 +88,14 @@ def find_environment(
 
 
 def _checked(stack: Stack, python: str) -> Environment:
-    if not _imports(python, stack.modules):
+    found = shutil.which(python)
+    program = python if found is None else str(Path(found).absolute())
+    if not _imports(program, stack.modules):
         raise RecipeError(
             f"--python must be an interpreter that imports {', '.join(stack.modules)}, found "
             f"{python}; install {', '.join(stack.packages)} there"
         )
-    return Environment(program=python)
+    return Environment(program=program)
 
 
 def _node(
@@ -135,7 +137,7 @@ def _imports(python: str, modules: tuple[str, ...]) -> bool:
     with tempfile.TemporaryDirectory() as empty:
         try:
             found = subprocess.run(
-                [str(Path(python).absolute()), "-c", code],
+                [python, "-c", code],
                 capture_output=True, check=False, cwd=empty, env=variables,
             )  # fmt: skip
         except OSError:

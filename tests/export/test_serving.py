@@ -290,6 +290,19 @@ def test_transformers_js_is_refused_a_tokenizer_that_it_would_read_otherwise(
         check_served(orders, subject)
 
 
+def test_an_interpreter_may_be_named_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    stack = parse_order("tei").stack
+    for given in ("./python", str(tmp_path / "python")):
+        assert Path(find_environment(stack, given=given, install=False).program).is_absolute()
+    with pytest.raises(RecipeError, match="must be an interpreter"):
+        find_environment(stack, given="./none", install=False)
+
+
 def test_an_error_of_node_is_told_and_not_its_version() -> None:
     told = "file:///x.mjs:3\n  throw\nError: examples.json is missing\n    at x\n\nNode.js v20.1\n"
     assert last_line(told) == "Error: examples.json is missing"
