@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from compress.allocate import Unit
+from compress.gating import gated
 from compress.layout import LayerLayout, Layout
-from compress.plan import Plan
-from compress.taps import Tap, tapped
+from compress.plan import LayerPlan, Plan
 
 __all__ = ["masked"]
 
@@ -27,20 +28,22 @@ def masked(layout: Layout, plan: Plan) -> Iterator[None]:
     Layers that are not kept pass their input on; a shared layer stops after the plan's depth.
     """
     kept = {layer.source: layer for layer in plan.layers}
+    heads = [_mask(_units(kept.get(x.index), "heads"), x.n_heads) for x in layout.layers]
+    neurons = [_mask(_units(kept.get(x.index), "neurons"), x.ffn_width) for x in layout.layers]
     with ExitStack() as stack:
         for layer in layout.layers:
-            plan_of_layer = kept.get(layer.index)
-            if plan_of_layer is None:
+            if layer.index not in kept:
                 stack.enter_context(_passed_by(layer))
-                continue
-            heads = _mask(plan_of_layer.heads, layer.n_heads)
-            gates = heads.repeat_interleave(layout.shape.head_width)
-            stack.enter_context(tapped(layer, "heads", _multiply(gates)))
-            neurons = _mask(plan_of_layer.neurons, layer.ffn_width)
-            stack.enter_context(tapped(layer, "neurons", _multiply(neurons)))
+        stack.enter_context(gated(layout, heads, neurons))
         if layout.architecture.shared:
             stack.enter_context(_depth(layout, plan.depth))
         yield
+
+
+def _units(layer: LayerPlan | None, unit: Unit) -> tuple[int, ...]:
+    """What is kept of a layer; nothing of one that is passed by."""
+    kept: tuple[int, ...] = () if layer is None else getattr(layer, unit)
+    return kept
 
 
 def _mask(keep: tuple[int, ...], count: int) -> Tensor:
@@ -48,10 +51,6 @@ def _mask(keep: tuple[int, ...], count: int) -> Tensor:
     mask = torch.zeros(count)
     mask[list(keep)] = 1.0
     return mask
-
-
-def _multiply(mask: Tensor) -> Tap:
-    return lambda tensor: tensor * mask.to(tensor)
 
 
 @contextmanager

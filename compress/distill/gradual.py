@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +27,10 @@ from transformers import TrainerCallback
 from compress.allocate import allocate
 from compress.cost import CostModel
 from compress.errors import RecipeError
+from compress.gating import gated
 from compress.importance import Scores
 from compress.layout import Layout
 from compress.plan import Plan
-from compress.taps import Tap, tapped
 
 __all__ = ["Closing", "Gates", "GradualSpec", "scheduled_share"]
 
@@ -121,11 +121,7 @@ class Gates:
     def standing(self) -> Iterator[None]:
         """Within the block, what passes a gate is multiplied by it."""
         n = self._layout.shape.n_layers
-        with ExitStack() as stack:
-            for layer in self._layout.layers:
-                heads, neurons = self._gates[layer.index], self._gates[n + layer.index]
-                stack.enter_context(tapped(layer, "heads", _times(heads)))
-                stack.enter_context(tapped(layer, "neurons", _times(neurons)))
+        with gated(self._layout, self._gates[:n], self._gates[n:]):
             yield
 
     def hear(self, loss: Tensor) -> None:
@@ -235,13 +231,6 @@ class Closing(TrainerCallback):
         if state.global_step:
             path = f"{args.output_dir}/checkpoint-{state.global_step}/gates.pt"
             self._gates.restore_(torch.load(path, weights_only=True))
-
-
-def _times(gate: Tensor) -> Tap:
-    def tap(tensor: Tensor) -> Tensor:
-        return tensor * gate.to(tensor)
-
-    return tap
 
 
 def _averaged(values: Tensor, device: torch.device) -> Tensor:
