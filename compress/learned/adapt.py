@@ -1,0 +1,167 @@
+"""Adapting by pruning: a frozen model learns a task by what is taken out of it.
+
+Gao, Colombo and Wang 2021 (arXiv 2105.03343, section 3): ``m = σ(tθ)`` with a large ``t`` forward
+and a small one backward, ``θ ← θ − α ∇̃ − γ``, over once the share asked for is negative. The
+paper's masks are on single weights (`unstructured`). Here they are on heads and neurons, which can
+be removed, so that adapting gives speed; a unit's gradient is counted by what the unit costs, so
+that the decay asks the same price of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from compress.allocate import Unit
+from compress.cost import CostModel
+from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
+from compress.plan import EncoderShape, Plan
+
+__all__ = ["AdaptGate", "AdaptSpec", "Descent", "first_values", "open_gate"]
+
+_FORWARD, _BACKWARD = 1e5, 1.0
+_MEAN, _SPREAD = 0.01, 0.001
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Descent:
+    """How θ moves.
+
+    Attributes:
+        steps: Updates in which the decay alone would close a gate of the mean first value.
+        rate: α; left out, such that the mean gradient of the first update weighs `pull` times the
+            decay.
+        pull: See `rate`. In the paper α is a hundred times γ, whatever the gradients are.
+        seed: Of the first values.
+    """
+
+    steps: int
+    rate: float | None = None
+    pull: float = 1.0
+    seed: int = 0
+
+    @property
+    def decay(self) -> float:
+        """γ."""
+        return _MEAN / self.steps
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.SGD:
+        """Plain gradient descent by α; the decay is `settle`'s."""
+        return torch.optim.SGD(parameters, lr=self.rate or 0.0)
+
+    def settle(self, optimizer: torch.optim.SGD) -> None:
+        """The rest of an update: the decay; and the rate, if it was left open."""
+        (group,) = optimizer.param_groups
+        gradients = [p.grad for p in group["params"] if p.grad is not None]
+        if group["lr"] == 0 and gradients:
+            mean = float(torch.cat([g.abs().flatten() for g in gradients]).mean())
+            group["lr"] = self.pull * self.decay / max(mean, 1e-30)
+        with torch.no_grad():
+            for parameter in group["params"]:
+                parameter -= self.decay
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptSpec:
+    """What to keep, and how gates move.
+
+    Attributes:
+        share: Of the encoder's cost that stays.
+        cost: What it is counted in.
+        descent: Of θ.
+        units: What may go.
+        multiple: FFN widths are multiples of it.
+    """
+
+    share: float
+    cost: CostModel
+    descent: Descent
+    units: tuple[Unit, ...] = ("heads", "neurons")
+    multiple: int = 16
+
+    def __post_init__(self) -> None:
+        check_share(self.share)
+
+
+class AdaptGate(UnitGate):
+    """One θ a head and neuron.
+
+    Args:
+        shape: Of the model.
+        spec: Budget and descent.
+    """
+
+    def __init__(self, shape: EncoderShape, spec: AdaptSpec) -> None:
+        super().__init__()
+        self.shape, self.spec = shape, spec
+        generator = torch.Generator().manual_seed(spec.descent.seed)
+        self.heads = nn.ParameterList(first_values((n,), generator) for n in shape.n_heads)
+        self.neurons = nn.ParameterList(first_values((n,), generator) for n in shape.ffn_widths)
+        least = min(spec.cost.neuron(shape, i) for i in range(shape.n_layers))
+        for i in range(shape.n_layers):
+            _priced(self.heads[i], spec.cost.head(shape, i) / least)
+            _priced(self.neurons[i], spec.cost.neuron(shape, i) / least)
+        self._optimizer = spec.descent.optimizer([*self._of("heads"), *self._of("neurons")])
+
+    def _of(self, unit: Unit) -> nn.ParameterList:
+        """The θ of a kind of unit, if it may go."""
+        own = self.heads if unit == "heads" else self.neurons
+        return own if unit in self.spec.units else nn.ParameterList()
+
+    def values(self, done: float) -> Values:
+        """All but ones and zeros, with a soft gradient."""
+        heads, neurons = ones(self.shape.n_heads), ones(self.shape.ffn_widths)
+        if "heads" in self.spec.units:
+            heads = tuple(map(open_gate, self.heads))
+        if "neurons" in self.spec.units:
+            neurons = tuple(map(open_gate, self.neurons))
+        return Values(heads=heads, neurons=neurons)
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Plain gradient descent."""
+        return self._optimizer
+
+    def moved(self, done: float) -> bool:
+        """Decay; over once no more is kept than was asked for."""
+        self.spec.descent.settle(self._optimizer)
+        return self.kept() <= self.spec.share
+
+    def kept(self) -> float:
+        """Share of the cost whose θ is positive."""
+        shape, cost = self.shape, self.spec.cost
+        total = float(cost.fixed(shape))
+        for i in range(shape.n_layers):
+            total += cost.head(shape, i) * float((self.heads[i] > 0).sum())
+            total += cost.neuron(shape, i) * float((self.neurons[i] > 0).sum())
+        return total / cost.total(shape)
+
+    def plan(self) -> Plan:
+        """The largest θ, as many as the budget takes."""
+        return plan_by_rank(
+            "adapt",
+            [as_array(theta) for theta in self.heads],
+            [as_array(theta) for theta in self.neurons],
+            self.shape,
+            self.spec.cost,
+            self.spec.share,
+            self.spec.units,
+            self.spec.multiple,
+        )
+
+
+def first_values(size: tuple[int, ...], generator: torch.Generator) -> nn.Parameter:
+    """θ before training: N(0.01, 0.001), every gate open."""
+    return nn.Parameter(_MEAN + _SPREAD * torch.randn(size, generator=generator))
+
+
+def open_gate(theta: Tensor) -> Tensor:
+    """``σ(10⁵ θ)`` with the gradient of ``σ(θ)``: the factor of each θ, of its shape."""
+    soft = (_BACKWARD * theta).sigmoid()
+    return (_FORWARD * theta).sigmoid().detach() + (soft - soft.detach())
+
+
+def _priced(theta: nn.Parameter, price: float) -> None:
+    """Count the gradient by what a unit costs."""
+    theta.register_hook(lambda gradient: gradient / price)

@@ -1,0 +1,150 @@
+"""The one loop that learns masks; what kind they are is the gate's own business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from compress.batches import (
+    Batch,
+    Batches,
+    Loss,
+    Progress,
+    forward,
+    frozen,
+    n_sequences,
+    silent,
+)
+from compress.errors import TrainingError
+from compress.layout import Layout
+from compress.learned.gate import MaskGate
+
+__all__ = ["MaskSpec", "in_turn", "learn_masks"]
+
+_ROWS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskSpec:
+    """How masks are learnt.
+
+    Attributes:
+        steps: Updates, at most; a gate may end the training before.
+        rate: Learning rate of what is trained beside the gates (AdamW, linear decay).
+        seed: Of the batches' order.
+    """
+
+    steps: int
+    rate: float = 2e-5
+    seed: int = 0
+
+
+def learn_masks(
+    layout: Layout,
+    batches: Batches,
+    loss: Loss,
+    gate: MaskGate,
+    spec: MaskSpec,
+    *,
+    trained: Sequence[nn.Parameter] = (),
+    progress: Progress = silent,
+) -> list[dict[str, float]]:
+    """Train a gate on a model whose weights stay as they are, but for `trained`.
+
+    Args:
+        layout: The model, in evaluation mode throughout; it is left unpruned.
+        batches: Training data.
+        loss: Sum over the batch.
+        gate: What is learnt.
+        spec: How long.
+        trained: Weights that move too: a new task head, or all.
+        progress: Told after every update.
+
+    Returns:
+        About a hundred rows of `step`, `loss` (of an example, without the penalty) and `kept`.
+
+    Raises:
+        TrainingError: The loss is no longer finite.
+    """
+    rows: list[dict[str, float]] = []
+    mine = gate.optimizer()
+    with frozen(layout.model), trainable(trained, spec) as theirs, gate.standing(layout):
+        for step, batch in enumerate(in_turn(batches, spec), start=1):
+            done = (step - 1) / spec.steps
+            gate.draw(done)
+            mean = loss(forward(layout.model, batch), batch) / n_sequences(batch)
+            check_finite(mean, step)
+            mine.zero_grad()
+            (mean + gate.penalty(done).to(mean)).backward()
+            mine.step()
+            theirs.step()
+            ended = gate.moved(step / spec.steps)
+            if step % max(1, spec.steps // _ROWS) == 0 or ended:
+                row = {"step": float(step), "loss": float(mean.detach()), "kept": gate.kept()}
+                rows.append(row)
+            progress("learning masks", spec.steps if ended else step, spec.steps)
+            if ended:
+                break
+    return rows
+
+
+def in_turn(batches: Batches, spec: MaskSpec) -> Iterator[Batch]:
+    """As many batches as there are steps, shuffled anew each time that all have been seen."""
+    generator = np.random.default_rng(spec.seed)
+    order: list[int] = []
+    for _ in range(spec.steps):
+        order = order or generator.permutation(len(batches)).tolist()
+        yield batches[order.pop()]
+
+
+class trainable:  # noqa: N801  (a context manager reads as a verb)
+    """Within the block, `parameters` take gradients; `step` moves them and clears those.
+
+    Args:
+        parameters: May be none.
+        spec: Rate and steps.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], spec: MaskSpec) -> None:
+        self._parameters = list(parameters)
+        self._optimizer = self._schedule = None
+        if self._parameters:
+            self._optimizer = torch.optim.AdamW(self._parameters, lr=spec.rate)
+            self._schedule = torch.optim.lr_scheduler.LinearLR(
+                self._optimizer, 1.0, 0.0, total_iters=spec.steps
+            )
+
+    def __enter__(self) -> trainable:
+        for parameter in self._parameters:
+            parameter.requires_grad_(True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def step(self) -> None:
+        """One update, the gradient's norm clipped at 1."""
+        if self._optimizer is None or self._schedule is None:
+            return
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+
+
+def check_finite(loss: Tensor, step: int) -> None:
+    """Refuse a loss that is no number.
+
+    Raises:
+        TrainingError: Names the step.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"the loss must stay finite, found {float(loss.detach())} at step {step}; lower the "
+            "learning rate, or look at the data"
+        )
