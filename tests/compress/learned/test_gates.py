@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.batches import label_loss
+from compress.batches import forward, label_loss
 from compress.binding import bind
 from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError
