@@ -83,7 +83,7 @@ def student(
             "give --layer, --heads or --neurons to cut the teacher, or --set for fresh weights"
         )
     if setting:
-        fresh(teacher, out, setting, seed)
+        fresh(teacher, out, opt.settings(setting), seed)
     else:
         cut(teacher, out, layer, heads, neurons)
 

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from benchmarks.coherence import knee_of
 from benchmarks.environment import environment
 from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
@@ -232,23 +231,10 @@ class Frontier:
 
 
 def knee(students: Sequence[dict[str, Any]]) -> str | None:
-    """The student after which the curve falls fastest: farthest above the chord of its ends.
-
-    Satopää et al. 2011 (Kneedle), on measured speed-up against what is kept, both scaled to 0…1.
-    """
-    if len(students) < 3:
-        return None
+    """The student after which what is kept falls fastest with measured speed-up."""
     ordered = sorted(students, key=lambda p: p["speedup"])
-    speed = _scaled([p["speedup"] for p in ordered])
-    kept = _scaled([p["retention"] for p in ordered])
-    above = kept - (kept[0] + (kept[-1] - kept[0]) * speed)
-    return str(ordered[int(above.argmax())]["name"])
-
-
-def _scaled(values: Sequence[float]) -> NDArray[np.float64]:
-    array = np.array(values, np.float64)
-    scaled: NDArray[np.float64] = (array - array.min()) / max(float(np.ptp(array)), 1e-12)
-    return scaled
+    place = knee_of([p["speedup"] for p in ordered], [p["retention"] for p in ordered])
+    return None if place is None else str(ordered[place]["name"])
 
 
 def _point(

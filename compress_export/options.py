@@ -56,6 +56,7 @@ __all__ = [
     "recipe_of",
     "refuse_with",
     "refuse_without",
+    "settings",
     "share_of",
     "task_of",
     "weights",
@@ -295,6 +296,21 @@ def weights(learn: list[str] | None) -> dict[str, Any]:
                 f"{entry!r}; for example --learn logits=1"
             )
         found[name] = weight
+    return found
+
+
+def settings(given: list[str] | None) -> dict[str, object]:
+    """A config's fields from FIELD=VALUE, the values as YAML reads them."""
+    import yaml
+
+    found: dict[str, object] = {}
+    for entry in given or []:
+        name, separator, value = entry.partition("=")
+        if not separator:
+            raise typer.BadParameter(
+                f"--set must be FIELD=VALUE, found {entry!r}; for example --set hidden_size=128"
+            )
+        found[name] = yaml.safe_load(value)
     return found
 
 

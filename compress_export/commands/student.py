@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-import yaml
 
 from compress.binding import bind
 from compress.checkpoint import load, save, stored_plan
@@ -37,7 +36,7 @@ def cut(
     _print(before, model_facts(model, _TOKENS), out)
 
 
-def fresh(teacher: str, out: Path, settings: list[str], seed: int) -> None:
+def fresh(teacher: str, out: Path, settings: Mapping[str, object], seed: int) -> None:
     """Write a model of random weights and a changed config to `out`."""
     check_checkpoint_target(out, teacher)
     model, tokenizer = load(teacher), load_tokenizer(teacher)
@@ -45,7 +44,7 @@ def fresh(teacher: str, out: Path, settings: list[str], seed: int) -> None:
         raise RecipeError(
             f"--set changes a stock config, found the pruned {teacher!r}; name an unpruned model"
         )
-    student = fresh_student(model, dict(map(_setting, settings)), seed)
+    student = fresh_student(model, settings, seed)
     with writing(out, "checkpoint") as temporary:
         student.save_pretrained(temporary)
         save_tokenizer(tokenizer, temporary)
@@ -53,15 +52,6 @@ def fresh(teacher: str, out: Path, settings: list[str], seed: int) -> None:
 
 
 _TOKENS = 64
-
-
-def _setting(text: str) -> tuple[str, object]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise RecipeError(
-            f"--set must be FIELD=VALUE, found {text!r}; for example --set hidden_size=128"
-        )
-    return name, yaml.safe_load(value)
 
 
 def _print(before: dict[str, int], after: dict[str, int], out: Path) -> None:

@@ -1,0 +1,115 @@
+"""Do two rankings agree, and where does a curve bend? Pure: arrays in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+__all__ = ["Coherence", "coherence", "knee_of"]
+
+Array = NDArray[np.float64]
+
+PERMUTATIONS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coherence:
+    """How far two scores of the same units agree.
+
+    Attributes:
+        spearman: Rank correlation, -1 to 1.
+        p_spearman: Probability of one as far from 0 if units were matched by chance.
+        top: How many units of the highest score are compared.
+        overlap: Share of both top sets' union that is in both (Jaccard), 0 to 1.
+        p_overlap: Probability of as much by chance.
+    """
+
+    spearman: float
+    p_spearman: float
+    top: int
+    overlap: float
+    p_overlap: float
+
+
+def coherence(
+    first: ArrayLike, second: ArrayLike, top: int, seed: int = 0, draws: int = PERMUTATIONS
+) -> Coherence:
+    """Rank correlation and overlap of the best, each with a permutation test.
+
+    A probability is never 0: what was found counts as one of the draws.
+
+    Args:
+        first: Scores, `(units,)`.
+        second: Of the same units.
+        top: Units of the highest score to compare, 1 to all.
+        seed: Of the permutations.
+        draws: How many.
+
+    Example:
+        >>> found = coherence([1, 2, 3, 4, 5], [2, 4, 6, 8, 11], 2)
+        >>> round(found.spearman, 2), found.overlap
+        (1.0, 1.0)
+    """
+    ranks = [stats.rankdata(np.asarray(scores, np.float64)) for scores in (first, second)]
+    centred = [r - r.mean() for r in ranks]
+    scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    best = [r > np.sort(r)[-top - 1] if top < len(r) else np.ones(len(r), bool) for r in ranks]
+    order = np.random.default_rng(seed).permuted(
+        np.tile(np.arange(len(ranks[0])), (draws, 1)), axis=1
+    )
+    rho = _correlation(centred[0], centred[1], scale)
+    by_chance = np.array([_correlation(centred[0], centred[1][row], scale) for row in order])
+    overlap = _jaccard(best[0], best[1])
+    shared = np.array([_jaccard(best[0], best[1][row]) for row in order])
+    return Coherence(
+        spearman=rho,
+        p_spearman=_probability(np.abs(by_chance) >= abs(rho) - 1e-12),
+        top=top,
+        overlap=overlap,
+        p_overlap=_probability(shared >= overlap - 1e-12),
+    )
+
+
+def knee_of(x: Sequence[float], y: Sequence[float]) -> int | None:
+    """The place after which a curve falls fastest: farthest above the chord of its ends.
+
+    Satopää et al. 2011 (Kneedle), both axes scaled to 0…1.
+
+    Args:
+        x: Rising.
+        y: At each.
+
+    Returns:
+        An index; none where there are fewer than three points.
+
+    Example:
+        >>> knee_of([0, 1, 2, 3], [1.0, 0.98, 0.95, 0.2])
+        2
+    """
+    if len(x) < 3:
+        return None
+    across, up = _scaled(x), _scaled(y)
+    above = up - (up[0] + (up[-1] - up[0]) * across)
+    return int(above.argmax())
+
+
+def _scaled(values: Sequence[float]) -> Array:
+    array = np.array(values, np.float64)
+    scaled: Array = (array - array.min()) / max(float(np.ptp(array)), 1e-12)
+    return scaled
+
+
+def _correlation(first: Array, second: Array, scale: float) -> float:
+    return float(first @ second) / scale if scale else 0.0
+
+
+def _jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    return float((first & second).sum() / max(int((first | second).sum()), 1))
+
+
+def _probability(hits: NDArray[np.bool_]) -> float:
+    return (int(hits.sum()) + 1) / (len(hits) + 1)

@@ -1,0 +1,152 @@
+"""What a study found: claims, tables and figures, as Markdown, JSON, SVG and Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.report.drawing import INK
+from benchmarks.report.templates import render
+
+__all__ = ["Claim", "Column", "Figure", "Findings", "Row", "Table", "write_findings"]
+
+Row = Mapping[str, Any]
+Verdict = Literal["held", "failed", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """What a paper says, and what became of it here.
+
+    Attributes:
+        source: The paper.
+        says: Its claim.
+        found: What was found, with figures and intervals.
+        verdict: `held`, `failed`, or `undecided` where the figures do not tell.
+    """
+
+    source: str
+    says: str
+    found: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column to show.
+
+    Attributes:
+        key: In a row.
+        header: Above it.
+        format: As `format` takes it; `%` for shares.
+    """
+
+    key: str
+    header: str
+    format: str = ""
+
+    def text(self, row: Row) -> str:
+        """A row's cell; a dash where there is nothing."""
+        value = row.get(self.key)
+        if value is None:
+            return "–"
+        if self.format == "%":
+            return f"{100 * value:.1f} %"
+        return format(value, self.format)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """Rows of one kind: all go to Parquet, those of `shown` (by default all) to the report.
+
+    Attributes:
+        name: Of the file.
+        title: Above it.
+        rows: Plain data.
+        columns: To show; none for a table that is data alone.
+        shown: The rows to show, if not all.
+        note: Below it.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[Column] = ()
+    shown: Sequence[Row] | None = None
+    note: str = ""
+
+    def cells(self) -> list[list[str]]:
+        """As text."""
+        rows = self.rows if self.shown is None else self.shown
+        return [[column.text(row) for column in self.columns] for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """A picture.
+
+    Attributes:
+        name: Of the file.
+        caption: What it shows.
+        svg: As `drawing.svg` gives it.
+    """
+
+    name: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Findings:
+    """All that a study has to say.
+
+    Attributes:
+        study: Its name.
+        title: Of the report.
+        facts: Model, data, seeds and settings, as label and text.
+        claims: In the order of importance.
+        tables, figures: In the order of the report.
+        limits: What the figures do not say.
+    """
+
+    study: str
+    title: str
+    facts: Mapping[str, str]
+    claims: Sequence[Claim]
+    tables: Sequence[Table]
+    figures: Sequence[Figure] = ()
+    limits: Sequence[str] = field(default=())
+
+
+def write_findings(findings: Findings, environment: Mapping[str, Any], folder: Path) -> None:
+    """Write `report.md`, `study.json`, `figures/*.svg` and `data/*.parquet` into `folder`."""
+    for name in ("figures", "data"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for figure in findings.figures:
+        (folder / "figures" / f"{figure.name}.svg").write_text(_on_white(figure.svg), "utf-8")
+    for table in findings.tables:
+        rows = [dict(row) for row in table.rows]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "data" / f"{table.name}.parquet")
+    facts: dict[str, Any] = {"findings": findings, "environment": environment}
+    (folder / "report.md").write_text(render("study.md.jinja", facts), encoding="utf-8")
+    written = {
+        "schema": 1,
+        "study": findings.study,
+        "facts": dict(findings.facts),
+        "claims": [asdict(claim) for claim in findings.claims],
+        "environment": dict(environment),
+    }
+    (folder / "study.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def _on_white(svg: str) -> str:
+    """A picture that stands for itself: a page's colours do not reach it."""
+    start = svg.index(">") + 1
+    paper = '<rect width="100%" height="100%" fill="white"/>'
+    return (svg[:start] + paper + svg[start:]).replace("currentColor", INK)

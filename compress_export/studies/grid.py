@@ -1,0 +1,173 @@
+"""A grid of independent parts, worked in parallel processes, each kept so that a study goes on.
+
+Knows rows and files; must not know what a cell does.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from compress.batches import Progress
+from compress.errors import BundleError, TrainingError
+from compress_export.stages import content_key, file_hashes
+from export.session import usable_cores
+
+__all__ = ["Cell", "Grid", "Row", "own_folder"]
+
+Row: TypeAlias = dict[str, Any]
+
+_KEPT = "cells"
+_MOST_JOBS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell(ABC):
+    """One part of a grid: a frozen dataclass of plain data, so that it can go to a process."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the cell, unique in its study, fit for a file's name."""
+
+    @abstractmethod
+    def work(self) -> list[Row]:
+        """Do it; the same cell always gives the same rows."""
+
+    def reads(self) -> tuple[str, ...]:
+        """Checkpoints and files whose content the rows depend on."""
+        return ()
+
+    def key(self) -> str:
+        """Hash of all that the rows depend on."""
+        files = [Path(path) for path in self.reads()]
+        read = [file_hashes([f], f.parent) if f.exists() else str(f) for f in files]
+        return content_key({"kind": type(self).__name__, "cell": asdict(self), "read": read})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Where cells are kept, and how many are worked at a time.
+
+    Attributes:
+        folder: Of the study.
+        jobs: Processes; each has an even part of the cores.
+        progress: Told after every cell.
+    """
+
+    folder: Path
+    jobs: int
+    progress: Progress
+
+    @staticmethod
+    def jobs_for(given: int | None) -> int:
+        """As many as were asked for; else one a core, four at most."""
+        return given or min(_MOST_JOBS, usable_cores())
+
+    def __call__(self, label: str, cells: Sequence[Cell]) -> list[Row]:
+        """The rows of all cells in their order; those that an earlier call has are not repeated.
+
+        Raises:
+            ToolchainError: A cell's; what others gave is kept.
+        """
+        folder = self.folder / _KEPT
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = {cell.name: cell.key() for cell in cells}
+        assert len(keys) == len(cells)  # names are unique
+        left = [cell for cell in cells if _kept(folder, cell.name, keys[cell.name]) is None]
+        self.progress(label, len(cells) - len(left), len(cells))
+        self._work(label, left, keys, len(cells))
+        found = [_kept(folder, cell.name, keys[cell.name]) for cell in cells]
+        return [row for rows in found for row in rows or []]
+
+    def _work(self, label: str, left: list[Cell], keys: dict[str, str], n_cells: int) -> None:
+        if self.jobs == 1 or len(left) == 1:
+            for done, cell in enumerate(left, start=1):
+                self._keep(cell, keys[cell.name], *_worked(cell))
+                self.progress(label, n_cells - len(left) + done, n_cells)
+            return
+        threads = max(1, usable_cores() // self.jobs)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self.jobs, context, _settle, (threads,)) as pool:
+            futures = {pool.submit(_worked, cell): cell for cell in left}
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    cell = futures[future]
+                    self._keep(cell, keys[cell.name], *_result(future, cell))
+                    self.progress(label, n_cells - len(left) + done, n_cells)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _keep(self, cell: Cell, key: str, rows: list[Row], seconds: float) -> None:
+        text = json.dumps({"key": key, "seconds": round(seconds, 2), "rows": rows})
+        path = self.folder / _KEPT / f"{cell.name}.json"
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+
+
+def own_folder(folder: Path, study: str) -> None:
+    """Make `folder` that of a study.
+
+    Raises:
+        BundleError: It holds another study, or something else.
+    """
+    mark = folder / "study.json"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        try:
+            found = json.loads(mark.read_text(encoding="utf-8"))["study"]
+        except (OSError, ValueError, LookupError, TypeError):
+            found = "other files"
+        if found != study:
+            raise BundleError(
+                f"--out must be a folder of an earlier `study {study}`, new or empty, found "
+                f"{found} in {folder}; name another"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps({"schema": 1, "study": study}), encoding="utf-8")
+
+
+def _kept(folder: Path, name: str, key: str) -> list[Row] | None:
+    try:
+        found = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    rows: list[Row] | None = found["rows"] if found.get("key") == key else None
+    return rows
+
+
+def _settle(threads: int) -> None:
+    """Prepare a process of the pool."""
+    os.environ["TQDM_DISABLE"] = "1"
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def _worked(cell: Cell) -> tuple[list[Row], float]:
+    start = time.perf_counter()
+    return cell.work(), time.perf_counter() - start
+
+
+def _result(future: Future[tuple[list[Row], float]], cell: Cell) -> tuple[list[Row], float]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise TrainingError(
+            f"a process of the study ended while it worked at {cell.name}, as when memory runs "
+            "out; call again with fewer --jobs, it goes on from what is done"
+        ) from error
