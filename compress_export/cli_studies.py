@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compress_export import options as opt
+
+if TYPE_CHECKING:
+    from compress_export.studies.question import Question
 
 __all__ = ["add_to"]
 
@@ -29,6 +32,14 @@ Quick = Annotated[
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Processes; left out, one a core, four at most.")
 ]
+Teachers = Annotated[
+    list[str] | None,
+    typer.Option(help="TASK=CHECKPOINT of the model fine-tuned already; repeat. Else one is made."),
+]
+TrainExamples = Annotated[
+    int | None, typer.Option(min=1, help="Training examples; all if left out.")
+]
+StudyEpochs = Annotated[int | None, typer.Option("--epochs", min=1, help="Of a fine-tuning.")]
 Blocks = Annotated[int | None, typer.Option(min=1, help="Blocks of text, at most.")]
 BlockLength = Annotated[int, typer.Option("--max-length", min=8, help="Tokens of a block.")]
 
@@ -37,7 +48,96 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     studies.command("mlm-head")(mlm_head)
     studies.command("mlm-pretrain")(mlm_pretrain)
+    studies.command("heads")(heads)
+    studies.command("masks")(masks)
     app.add_typer(studies)
+
+
+def heads(
+    model: StudyModel,
+    task: Tasks,
+    out: opt.Out,
+    texts: Annotated[
+        Path | None,
+        typer.Option(help="Running text for the masked-language head: a file or a folder."),
+    ] = None,
+    teacher: Teachers = None,
+    data: opt.Data = None,
+    train: TrainExamples = None,
+    epochs: StudyEpochs = None,
+    max_length: opt.MaxLength = 128,
+    quick: Quick = False,
+    seed: opt.Seeds = None,
+    jobs: Jobs = None,
+    json: opt.Json = False,
+) -> None:
+    """Which heads matter under which loss, how far rankings agree, and what pruning costs."""
+    from compress_export.commands.study import run
+    from compress_export.studies.heads import study_heads
+
+    question = _question(model, task, data, out, seed, quick, max_length, epochs, train, teacher)
+    text = None if texts is None else str(texts)
+    run("heads", question, lambda grid: study_heads(question, text, grid), jobs, as_json=json)
+
+
+def masks(
+    task: Tasks,
+    out: opt.Out,
+    model: Annotated[
+        str | None, typer.Option(help="Checkpoint to fine-tune for tasks without --teacher.")
+    ] = None,
+    teacher: Teachers = None,
+    data: opt.Data = None,
+    train: TrainExamples = None,
+    epochs: StudyEpochs = None,
+    max_length: opt.MaxLength = 128,
+    quick: Quick = False,
+    seed: opt.Seeds = None,
+    jobs: Jobs = None,
+    json: opt.Json = False,
+) -> None:
+    """Learnt masks (subset, hard-concrete, movement, adapting) against plans without training."""
+    from compress_export.commands.study import run
+    from compress_export.studies.masks import study_masks
+
+    source = _source(model, task, teacher)
+    question = _question(source, task, data, out, seed, quick, max_length, epochs, train, teacher)
+    run("masks", question, lambda grid: study_masks(question, grid), jobs, as_json=json)
+
+
+def _source(model: str | None, tasks: list[str], teachers: list[str] | None) -> str:
+    """The checkpoint that a study starts from: --model, or any teacher where all are given."""
+    from compress_export.studies.question import teachers_of
+
+    given = teachers_of(teachers)
+    missing = [task for task in tasks if task not in given]
+    if model is None and missing:
+        raise typer.BadParameter(
+            f"--model must name what to fine-tune for {missing[0]}, found none; or give "
+            f"--teacher {missing[0]}=CHECKPOINT"
+        )
+    return model or given[tasks[0]]
+
+
+def _question(
+    model: str,
+    tasks: list[str],
+    data: Path | None,
+    out: Path,
+    seeds: list[int] | None,
+    quick: bool,
+    max_length: int,
+    epochs: int | None,
+    train: int | None,
+    teachers: list[str] | None = None,
+) -> Question:
+    from compress_export.studies.question import Question, teachers_of
+
+    return Question(
+        model=model, tasks=tuple(tasks), data=data, out=out, seeds=tuple(seeds or [0]),
+        quick=quick, max_length=max_length, epochs=epochs, train=train,
+        teachers=teachers_of(teachers),
+    )  # fmt: skip
 
 
 def mlm_head(

@@ -71,20 +71,20 @@ def blocks_of(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: 
     ]
 
 
-def masking(
-    tokenizer: PreTrainedTokenizerBase, seed: int, share: float = 0.15
-) -> DataCollatorForLanguageModeling:
-    """Masks a share of the tokens, as BERT's pre-training did, drawn anew for each batch."""
-    return DataCollatorForLanguageModeling(tokenizer, mlm_probability=share, seed=seed)
+def masking(tokenizer: PreTrainedTokenizerBase) -> DataCollatorForLanguageModeling:
+    """Masks 15 % of the tokens, as BERT's pre-training did, drawn from torch's generator."""
+    return DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
 
 
 def masked_batches(
     blocks: Sequence[Block], tokenizer: PreTrainedTokenizerBase, batch_size: int, seed: int
 ) -> list[Batch]:
     """Batches with `labels`, the same masks each time."""
-    collate = masking(tokenizer, seed)
+    collate = masking(tokenizer)
     parts = [blocks[i : i + batch_size] for i in range(0, len(blocks), batch_size)]
-    return [_tensors(collate([dict(block) for block in part])) for part in parts]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return [_tensors(collate([dict(block) for block in part])) for part in parts]
 
 
 def held_out(blocks: Sequence[Block], seed: int) -> tuple[list[Block], list[Block]]:

@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.environment import environment
+from benchmarks.report.findings import Findings, write_findings
 from compress_export.console import out as console
-from compress_export.console import progress
-from compress_export.studies.grid import own_folder
+from compress_export.console import progress, table
+from compress_export.loading import check_alone
+from compress_export.studies.grid import Grid, own_folder
 from compress_export.studies.language import LanguageSpec, pretrain, train_head
+from compress_export.studies.question import Question
+
+
+def run(
+    name: str,
+    question: Question,
+    study: Callable[[Grid], Findings],
+    jobs: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Check the question, work the grid, write the report and print its claims."""
+    check_alone(f"study {name}")
+    own_folder(question.out, name)
+    question.check()
+    with progress() as report:
+        grid = Grid(folder=question.out, jobs=Grid.jobs_for(jobs), progress=report)
+        findings = study(grid)
+    write_findings(findings, environment(), question.out)
+    if as_json:
+        console.print_json(json.dumps([asdict(claim) for claim in findings.claims]))
+        return
+    rows = [[c.verdict, c.source.split(",")[0], c.says] for c in findings.claims]
+    table(findings.title, ["", "", "claim"], rows, left=(0, 1, 2))
+    console.print(f"report: {question.out / 'report.md'}", soft_wrap=True)
 
 
 def head_of_language(model: str, spec: LanguageSpec, out: Path, *, as_json: bool) -> None:

@@ -84,6 +84,8 @@ class Grid:
         keys = {cell.name: cell.key() for cell in cells}
         assert len(keys) == len(cells)  # names are unique
         left = [cell for cell in cells if _kept(folder, cell.name, keys[cell.name]) is None]
+        if not cells:
+            return []
         self.progress(label, len(cells) - len(left), len(cells))
         self._work(label, left, keys, len(cells))
         found = [_kept(folder, cell.name, keys[cell.name]) for cell in cells]

@@ -186,7 +186,7 @@ def _learn(
         tokenizer,
         learnt,
         spec.spec,
-        collate=masking(tokenizer, spec.spec.seed),
+        collate=masking(tokenizer),
         folder=out / "training",
         progress=progress,
     )

@@ -1,0 +1,235 @@
+"""One method at one budget: a plan, and what the model keeps behind it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from benchmarks.tasks import METRICS, encode_labels, predictions
+from compress.allocate import Unit
+from compress.batches import Batches, label_loss
+from compress.binding import bind
+from compress.checkpoint import load
+from compress.cost import CostModel, Prices
+from compress.family import FamilySpec, Walk
+from compress.layout import Layout
+from compress.learned import (
+    AdaptGate,
+    AdaptSpec,
+    Descent,
+    HardConcreteGate,
+    HardConcreteSpec,
+    MaskSpec,
+    MovementGate,
+    MovementSpec,
+    SubsetGate,
+    SubsetSpec,
+    UnitGate,
+    learn_masks,
+)
+from compress.plan import EncoderShape, Plan
+from compress.prune import PruneSpec, prune
+from compress.repair import repair_
+from compress.surgery import apply_
+from compress_export.loading import label2id
+from compress_export.studies.grid import Cell, Row
+from compress_export.studies.schools import Lessons, TaskData
+
+__all__ = ["HEAD_METHODS", "MAC_METHODS", "Effort", "Kept", "Method", "Whole"]
+
+Method = Literal["obs", "michel", "random", "subset", "hard-concrete", "movement", "adapt"]
+HEAD_METHODS: tuple[Method, ...] = ("obs", "subset", "hard-concrete", "michel", "random")
+"""At equal heads: the ones that are, or can be, about heads alone."""
+MAC_METHODS: tuple[Method, ...] = ("obs", "hard-concrete", "movement", "adapt", "michel", "random")
+"""At equal multiply-accumulates."""
+LEARNT: tuple[str, ...] = tuple(m for m in get_args(Method) if m not in ("obs", "michel", "random"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """How much each method may look at.
+
+    Attributes:
+        steps: Updates of a learnt mask.
+        train: Examples that it learns from.
+        calibration: Examples that scores and repair look at.
+        sequence: Tokens at which MACs are counted.
+    """
+
+    steps: int
+    train: int
+    calibration: int
+    sequence: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole(Cell):
+    """The unpruned model's answers.
+
+    Attributes:
+        source: Fine-tuned checkpoint.
+        lessons: Its task.
+    """
+
+    source: str
+    lessons: Lessons
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return f"whole-{self.lessons.task}"
+
+    def reads(self) -> tuple[str, ...]:
+        """The checkpoint."""
+        return (self.source,)
+
+    def work(self) -> list[Row]:
+        """One row, with labels and predictions."""
+        data, model = TaskData(self.lessons), load(self.source)
+        labels = encode_labels(data.validation, label2id(model))
+        found = _answers(data, model, self.source)
+        return [{"task": self.lessons.task, "labels": labels.tolist(), **found}]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Cell):
+    """One method, one budget, one seed.
+
+    Attributes:
+        source: Fine-tuned checkpoint.
+        lessons: Its task.
+        method: How units are chosen.
+        units: What may go: heads alone, or neurons too.
+        share: Of the heads that stay, or of the encoder's MACs.
+        effort: What a method may look at.
+        seed: Of it all.
+    """
+
+    source: str
+    lessons: Lessons
+    method: Method
+    units: tuple[Unit, ...]
+    share: float
+    effort: Effort
+    seed: int
+
+    @property
+    def budget(self) -> str:
+        """What is equal: heads or MACs."""
+        return "heads" if self.units == ("heads",) else "MACs"
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        task = self.lessons.task
+        return f"{task}-{self.budget}-{self.share:g}-{self.method}-{self.seed}"
+
+    def reads(self) -> tuple[str, ...]:
+        """The checkpoint."""
+        return (self.source,)
+
+    def work(self) -> list[Row]:
+        """One row: without repair, and with it."""
+        data, model = TaskData(self.lessons), load(self.source)
+        layout = bind(model)
+        calibration = data.batches(model, self.source, self.effort.calibration, self.seed + 1)
+        start = time.perf_counter()
+        plan, refitted = self._planned(data, layout, calibration)
+        seconds = time.perf_counter() - start
+        cut = copy.deepcopy(model)
+        apply_(cut, plan)
+        bare = _answers(data, cut, self.source)
+        if refitted is None:
+            repair_(bind(cut), layout, plan, calibration)
+            refitted = cut
+        row: Row = {
+            "task": self.lessons.task,
+            "budget": self.budget,
+            "share": self.share,
+            "method": self.method,
+            "seed": self.seed,
+            "seconds": seconds,
+            "bare": bare["metric"],
+            **_answers(data, refitted, self.source),
+            "heads": list(plan.student_shape.n_heads),
+            "neurons": list(plan.student_shape.ffn_widths),
+            "macs": self._cost.total(plan.student_shape) / self._cost.total(plan.shape),
+        }
+        return [row]
+
+    @property
+    def _cost(self) -> CostModel:
+        return CostModel(unit="macs", sequence=self.effort.sequence)
+
+    def _planned(
+        self, data: TaskData, layout: Layout, calibration: Batches
+    ) -> tuple[Plan, PreTrainedModel | None]:
+        """The plan; and the model with its weights refitted, where that is part of the method."""
+        if self.method == "obs":
+            prices = self._prices(layout.shape)
+            spec = FamilySpec(units=self.units, seed=self.seed)
+            walk = Walk(layout.model, calibration, prices, spec)
+            member = walk.down_to(self.share * walk.dense_cost)
+            return member.plan, member.model
+        if self.method in ("michel", "random"):
+            spec_of = PruneSpec(
+                share=self._mac_share(layout.shape),
+                cost=self._cost,
+                score=self.method,
+                units=self.units,
+                repair=False,
+                seed=self.seed,
+            )
+            return prune(layout.model, calibration, spec_of).plan, None
+        batches = data.batches(layout.model, self.source, self.effort.train, self.seed)
+        gate = self._gate(layout.shape)
+        spec_learnt = MaskSpec(steps=self.effort.steps, seed=self.seed)
+        learn_masks(layout, batches, label_loss, gate, spec_learnt)
+        return gate.plan(), None
+
+    def _gate(self, shape: EncoderShape) -> UnitGate:
+        share, cost, units = self._mac_share(shape), self._cost, self.units
+        match self.method:
+            case "subset":
+                n_heads = round(self.share * sum(shape.n_heads))
+                return SubsetGate(shape, SubsetSpec(n_heads=n_heads, seed=self.seed))
+            case "hard-concrete":
+                spec = HardConcreteSpec(share=share, cost=cost, units=units, seed=self.seed)
+                return HardConcreteGate(shape, spec)
+            case "movement":
+                return MovementGate(shape, MovementSpec(share=share, cost=cost, units=units))
+            case _:
+                descent = Descent(steps=self.effort.steps, seed=self.seed)
+                found = AdaptSpec(share=share, cost=cost, descent=descent, units=units)
+                return AdaptGate(shape, found)
+
+    def _mac_share(self, shape: EncoderShape) -> float:
+        """What of the MACs stays; where heads are counted, just enough for so many of them."""
+        if self.units != ("heads",):
+            return self.share
+        cost = self._cost
+        own = sum(n * cost.head(shape, i) for i, n in enumerate(shape.n_heads))
+        kept = round(self.share * sum(shape.n_heads)) / sum(shape.n_heads)
+        return 1 - (1 - kept) * own / cost.total(shape) + 1e-9
+
+    def _prices(self, shape: EncoderShape) -> Prices:
+        """MACs; or a head for each head and nothing for the rest."""
+        if self.units != ("heads",):
+            return self._cost.prices(shape)
+        heads, neurons = max(shape.n_heads), max(shape.ffn_widths)
+        return Prices(
+            unit="macs", fixed=0.0, attention=np.arange(heads + 1.0), ffn=np.zeros(neurons + 1)
+        )
+
+
+def _answers(data: TaskData, model: PreTrainedModel, source: str) -> Row:
+    """The metric, and the predictions that it comes from."""
+    found: NDArray[np.float64] = predictions(data.logits(model, source))
+    labels = encode_labels(data.validation, label2id(model))
+    return {"metric": METRICS[data.metric](labels, found), "predictions": found.tolist()}

@@ -1,0 +1,130 @@
+"""What every study is asked: which model, which tasks, how much of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compress.binding import bind
+from compress.checkpoint import load
+from compress.errors import RecipeError
+from compress_export.loading import check_length, label2id
+from compress_export.studies.schools import Lessons, TaskData, glue
+
+__all__ = ["Question", "teachers_of"]
+
+_QUICK_TRAIN, _QUICK_JUDGE = 512, 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """A model, tasks, and how much is done about them.
+
+    Attributes:
+        model: Checkpoint that has not been fine-tuned.
+        tasks: GLUE tasks.
+        data: Folder of GLUE's TSV folders; none for the Hub.
+        out: Folder of the study.
+        seeds: One training each.
+        quick: A part of everything.
+        max_length: Tokens at which texts are cut.
+        epochs: Of a fine-tuning; the study's own choice if left out.
+        train: Training examples, at most; all if left out.
+        teachers: Checkpoints that are fine-tuned already, by task.
+    """
+
+    model: str
+    tasks: tuple[str, ...]
+    data: Path | None
+    out: Path
+    seeds: tuple[int, ...] = (0,)
+    quick: bool = False
+    max_length: int = 128
+    epochs: int | None = None
+    train: int | None = None
+    teachers: Mapping[str, str] = field(default_factory=dict)
+
+    def lessons(self, task: str, epochs: int = 3, quick_judge: int = _QUICK_JUDGE) -> Lessons:
+        """One task, as much of it as this question is about.
+
+        Args:
+            task: Its name.
+            epochs: Where neither the question nor `quick` says.
+            quick_judge: Validation examples, at most, where `quick` is asked for.
+        """
+        return Lessons(
+            task=task,
+            data=None if self.data is None else str(self.data),
+            max_length=self.max_length,
+            train=self.train or (_QUICK_TRAIN if self.quick else None),
+            judge=quick_judge if self.quick else None,
+            epochs=self.epochs or (2 if self.quick else epochs),
+        )
+
+    def check(self) -> None:
+        """Find what is wrong before any work is done.
+
+        Raises:
+            ToolchainError: Of the kind that fits.
+        """
+        if len(set(self.tasks)) != len(self.tasks):
+            raise RecipeError(f"--task must name each task once, found {list(self.tasks)}")
+        check_length(load(self.model), "--max-length", self.max_length)
+        for task in self.tasks:
+            data = TaskData(self.lessons(task))
+            _ = data.train, data.validation
+        for task, teacher in self.teachers.items():
+            if task not in self.tasks:
+                raise RecipeError(
+                    f"--teacher must be of one of the tasks {', '.join(self.tasks)}, found "
+                    f"{task!r}; correct it"
+                )
+            self._check_teacher(task, teacher)
+
+    def _check_teacher(self, task: str, teacher: str) -> None:
+        model = load(teacher)
+        if bind(model).shape != bind(load(self.model)).shape:
+            raise RecipeError(
+                f"--teacher {task} must be --model fine-tuned, found an encoder of another shape "
+                f"in {teacher!r}; name another, or leave it out and one is trained"
+            )
+        n_labels = len(glue(task).labels) or 1
+        if len(label2id(model)) != n_labels:
+            raise RecipeError(
+                f"--teacher {task} must have {n_labels} label(s), found {len(label2id(model))} in "
+                f"{teacher!r}; name another"
+            )
+
+    def facts(self) -> dict[str, str]:
+        """For the report."""
+        lessons = [self.lessons(task) for task in self.tasks]
+        amount = {"train": "all training examples", "judge": "the whole validation split"}
+        if lessons and lessons[0].train:
+            amount["train"] = f"{lessons[0].train} training examples at most"
+        if lessons and lessons[0].judge:
+            amount["judge"] = f"{lessons[0].judge} validation examples at most"
+        return {
+            "model": self.model,
+            "tasks": ", ".join(self.tasks),
+            "data": f"{amount['train']}, {amount['judge']}, texts cut at {self.max_length} tokens",
+            "seeds": ", ".join(map(str, self.seeds)),
+        }
+
+
+def teachers_of(given: Sequence[str] | None) -> dict[str, str]:
+    """Checkpoints by task from TASK=CHECKPOINT.
+
+    Raises:
+        RecipeError: An entry is something else.
+    """
+    found = {}
+    for entry in given or []:
+        task, separator, path = entry.partition("=")
+        if not separator or not path:
+            raise RecipeError(
+                f"--teacher must be TASK=CHECKPOINT, found {entry!r}; for example "
+                "--teacher sst2=./my-sst2"
+            )
+        found[task] = path
+    return found
