@@ -50,6 +50,8 @@ def add_to(app: typer.Typer) -> None:
     studies.command("mlm-pretrain")(mlm_pretrain)
     studies.command("heads")(heads)
     studies.command("masks")(masks)
+    studies.command("adapt")(adapt)
+    studies.command("layers")(layers)
     app.add_typer(studies)
 
 
@@ -103,6 +105,64 @@ def masks(
     source = _source(model, task, teacher)
     question = _question(source, task, data, out, seed, quick, max_length, epochs, train, teacher)
     run("masks", question, lambda grid: study_masks(question, grid), jobs, as_json=json)
+
+
+def adapt(
+    model: StudyModel,
+    task: Tasks,
+    out: opt.Out,
+    data: opt.Data = None,
+    train: TrainExamples = None,
+    epochs: StudyEpochs = None,
+    max_length: opt.MaxLength = 128,
+    quick: Quick = False,
+    seed: opt.Seeds = None,
+    jobs: Jobs = None,
+    json: opt.Json = False,
+) -> None:
+    """Adapting by pruning: masks on weights as published, and on heads and neurons, removed."""
+    from compress_export.commands.study import run
+    from compress_export.studies.adapt import study_adapt
+
+    question = _question(model, task, data, out, seed, quick, max_length, epochs, train)
+    run("adapt", question, lambda grid: study_adapt(question, grid), jobs, as_json=json)
+
+
+def layers(
+    model: StudyModel,
+    task: Tasks,
+    out: opt.Out,
+    data: opt.Data = None,
+    drop: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Layers to drop; repeat. Left out: a third, half, two thirds."),
+    ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="Which layers, as for `finetune`; repeat. Left out: all strategies."),
+    ] = None,
+    distil: Annotated[
+        bool, typer.Option("--distil", help="Add students that learn from the whole model.")
+    ] = False,
+    train: TrainExamples = None,
+    epochs: StudyEpochs = None,
+    max_length: opt.MaxLength = 128,
+    quick: Quick = False,
+    seed: opt.Seeds = None,
+    jobs: Jobs = None,
+    json: opt.Json = False,
+) -> None:
+    """What dropping layers costs: by strategy, number and task, before fine-tuning or after."""
+    from compress_export.commands.study import run
+    from compress_export.studies.layers import LayerGrid, study_layers
+
+    wanted = LayerGrid(
+        drops=tuple(drop or ()),
+        strategies=tuple(strategy or ()),
+        distil=distil,
+    )
+    question = _question(model, task, data, out, seed, quick, max_length, epochs, train)
+    run("layers", question, lambda grid: study_layers(question, wanted, grid), jobs, as_json=json)
 
 
 def _source(model: str | None, tasks: list[str], teachers: list[str] | None) -> str:

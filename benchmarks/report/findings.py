@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from benchmarks.report.drawing import INK
 from benchmarks.report.templates import render
 
-__all__ = ["Claim", "Column", "Figure", "Findings", "Row", "Table", "write_findings"]
+__all__ = ["Claim", "Column", "Figure", "Findings", "Row", "Table", "Verdict", "write_findings"]
 
 Row = Mapping[str, Any]
 Verdict = Literal["held", "failed", "undecided"]

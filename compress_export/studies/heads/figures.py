@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.report.drawing import STYLE, TEACHER, look, svg
 from benchmarks.report.findings import Figure
@@ -49,6 +50,8 @@ def _draw_importance(facts: HeadFacts) -> str:
             axes.imshow(grid / norms, origin="lower", cmap="Blues", aspect="auto", vmin=0)
             axes.set_title(name, fontsize=10.5, loc="left")
             axes.set_xlabel("head")
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(integer=True))
         panels[0].set_ylabel("layer")
         return svg(figure)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from scipy import stats
 
@@ -71,8 +72,8 @@ def _removable(facts: HeadFacts) -> Claim:
     free = {}
     for task in facts.tasks:
         curve = facts.curve(task, "iterative, by layer")
-        fine = [p["share"] for p in curve if p["high"] >= 1.0]
-        free[task] = next((p["share"] for p in reversed(curve) if p["share"] in fine), 0.0)
+        fine = takewhile(lambda p: p["high"] >= 1.0, curve)
+        free[task] = max(p["share"] for p in fine)
     told = ", ".join(
         f"{task} {share:.0%} ({_kept_at(facts, task, share)})" for task, share in free.items()
     )

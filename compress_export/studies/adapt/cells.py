@@ -1,0 +1,276 @@
+"""One way to adapt a frozen encoder to a task, at one share of what is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from compress.allocate import allocate
+from compress.batches import Batches, label_loss
+from compress.binding import bind
+from compress.cost import CostModel
+from compress.importance import Scores, magnitude_scores, random_scores
+from compress.layout import Layout
+from compress.learned import (
+    AdaptGate,
+    AdaptSpec,
+    BitMasks,
+    Descent,
+    FixedMasks,
+    MaskSpec,
+    WeightMasks,
+    WeightScore,
+    learn_masks,
+    ranked_masks,
+    wearing,
+)
+from compress.masking import masked
+from compress.plan import Plan
+from compress.surgery import apply_
+from compress_export.loading import load_for
+from compress_export.studies.grid import Cell, Row
+from compress_export.studies.schools import Lessons, TaskData
+
+__all__ = ["Effort", "Probe", "Served", "UnitMethod", "Units", "WeightMethod", "Weights"]
+
+WeightMethod = WeightScore | Literal["adapt"]
+UnitMethod = Literal["adapt", "magnitude", "random"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """What every way of adapting may use alike.
+
+    Attributes:
+        steps: Updates.
+        train: Examples.
+        rate: Of the task head.
+        pull: Of adapting, see `Descent`.
+        sequence: Tokens at which MACs are counted.
+    """
+
+    steps: int
+    train: int
+    rate: float = 1e-3
+    pull: float = 10.0
+    sequence: int = 64
+
+    def descent(self, seed: int) -> Descent:
+        """The decay alone would close all gates in half of the updates."""
+        return Descent(steps=max(1, self.steps // 2), pull=self.pull, seed=seed)
+
+    def spec(self, seed: int) -> MaskSpec:
+        """Of the loop."""
+        return MaskSpec(steps=self.steps, rate=self.rate, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Adapting(Cell):
+    """What all cells share: an encoder with a new head for the task, and examples."""
+
+    source: str
+    lessons: Lessons
+    effort: Effort
+    seed: int
+
+    def reads(self) -> tuple[str, ...]:
+        """The checkpoint."""
+        return (self.source,)
+
+    def _started(self) -> tuple[TaskData, PreTrainedModel, Batches]:
+        data = TaskData(self.lessons)
+        torch.manual_seed(self.seed)  # of the new head
+        model = load_for(self.source, data.train)
+        return data, model, data.batches(model, self.source, self.effort.train, self.seed)
+
+    def _row(self, method: str, kind: str, share: float, metric: float, **more: object) -> Row:
+        facts = {"task": self.lessons.task, "kind": kind, "method": method, "share": share}
+        return facts | {"seed": self.seed, "metric": metric} | more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe(_Adapting):
+    """The encoder as it is; the task head alone learns."""
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return f"probe-{self.lessons.task}-{self.seed}"
+
+    def work(self) -> list[Row]:
+        """One row."""
+        data, model, batches = self._started()
+        _teach_head(bind(model), batches, {}, self.effort.spec(self.seed))
+        return [self._row("probe", "reference", 1.0, data.judged(model, self.source))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights(_Adapting):
+    """Masks on single weights, kept as a file of bits.
+
+    Attributes:
+        method: How weights are chosen.
+        share: Of the encoder's projections that stays.
+        out: Folder for the masks.
+    """
+
+    method: WeightMethod
+    share: float
+    out: str
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return f"weights-{self.lessons.task}-{self.method}-{self.share:g}-{self.seed}"
+
+    def work(self) -> list[Row]:
+        """One row."""
+        data, model, batches = self._started()
+        layout, spec = bind(model), self.effort.spec(self.seed)
+        start = time.perf_counter()
+        if self.method == "adapt":
+            gate = WeightMasks(layout, self.share, self.effort.descent(self.seed))
+            learn_masks(layout, batches, label_loss, gate, spec, trained=task_head(model))
+            kept = gate.masks()
+        else:
+            kept = ranked_masks(layout, self.method, self.share, batches, label_loss, self.seed)
+            _teach_head(layout, batches, kept, spec)
+        seconds = time.perf_counter() - start
+        names = {id(p): name for name, p in model.named_parameters()}
+        masks = BitMasks(kept=kept, own={names[id(p)]: p.detach() for p in task_head(model)})
+        path = Path(self.out) / f"{self.name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        masks.save(path)
+        with wearing(model, masks):
+            metric = data.judged(model, self.source)
+        more = {"seconds": seconds, "bytes": path.stat().st_size, "file": str(path)}
+        return [self._row(self.method, "weights", self.share, metric, **more)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Units(_Adapting):
+    """Masks on heads and neurons, which are then removed.
+
+    Attributes:
+        method: How units are chosen.
+        share: Of the encoder's MACs that stays.
+    """
+
+    method: UnitMethod
+    share: float
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return f"units-{self.lessons.task}-{self.method}-{self.share:g}-{self.seed}"
+
+    def work(self) -> list[Row]:
+        """One row; the model behind masks and the one without the units must agree."""
+        data, model, batches = self._started()
+        layout, spec = bind(model), self.effort.spec(self.seed)
+        cost = CostModel(unit="macs", sequence=self.effort.sequence)
+        start = time.perf_counter()
+        plan = self._plan(layout, batches, cost)
+        seconds = time.perf_counter() - start
+        with masked(layout, plan):
+            if self.method != "adapt":
+                _teach_head(layout, batches, {}, spec)
+            behind = data.logits(model, self.source)
+        apply_(model, plan)
+        gap = float(abs(data.logits(model, self.source) - behind).max())
+        macs = cost.total(plan.student_shape) / cost.total(plan.shape)
+        heads, neurons = plan.student_shape.n_heads, plan.student_shape.ffn_widths
+        metric = data.judged(model, self.source)
+        row = self._row(
+            self.method, "units", self.share, metric,
+            seconds=seconds, macs=macs, gap=gap, heads=list(heads), neurons=list(neurons),
+        )  # fmt: skip
+        return [row]
+
+    def _plan(self, layout: Layout, batches: Batches, cost: CostModel) -> Plan:
+        shape = layout.shape
+        if self.method == "adapt":
+            descent = self.effort.descent(self.seed)
+            gate = AdaptGate(shape, AdaptSpec(share=self.share, cost=cost, descent=descent))
+            head, spec = task_head(layout.model), self.effort.spec(self.seed)
+            learn_masks(layout, batches, label_loss, gate, spec, trained=head)
+            return gate.plan()
+        scores: Scores = (
+            magnitude_scores(layout)
+            if self.method == "magnitude"
+            else random_scores(layout, self.seed)
+        )
+        return allocate(scores, shape, cost, self.share * cost.total(shape))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served(Cell):
+    """All tasks from one backbone in one process, each behind its own file of bits.
+
+    Attributes:
+        source: The backbone.
+        tasks: Each with its file and what it must come to.
+    """
+
+    source: str
+    tasks: tuple[tuple[Lessons, str, float], ...]
+
+    @property
+    def name(self) -> str:
+        """Of the cell."""
+        return "served"
+
+    def reads(self) -> tuple[str, ...]:
+        """Backbone and masks."""
+        return (self.source, *(file for _, file, _ in self.tasks))
+
+    def work(self) -> list[Row]:
+        """One row a task."""
+        first = TaskData(self.tasks[0][0])
+        model = load_for(self.source, first.train)
+        backbone = sum(p.numel() * p.element_size() for p in model.parameters())
+        rows: list[Row] = []
+        for lessons, file, alone in self.tasks:
+            data = TaskData(lessons)
+            shaped = load_for(self.source, data.train).config
+            with _configured(model, shaped), wearing(model, BitMasks.load(Path(file))):
+                metric = data.judged(model, self.source)
+            size = Path(file).stat().st_size
+            facts = {"task": lessons.task, "metric": metric, "alone": alone, "bytes": size}
+            rows.append(facts | {"backbone_bytes": backbone, "share_of_backbone": size / backbone})
+        return rows
+
+
+class _configured:  # noqa: N801  (a context manager reads as a verb)
+    """Within the block, the model has a config of other labels."""
+
+    def __init__(self, model: PreTrainedModel, config: PreTrainedConfig) -> None:
+        self._model, self._config, self._before = model, config, model.config
+
+    def __enter__(self) -> None:
+        self._model.config = self._config
+
+    def __exit__(self, *_: object) -> None:
+        self._model.config = self._before
+
+
+def task_head(model: PreTrainedModel) -> list[nn.Parameter]:
+    """What is the task's own: everything outside the encoder, and its pooler."""
+    base = model.base_model
+    pooler = getattr(base, "pooler", None)
+    own = set() if pooler is None else {id(p) for p in pooler.parameters()}
+    shared = {id(p) for p in base.parameters()} - own
+    return [p for p in model.parameters() if id(p) not in shared]
+
+
+def _teach_head(layout: Layout, batches: Batches, masks: dict[str, Tensor], spec: MaskSpec) -> None:
+    """Train the task head alone, behind fixed masks on weights."""
+    head: Iterable[nn.Parameter] = task_head(layout.model)
+    learn_masks(layout, batches, label_loss, FixedMasks(masks), spec, trained=list(head))

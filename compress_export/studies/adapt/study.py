@@ -1,0 +1,298 @@
+"""Adapting by pruning (Gao, Colombo and Wang 2021, arXiv 2105.03343) on weights and on units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from benchmarks.report.drawing import STYLE, TEACHER, look, svg
+from benchmarks.report.findings import Claim, Column, Figure, Findings, Table
+from benchmarks.statistics import t_half_width
+from compress_export.studies.adapt.cells import (
+    Effort,
+    Probe,
+    Served,
+    UnitMethod,
+    Units,
+    WeightMethod,
+    Weights,
+)
+from compress_export.studies.fine_tune import FineTune
+from compress_export.studies.grid import Cell, Grid, Row
+from compress_export.studies.question import Question
+
+__all__ = ["study_adapt"]
+
+_GAO = "Gao, Colombo and Wang 2021, arXiv 2105.03343"
+_WEIGHTS, _QUICK_WEIGHTS = (0.8, 0.5, 0.1, 0.01), (0.5, 0.1)
+_UNITS, _QUICK_UNITS = (0.8, 0.6, 0.4, 0.2), (0.7, 0.4)
+_EFFORT, _QUICK_EFFORT = Effort(steps=1000, train=8192), Effort(steps=120, train=1536)
+_WEIGHT_METHODS: tuple[WeightMethod, ...] = ("adapt", "magnitude", "importance", "random")
+_UNIT_METHODS: tuple[UnitMethod, ...] = ("adapt", "magnitude", "random")
+_NEAR = 0.98
+
+
+def study_adapt(question: Question, grid: Grid) -> Findings:
+    """Adapt a model that was not fine-tuned to each task in every way."""
+    effort = _QUICK_EFFORT if question.quick else _EFFORT
+    cells = [
+        cell
+        for task in question.tasks
+        for seed in question.seeds
+        for cell in _cells(question, task, seed, effort)
+    ]
+    rows = [_named(row) for row in grid("adapting", cells)]
+    served = grid("serving from one model", [_served(question, rows)])
+    return _findings(question, rows, served, effort)
+
+
+def _cells(question: Question, task: str, seed: int, effort: Effort) -> Iterator[Cell]:
+    """Every way of one task and seed."""
+    quick, out = question.quick, question.out / "work"
+    base: dict[str, Any] = {
+        "source": question.model,
+        "lessons": question.lessons(task),
+        "seed": seed,
+    }
+    yield FineTune(**base, out=str(out / task / f"fine-tuned-{seed}"))
+    base["effort"] = effort
+    yield Probe(**base)
+    for share in _QUICK_WEIGHTS if quick else _WEIGHTS:
+        for method in _WEIGHT_METHODS:
+            yield Weights(**base, method=method, share=share, out=str(out / "masks"))
+    for share in _QUICK_UNITS if quick else _UNITS:
+        for way in _UNIT_METHODS:
+            yield Units(**base, method=way, share=share)
+
+
+def _named(row: Row) -> Row:
+    """A fine-tuning's row as the others are."""
+    return {"kind": "reference", "method": "fine-tuned", "share": 1.0} | row
+
+
+def _served(question: Question, rows: Sequence[Row]) -> Served:
+    """Each task's adapted masks at the largest share."""
+    tasks = []
+    for task in question.tasks:
+        own = [r for r in rows if r["task"] == task and r["kind"] == "weights"]
+        best = max((r for r in own if r["method"] == "adapt"), key=lambda r: r["share"])
+        tasks.append((question.lessons(task), best["file"], best["metric"]))
+    return Served(source=question.model, tasks=tuple(tasks))
+
+
+def _findings(
+    question: Question, rows: Sequence[Row], served: Sequence[Row], effort: Effort
+) -> Findings:
+    points = _points(rows)
+    limits = [
+        "The task head is the family's own, with its pooler; the paper has a perceptron on a "
+        "learnt mean of all layers' first tokens.",
+        "The paper's rate and decay are for 25,000 updates and more; here the decay closes all "
+        "gates in half of the updates, and the rate follows from the first gradient.",
+        "IMP is read as |weight × gradient| (Molchanov et al. 2019), magnitude as of all layers "
+        "together; weights are frozen for every method, so nothing is gained by going in steps.",
+        "Masks on single weights make no runtime of ours faster.",
+    ]
+    if len(question.seeds) == 1:
+        limits.append("One seed each.")
+    if question.quick:
+        limits.append(
+            "Made with --quick: fine-tuning sees as many examples as it says above, adapting "
+            f"{effort.train}, in {effort.steps} updates."
+        )
+    updates = f"{effort.steps} updates of 32 examples, of {effort.train} at most"
+    return Findings(
+        study="adapt",
+        title="Adapting by pruning",
+        facts=question.facts() | {"adapting": f"{updates}; head at {effort.rate:g}"},
+        claims=[_half(points), _best(points), _serves(served), _units(points, rows)],
+        tables=[*_tables(points, served), Table(name="runs", title="every run", rows=rows)],
+        figures=[
+            Figure(
+                name="adapt",
+                caption="Metric against the share that is kept. Solid: masks on single weights; "
+                "dashed: on heads and neurons, removed. Lines across: fine-tuning, linear probe.",
+                svg=_draw(points),
+            )
+        ],
+        limits=limits,
+    )
+
+
+def _points(rows: Sequence[Row]) -> list[Row]:
+    """Seeds pooled; what is kept of fine-tuning."""
+    places = dict.fromkeys((r["task"], r["kind"], r["method"], r["share"]) for r in rows)
+    found: list[Row] = []
+    for task, kind, method, share in places:
+        own = [
+            r["metric"]
+            for r in rows
+            if (r["task"], r["kind"], r["method"], r["share"]) == (task, kind, method, share)
+        ]
+        values = np.array(own)
+        found.append(
+            {
+                "task": task,
+                "kind": kind,
+                "method": method,
+                "share": share,
+                "metric": float(values.mean()),
+                "spread": t_half_width(values) if len(own) > 1 else None,
+            }
+        )
+    for point in found:
+        tuned = _reference(found, point["task"], "fine-tuned")
+        point["kept"] = point["metric"] / tuned if tuned > 0 else 0.0
+    return found
+
+
+def _reference(points: Sequence[Row], task: str, method: str) -> float:
+    return next(
+        float(p["metric"])
+        for p in points
+        if (p["task"], p["kind"], p["method"]) == (task, "reference", method)
+    )
+
+
+def _half(points: Sequence[Row]) -> Claim:
+    own = [p for p in points if (p["kind"], p["method"], p["share"]) == ("weights", "adapt", 0.5)]
+    told = [
+        f"{p['task']} {p['metric']:.4f}, fine-tuned "
+        f"{_reference(points, p['task'], 'fine-tuned'):.4f}, probe "
+        f"{_reference(points, p['task'], 'probe'):.4f} "
+        f"({p['kept']:.1%} of fine-tuning)"
+        for p in own
+    ]
+    near = [p["kept"] >= _NEAR for p in own]
+    return Claim(
+        source=_GAO,
+        says="Half of the weights can be pruned with performance similar to fine-tuning (the "
+        "abstract; its own table has 0.856 against 0.926 on SST-2, and 0.837 against 0.855 on "
+        "STS-B).",
+        found=f"At half of the weights: {'; '.join(told)}. Similar means {_NEAR:.0%} and more.",
+        verdict="held" if all(near) else "undecided" if any(near) else "failed",
+    )
+
+
+def _best(points: Sequence[Row]) -> Claim:
+    parts, wins = [], []
+    for p in points:
+        if (p["kind"], p["method"]) != ("weights", "adapt"):
+            continue
+        others = {
+            q["method"]: q["metric"]
+            for q in points
+            if q["kind"] == "weights"
+            and q["method"] != "adapt"
+            and (q["task"], q["share"]) == (p["task"], p["share"])
+        }
+        wins.append(p["metric"] > max(others.values()))
+        told = ", ".join(f"{name} {value:.3f}" for name, value in others.items())
+        parts.append(f"{p['task']} at {p['share']:.0%}: {p['metric']:.3f}; {told}")
+    return Claim(
+        source=_GAO,
+        says="At every sparsity a learnt mask keeps more than random, importance and magnitude.",
+        found=f"Learnt mask, then the others: {'. '.join(parts)}.",
+        verdict="held" if all(wins) else "undecided" if any(wins) else "failed",
+    )
+
+
+def _serves(served: Sequence[Row]) -> Claim:
+    parts = [
+        f"{r['task']} {r['metric']:.4f} ({r['alone']:.4f} alone), {r['bytes'] / 2**20:.2f} MiB, "
+        f"{r['share_of_backbone']:.1%} of the backbone"
+        for r in served
+    ]
+    same = all(abs(r["metric"] - r["alone"]) < 1e-9 for r in served)
+    return Claim(
+        source=_GAO,
+        says="Tasks share one unchanged model and need a mask and a head each.",
+        found=f"Served in one process from one backbone: {'; '.join(parts)}.",
+        verdict="held" if same else "failed",
+    )
+
+
+def _units(points: Sequence[Row], rows: Sequence[Row]) -> Claim:
+    parts, above = [], []
+    for p in points:
+        if (p["kind"], p["method"]) == ("units", "adapt"):
+            probe = _reference(points, p["task"], "probe")
+            above.append(p["metric"] > probe)
+            parts.append(
+                f"{p['task']} at {p['share']:.0%} of MACs {p['metric']:.4f}, probe {probe:.4f}"
+            )
+    gap = max(r["gap"] for r in rows if r["kind"] == "units")
+    return Claim(
+        source="compress-export, beyond the paper",
+        says="On heads and neurons, which can be removed, adapting by pruning beats a linear probe "
+        "and gives speed.",
+        found=f"{'; '.join(parts)}. Removed and masked differ by {gap:.1e} at most.",
+        verdict="held" if all(above) else "undecided" if any(above) else "failed",
+    )
+
+
+def _tables(points: Sequence[Row], served: Sequence[Row]) -> list[Table]:
+    return [
+        Table(
+            name="points",
+            title="Every way at every share",
+            rows=points,
+            columns=[
+                Column(key="task", header="task"),
+                Column(key="kind", header="masks on"),
+                Column(key="method", header="method"),
+                Column(key="share", header="kept share", format=".0%"),
+                Column(key="metric", header="metric", format=".4f"),
+                Column(key="spread", header="± over seeds", format=".4f"),
+                Column(key="kept", header="of fine-tuning", format="%"),
+            ],
+        ),
+        Table(
+            name="served",
+            title="Several tasks on one backbone",
+            rows=served,
+            columns=[
+                Column(key="task", header="task"),
+                Column(key="metric", header="metric", format=".4f"),
+                Column(key="bytes", header="bytes of the task", format=","),
+                Column(key="backbone_bytes", header="bytes of the backbone", format=","),
+            ],
+        ),
+    ]
+
+
+def _draw(points: Sequence[Row]) -> str:
+    tasks = list(dict.fromkeys(p["task"] for p in points))
+    methods = list(dict.fromkeys(p["method"] for p in points if p["kind"] != "reference"))
+    with mpl.rc_context(STYLE):
+        figure = Canvas(figsize=(4.6 * len(tasks), 4.0))
+        panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+        for axes, task in zip(panels, tasks, strict=True):
+            for kind, dashes in (("weights", "-"), ("units", "--")):
+                for index, method in enumerate(methods, start=1):
+                    own = [
+                        p
+                        for p in points
+                        if (p["task"], p["kind"], p["method"]) == (task, kind, method)
+                    ]
+                    own.sort(key=lambda p: p["share"])
+                    label = method if kind == "weights" else None
+                    style = look(index) | {"linestyle": dashes}
+                    x, y = [p["share"] for p in own], [p["metric"] for p in own]
+                    axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=label)
+            for method in ("fine-tuned", "probe"):
+                value = _reference(points, task, method)
+                axes.axhline(value, color=TEACHER, linewidth=1)
+                axes.annotate(method, (0, value), fontsize=9, va="bottom")
+            axes.set_title(task, fontsize=10.5, loc="left")
+            axes.set_xlabel("share kept: weights, or MACs")
+            axes.set_xlim(left=0)
+        panels[0].set_ylabel("metric")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=4)
+        figure.set_layout_engine("constrained")
+        return svg(figure)

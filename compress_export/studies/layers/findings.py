@@ -1,0 +1,267 @@
+"""From the study's rows to claims, tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from benchmarks.report.drawing import STYLE, look, svg
+from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict
+from benchmarks.statistics import t_half_width
+from compress_export.studies.grid import Row
+from compress_export.studies.question import Question
+from compress_export.studies.schools import glue
+
+__all__ = ["layer_findings"]
+
+_SAJJAD = "Sajjad, Dalvi, Durrani and Nakov 2020, arXiv 2004.03844"
+
+
+def layer_findings(
+    question: Question,
+    whole: Sequence[Row],
+    signals: Sequence[Row],
+    rows: Sequence[Row],
+    depths: Sequence[Row],
+) -> Findings:
+    """Claims first, then what they rest on."""
+    points = _points(whole, rows, depths)
+    base = {
+        t: float(np.mean([w["metric"] for w in whole if w["task"] == t])) for t in _tasks(whole)
+    }
+    told = ", ".join(f"{t} {glue(t).metrics[0]} {value:.4f}" for t, value in base.items())
+    claims = [_top(points), _third(points, depths), _half(depths), *_moments(points)]
+    figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
+    if signals:
+        figures.append(Figure(name="layers", caption=_LAYERS, svg=_draw_signals(signals)))
+    limits = ["Time is of ONNX Runtime on this machine, all depths timed in the same rounds."]
+    if len(question.seeds) == 1:
+        limits.append("One seed each: differences of a point are within the noise.")
+    if question.quick:
+        limits.append(
+            "Made with --quick: few examples and strategies; so students are undertrained."
+        )
+    return Findings(
+        study="layers",
+        title="What dropping layers costs",
+        facts=question.facts() | {"whole": told},
+        claims=claims,
+        tables=[
+            _points_table(points),
+            _depths_table(depths),
+            Table(name="runs", title="every run", rows=rows),
+            Table(name="signals", title="cosine, absence and likeness of layers", rows=signals),
+        ],
+        figures=figures,
+        limits=limits,
+    )
+
+
+_KEPT = (
+    "Kept against the share of the encoder's parameters: one line a strategy, the mean over tasks; "
+    "solid, dropped before fine-tuning; dashed, after it."
+)
+_LAYERS = (
+    "Left: harm done by leaving a layer out (KL to the whole model), and its cosine between input "
+    "and output. Right: linear CKA between the outputs of layers, first task."
+)
+
+
+def _tasks(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(r["task"] for r in rows))
+
+
+def _points(whole: Sequence[Row], rows: Sequence[Row], depths: Sequence[Row]) -> list[Row]:
+    """Seeds pooled; each beside the whole model of the same seed."""
+    dense = {(w["task"], w["seed"]): w["metric"] for w in whole}
+    places = dict.fromkeys((r["task"], r["moment"], r["strategy"], r["n_drop"]) for r in rows)
+    sizes = {d["n_drop"]: d for d in depths}
+    found: list[Row] = []
+    for task, moment, strategy, n_drop in places:
+        own = [
+            r
+            for r in rows
+            if (r["task"], r["moment"], r["strategy"], r["n_drop"])
+            == (task, moment, strategy, n_drop)
+        ]
+        kept = np.array([r["metric"] / max(dense[task, r["seed"]], 1e-9) for r in own])
+        found.append(
+            {
+                "task": task,
+                "moment": moment,
+                "strategy": strategy,
+                "n_drop": n_drop,
+                "metric": float(np.mean([r["metric"] for r in own])),
+                "kept": float(kept.mean()),
+                "spread": t_half_width(kept) if len(own) > 1 else None,
+                "encoder_parameters": sizes[n_drop]["encoder_parameters"],
+                "time": sizes[n_drop]["time"],
+                "layers": " ".join(map(str, own[0]["kept"])),
+            }
+        )
+    return found
+
+
+def _means(points: Sequence[Row], moment: str) -> dict[tuple[str, int], float]:
+    """What each strategy keeps at each number, over tasks."""
+    own = [p for p in points if p["moment"] == moment]
+    places = dict.fromkeys((p["strategy"], p["n_drop"]) for p in own)
+    return {
+        place: float(np.mean([p["kept"] for p in own if (p["strategy"], p["n_drop"]) == place]))
+        for place in places
+    }
+
+
+def _top(points: Sequence[Row]) -> Claim:
+    means = _means(points, "before")
+    names = list(dict.fromkeys(name for name, _ in means))
+    average = {
+        name: float(np.mean([v for (n, _), v in means.items() if n == name])) for name in names
+    }
+    best = max(average, key=lambda name: average[name])
+    told = ", ".join(f"{name} {value:.1%}" for name, value in average.items())
+    verdict: Verdict = "held" if best == "top" else "failed"
+    if len(names) == 1 or (best != "top" and average[best] - average["top"] < 0.01):
+        verdict = "undecided"
+    return Claim(
+        source=_SAJJAD,
+        says="Dropping the top layers is the most consistent strategy.",
+        found=f"Kept over tasks and numbers, dropped before fine-tuning: {told}. A difference "
+        "below a point is taken for none.",
+        verdict=verdict,
+    )
+
+
+def _third(points: Sequence[Row], depths: Sequence[Row]) -> Claim:
+    fewest = min(p["n_drop"] for p in points)
+    share = 1 - next(d["macs"] for d in depths if d["n_drop"] == fewest)
+    own = [
+        p for p in points if (p["moment"], p["strategy"], p["n_drop"]) == ("before", "top", fewest)
+    ]
+    told = ", ".join(f"{p['task']} {p['kept']:.1%}" for p in own)
+    fine = [p["kept"] >= 0.98 for p in own]
+    return Claim(
+        source=_SAJJAD,
+        says="A third of the layers, the top ones, can go for at most 2 % in almost all tasks.",
+        found=f"Kept without the top {fewest} ({share:.0%} of the encoder): {told or 'not run'}.",
+        verdict="held" if fine and np.mean(fine) >= 0.75 else "failed" if fine else "undecided",
+    )
+
+
+def _half(depths: Sequence[Row]) -> Claim:
+    near = min(depths, key=lambda d: abs(d["macs"] - 0.5))
+    return Claim(
+        source=_SAJJAD,
+        says="Half of the layers are 40 % of the parameters and half of the time.",
+        found=f"Without {near['n_drop']} layers: {1 - near['parameters']:.0%} fewer parameters "
+        f"({1 - near['encoder_parameters']:.0%} of the encoder's) and {1 - near['time']:.0%} less "
+        "time. What share embeddings have decides the first.",
+        verdict="held"
+        if abs(near["time"] - 0.5) < 0.1 and abs(near["parameters"] - 0.6) < 0.1
+        else "failed",
+    )
+
+
+def _moments(points: Sequence[Row]) -> list[Claim]:
+    before, after = _means(points, "before"), _means(points, "after")
+    both = [place for place in before if place in after]
+    if not both:
+        return []
+    gains = [before[place] - after[place] for place in both]
+    told = ", ".join(
+        f"{name} -{n} {before[name, n]:.1%} and {after[name, n]:.1%}" for name, n in both
+    )
+    mean = float(np.mean(gains))
+    return [
+        Claim(
+            source=_SAJJAD,
+            says="Dropping layers before fine-tuning is at least as good as fine-tuning, dropping "
+            "and fine-tuning again.",
+            found=f"Kept on average over tasks, dropped before and after: {told}.",
+            verdict="held" if mean >= 0 else "undecided" if mean > -0.01 else "failed",
+        )
+    ]
+
+
+def _points_table(points: Sequence[Row]) -> Table:
+    return Table(
+        name="points",
+        title="Every way to drop layers",
+        rows=points,
+        columns=[
+            Column(key="task", header="task"),
+            Column(key="moment", header="dropped"),
+            Column(key="strategy", header="strategy"),
+            Column(key="n_drop", header="layers gone"),
+            Column(key="layers", header="layers left"),
+            Column(key="metric", header="metric", format=".4f"),
+            Column(key="kept", header="kept", format="%"),
+            Column(key="spread", header="± over seeds", format="%"),
+        ],
+        note="Kept: of the whole model's metric, of the same seed and training. Distilled: dropped "
+        "after fine-tuning and taught by the whole model.",
+    )
+
+
+def _depths_table(depths: Sequence[Row]) -> Table:
+    return Table(
+        name="depths",
+        title="What is saved",
+        rows=depths,
+        columns=[
+            Column(key="n_drop", header="layers gone"),
+            Column(key="encoder_parameters", header="encoder parameters", format="%"),
+            Column(key="parameters", header="all parameters", format="%"),
+            Column(key="macs", header="encoder MACs", format="%"),
+            Column(key="time", header="measured time", format="%"),
+        ],
+        note="Time: cpu-fp32 graphs at 8 × 64 tokens, medians of interleaved rounds.",
+    )
+
+
+def _draw_kept(points: Sequence[Row]) -> str:
+    with mpl.rc_context(STYLE):
+        figure = Canvas(figsize=(7.4, 4.0))
+        axes = figure.subplots()
+        names = list(dict.fromkeys(p["strategy"] for p in points))
+        sizes = {p["n_drop"]: p["encoder_parameters"] for p in points}
+        for moment, dashes in (("before", "-"), ("after", "--"), ("distilled", ":")):
+            means = _means(points, moment)
+            for index, name in enumerate(names, start=1):
+                own = sorted((n, v) for (s, n), v in means.items() if s == name)
+                if own:
+                    x, y = [100 * sizes[n] for n, _ in own], [100 * v for _, v in own]
+                    label = name if moment == "before" else f"{name}, {moment}"
+                    style = look(index) | {"linestyle": dashes}
+                    axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=label)
+        axes.invert_xaxis()
+        axes.set_xlabel("% of the encoder's parameters")
+        axes.set_ylabel("% kept, mean over tasks")
+        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
+        figure.set_layout_engine("constrained")
+        return svg(figure)
+
+
+def _draw_signals(signals: Sequence[Row]) -> str:
+    with mpl.rc_context(STYLE):
+        figure = Canvas(figsize=(9.4, 3.4))
+        harm, cosine, alike = figure.subplots(1, 3)
+        for index, task in enumerate(_tasks(signals), start=1):
+            own = [r for r in signals if r["task"] == task]
+            layers = [r["layer"] for r in own]
+            absent = [np.nan if r["left_out"] is None else r["left_out"] for r in own]
+            harm.plot(layers, absent, **look(index), markersize=4, label=task)
+            cosine.plot(layers, [r["cosine"] for r in own], **look(index), markersize=4)
+        for axes, title in ((harm, "left out: KL, nats"), (cosine, "cosine of input and output")):
+            axes.set_title(title, fontsize=10.5, loc="left")
+            axes.set_xlabel("layer")
+        first = [r["like"] for r in signals if r["task"] == _tasks(signals)[0]]
+        picture = alike.imshow(first, origin="lower", cmap="Blues", vmin=0, vmax=1)
+        alike.set_title("likeness (CKA)", fontsize=10.5, loc="left")
+        figure.colorbar(picture, ax=alike, shrink=0.8)
+        figure.legend(frameon=False, loc="outside lower center", ncols=4)
+        figure.set_layout_engine("constrained")
+        return svg(figure)
