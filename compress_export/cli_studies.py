@@ -22,8 +22,18 @@ studies = typer.Typer(
 )
 
 StudyModel = Annotated[str, typer.Option("--model", help="Checkpoint folder, or a Hub id.")]
+FineTuned = Annotated[
+    str | None,
+    typer.Option("--model", help="Checkpoint to fine-tune for tasks without --teacher."),
+]
 Tasks = Annotated[
-    list[str], typer.Option("--task", "--tasks", help="GLUE task; repeat.", show_default=False)
+    list[str],
+    typer.Option(
+        "--task",
+        "--tasks",
+        show_default=False,
+        help="GLUE task, or a YAML file as for `evaluate`; repeat.",
+    ),
 ]
 Text = Annotated[Path, typer.Option(help="Text file, or a folder of .txt files.")]
 Quick = Annotated[
@@ -52,6 +62,7 @@ def add_to(app: typer.Typer) -> None:
     studies.command("masks")(masks)
     studies.command("adapt")(adapt)
     studies.command("layers")(layers)
+    studies.command("knowledge")(knowledge)
     app.add_typer(studies)
 
 
@@ -85,9 +96,7 @@ def heads(
 def masks(
     task: Tasks,
     out: opt.Out,
-    model: Annotated[
-        str | None, typer.Option(help="Checkpoint to fine-tune for tasks without --teacher.")
-    ] = None,
+    model: FineTuned = None,
     teacher: Teachers = None,
     data: opt.Data = None,
     train: TrainExamples = None,
@@ -165,18 +174,54 @@ def layers(
     run("layers", question, lambda grid: study_layers(question, wanted, grid), jobs, as_json=json)
 
 
+def knowledge(
+    task: Tasks,
+    out: opt.Out,
+    model: FineTuned = None,
+    teacher: Teachers = None,
+    student: Annotated[
+        str | None, typer.Option(help="Checkpoint to teach; left out, two are made.")
+    ] = None,
+    data: opt.Data = None,
+    depth: Annotated[list[int] | None, typer.Option(min=1, help="Layers; repeat.")] = None,
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; repeat.")] = None,
+    width: Annotated[list[float] | None, typer.Option(help="Share of features; repeat.")] = None,
+    train: TrainExamples = None,
+    epochs: StudyEpochs = None,
+    max_length: opt.MaxLength = 128,
+    quick: Quick = False,
+    seed: opt.Seeds = None,
+    jobs: Jobs = None,
+    json: opt.Json = False,
+) -> None:
+    """What each share of a teacher's hidden states is worth, and what leaving it out saves."""
+    from compress_export.commands.study import run
+    from compress_export.studies.knowledge import KnowledgeGrid, study_knowledge
+
+    wanted = KnowledgeGrid(
+        depths=tuple(depth or ()), lengths=tuple(length or ()), widths=tuple(width or ()),
+        student=student,
+    )  # fmt: skip
+    source = _source(model, task, teacher)
+    question = _question(source, task, data, out, seed, quick, max_length, epochs, train, teacher)
+    run(
+        "knowledge", question, lambda grid: study_knowledge(question, wanted, grid), jobs,
+        as_json=json,
+    )  # fmt: skip
+
+
 def _source(model: str | None, tasks: list[str], teachers: list[str] | None) -> str:
     """The checkpoint that a study starts from: --model, or any teacher where all are given."""
-    from compress_export.studies.question import teachers_of
+    from compress_export.studies.question import tasks_of, teachers_of
 
-    given = teachers_of(teachers)
-    missing = [task for task in tasks if task not in given]
+    given, names = teachers_of(teachers), list(tasks_of(tasks))
+    missing = [task for task in names if task not in given]
     if model is None and missing:
         raise typer.BadParameter(
             f"--model must name what to fine-tune for {missing[0]}, found none; or give "
             f"--teacher {missing[0]}=CHECKPOINT"
         )
-    return model or given[tasks[0]]
+    return model or given[names[0]]
 
 
 def _question(
@@ -191,10 +236,11 @@ def _question(
     train: int | None,
     teachers: list[str] | None = None,
 ) -> Question:
-    from compress_export.studies.question import Question, teachers_of
+    from compress_export.studies.question import Question, tasks_of, teachers_of
 
+    given = tasks_of(tasks)
     return Question(
-        model=model, tasks=tuple(tasks), data=data, out=out, seeds=tuple(seeds or [0]),
+        model=model, tasks=tuple(given), given=given, data=data, out=out, seeds=tuple(seeds or [0]),
         quick=quick, max_length=max_length, epochs=epochs, train=train,
         teachers=teachers_of(teachers),
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ __all__ = ["add_to"]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (finetune, student, distill, remember, utility, layers):
+    for command in (finetune, student, distill, remember):
         app.command()(command)
 
 
@@ -167,71 +166,3 @@ def remember(
     wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)
     recipe = _recipe(teacher, task, texts, data, max_length)
     run(recipe, wanted, more_texts, out, as_json=json)
-
-
-def utility(
-    student: Annotated[str, typer.Argument(help="Checkpoint to train.", show_default=False)],
-    teacher: Annotated[str, typer.Option(help="Checkpoint to learn from.")],
-    task: opt.Task,
-    out: opt.Out,
-    data: opt.Data = None,
-    depth: Annotated[list[int] | None, typer.Option(min=1, help="Layers; repeat.")] = None,
-    length: Annotated[list[int] | None, typer.Option(min=1, help="Tokens; repeat.")] = None,
-    width: Annotated[list[float] | None, typer.Option(help="Share of features; repeat.")] = None,
-    examples: Annotated[
-        int | None, typer.Option(min=1, help="Training examples; all if left out.")
-    ] = None,
-    epochs: opt.Epochs = 2,
-    learning_rate: opt.LearningRate = 1e-4,
-    batch_size: opt.BatchSize = 32,
-    max_length: opt.MaxLength = 128,
-    seed: opt.Seeds = None,
-    json: opt.Json = False,
-) -> None:
-    """Draw a student's metric against the share of its teacher's knowledge, by dimension."""
-    from compress.distill.knowledge import Knowledge
-    from compress_export.commands.utility import run
-    from compress_export.utility import Sweep
-
-    recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    sweep = Sweep(
-        depths=tuple(depth or [1, 3]),
-        lengths=tuple(length or [2, 10]),
-        widths=tuple(width or [0.01, 0.1]),
-        joint=Knowledge(),
-    )
-    recipe = _recipe(teacher, task, None, data, max_length, recover)
-    run(student, recipe, sweep, examples, seed or [0], out, as_json=json)
-
-
-def layers(
-    model: opt.Model,
-    task: Annotated[list[str], typer.Option(help="GLUE task; repeat.")],
-    out: opt.Out,
-    data: opt.Data = None,
-    drop: Annotated[list[int] | None, typer.Option(min=1, help="Layers to drop; repeat.")] = None,
-    strategy: Annotated[
-        list[str] | None,
-        typer.Option(help="Which layers, as for `finetune`; repeat. Left out: top."),
-    ] = None,
-    after: Annotated[
-        bool, typer.Option("--after", help="Drop from the fine-tuned model, not from MODEL.")
-    ] = False,
-    distil: Annotated[
-        bool, typer.Option("--distil", help="Add rows that learn from the whole model.")
-    ] = False,
-    epochs: opt.Epochs = 3,
-    learning_rate: opt.LearningRate = 5e-5,
-    batch_size: opt.BatchSize = 32,
-    precision: opt.TrainPrecision = "fp32",
-    max_length: opt.MaxLength = 128,
-    seed: opt.Seeds = None,
-    json: opt.Json = False,
-) -> None:
-    """Fine-tune a model with layers dropped, on several tasks; print what each drop costs."""
-    from compress_export.commands.layers import grid_of, run
-
-    training = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-                "precision": precision}  # fmt: skip
-    grid = grid_of(task, drop or [2], strategy or ["top"], training, max_length, seed or [0])
-    run(model, replace(grid, after=after, distil=distil), data, out, as_json=json)

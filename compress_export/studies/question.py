@@ -10,9 +10,9 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import RecipeError
 from compress_export.loading import check_length, label2id
-from compress_export.studies.schools import Lessons, TaskData, glue
+from compress_export.studies.schools import Lessons, TaskData
 
-__all__ = ["Question", "teachers_of"]
+__all__ = ["Question", "tasks_of", "teachers_of"]
 
 _QUICK_TRAIN, _QUICK_JUDGE = 512, 256
 
@@ -23,7 +23,8 @@ class Question:
 
     Attributes:
         model: Checkpoint that has not been fine-tuned.
-        tasks: GLUE tasks.
+        tasks: What they are called.
+        given: By that name, a GLUE task's own or a YAML file.
         data: Folder of GLUE's TSV folders; none for the Hub.
         out: Folder of the study.
         seeds: One training each.
@@ -36,6 +37,7 @@ class Question:
 
     model: str
     tasks: tuple[str, ...]
+    given: Mapping[str, str]
     data: Path | None
     out: Path
     seeds: tuple[int, ...] = (0,)
@@ -55,6 +57,7 @@ class Question:
         """
         return Lessons(
             task=task,
+            given=self.given[task],
             data=None if self.data is None else str(self.data),
             max_length=self.max_length,
             train=self.train or (_QUICK_TRAIN if self.quick else None),
@@ -68,8 +71,6 @@ class Question:
         Raises:
             ToolchainError: Of the kind that fits.
         """
-        if len(set(self.tasks)) != len(self.tasks):
-            raise RecipeError(f"--task must name each task once, found {list(self.tasks)}")
         check_length(load(self.model), "--max-length", self.max_length)
         for task in self.tasks:
             data = TaskData(self.lessons(task))
@@ -89,12 +90,17 @@ class Question:
                 f"--teacher {task} must be --model fine-tuned, found an encoder of another shape "
                 f"in {teacher!r}; name another, or leave it out and one is trained"
             )
-        n_labels = len(glue(task).labels) or 1
+        data = TaskData(self.lessons(task)).train
+        n_labels = 1 if data.regression else len(data.label_names or set(data.labels))
         if len(label2id(model)) != n_labels:
             raise RecipeError(
                 f"--teacher {task} must have {n_labels} label(s), found {len(label2id(model))} in "
                 f"{teacher!r}; name another"
             )
+
+    def metric(self, task: str) -> str:
+        """The name of a task's first metric."""
+        return TaskData(self.lessons(task)).metric
 
     def facts(self) -> dict[str, str]:
         """For the report."""
@@ -110,6 +116,24 @@ class Question:
             "data": f"{amount['train']}, {amount['judge']}, texts cut at {self.max_length} tokens",
             "seeds": ", ".join(map(str, self.seeds)),
         }
+
+
+def tasks_of(given: Sequence[str]) -> dict[str, str]:
+    """Tasks by name: GLUE's own, or the name of a YAML file.
+
+    Raises:
+        RecipeError: Two have one name.
+    """
+    found: dict[str, str] = {}
+    for entry in given:
+        name = Path(entry).stem if entry.endswith((".yaml", ".yml")) else entry
+        if name in found:
+            raise RecipeError(
+                f"--task must name each task once, found {name!r} twice; rename a file, or leave "
+                "one out"
+            )
+        found[name] = entry
+    return found
 
 
 def teachers_of(given: Sequence[str] | None) -> dict[str, str]:

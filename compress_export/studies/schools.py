@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.accuracy import predict
 from benchmarks.runtimes.torch import TorchModel
-from benchmarks.tasks import METRICS, Dataset, GlueTask, encode_labels, glue_task, predictions
+from benchmarks.tasks import METRICS, Dataset, Task, TextTask, encode_labels, predictions
 from compress.batches import Batch, silent
 from compress.distill.objective import Objective
 from compress.distill.teaching import Teaching
@@ -23,23 +23,25 @@ from compress.plan import Plan
 from compress.training import TrainSpec
 from compress_export.learning import Course
 from compress_export.loading import calibration_batches, label2id, load_for, load_tokenizer
+from compress_export.options import task_of
+from compress_export.recipe import make_recipe
 from compress_export.schooling import Pupil, train_seeds
 
-__all__ = ["LABELS", "Lessons", "TaskData", "glue"]
+__all__ = ["LABELS", "Lessons", "TaskData", "task_given"]
 
 LABELS = Objective(labels=1.0, logits=0.0, hidden=0.0)
 """Fine-tuning: nothing but the task's labels counts."""
 
 
-def glue(name: str) -> GlueTask:
-    """A GLUE task.
+def task_given(given: str) -> Task:
+    """A GLUE task by its name, or one's own by a YAML file.
 
     Raises:
-        RecipeError: There is none of that name.
+        RecipeError: It is neither, or has no labels.
     """
-    task = glue_task(name)
-    if task is None:
-        raise RecipeError(f"--task must be a GLUE task, found {name!r}; for example sst2")
+    task = make_recipe({"model": "-", "task": task_of(given)}).resolve_task(Path())
+    if isinstance(task, TextTask):
+        raise RecipeError(f"--task must have labels, found bare texts in {given}; name another")
     return task
 
 
@@ -48,7 +50,8 @@ class Lessons:
     """What every training and every look at a task takes.
 
     Attributes:
-        task: A GLUE task's name.
+        task: What it is called.
+        given: A GLUE task's name, or a YAML file.
         data: Folder of GLUE's TSV folders; none for the Hub.
         max_length: Tokens at which texts are cut.
         train: Training examples, at most.
@@ -57,6 +60,7 @@ class Lessons:
     """
 
     task: str
+    given: str
     data: str | None
     max_length: int = 128
     train: int | None = None
@@ -74,7 +78,7 @@ class TaskData:
     """
 
     def __init__(self, lessons: Lessons) -> None:
-        self.lessons, self.task = lessons, glue(lessons.task)
+        self.lessons, self.task = lessons, task_given(lessons.given)
 
     @cached_property
     def train(self) -> Dataset:

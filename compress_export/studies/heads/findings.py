@@ -11,7 +11,6 @@ from benchmarks.report.findings import Claim, Column, Findings, Table
 from compress_export.studies.grid import Row
 from compress_export.studies.heads.facts import HeadFacts, area, deduction_points
 from compress_export.studies.heads.figures import head_figures
-from compress_export.studies.schools import glue
 
 __all__ = ["head_findings"]
 
@@ -242,7 +241,7 @@ def _tables(facts: HeadFacts, points: Sequence[Row]) -> list[Table]:
 
 
 def _deduction_table(facts: HeadFacts, points: Sequence[Row]) -> Table:
-    metrics = ", ".join(f"{task}: {glue(task).metrics[0]}" for task in facts.tasks)
+    metrics = ", ".join(f"{task}: {facts.question.metric(task)}" for task in facts.tasks)
     return Table(
         name="deduction",
         title="Acceptable deduction",

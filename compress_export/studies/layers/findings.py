@@ -13,7 +13,6 @@ from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, V
 from benchmarks.statistics import t_half_width
 from compress_export.studies.grid import Row
 from compress_export.studies.question import Question
-from compress_export.studies.schools import glue
 
 __all__ = ["layer_findings"]
 
@@ -32,7 +31,7 @@ def layer_findings(
     base = {
         t: float(np.mean([w["metric"] for w in whole if w["task"] == t])) for t in _tasks(whole)
     }
-    told = ", ".join(f"{t} {glue(t).metrics[0]} {value:.4f}" for t, value in base.items())
+    told = ", ".join(f"{t} {question.metric(t)} {value:.4f}" for t, value in base.items())
     claims = [_top(points), _third(points, depths), _half(depths), *_moments(points)]
     figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
     if signals:

@@ -94,7 +94,8 @@ class Whole(Cell):
         data, model = TaskData(self.lessons), load(self.source)
         labels = encode_labels(data.validation, label2id(model))
         found = _answers(data, model, self.source)
-        return [{"task": self.lessons.task, "labels": labels.tolist(), **found}]
+        facts = {"task": self.lessons.task, "metric_name": data.metric}
+        return [facts | {"labels": labels.tolist()} | found]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ from compress_export.studies.masks.cells import (
 )
 from compress_export.studies.masks.figure import draw_masks
 from compress_export.studies.question import Question
-from compress_export.studies.schools import glue
 
 __all__ = ["study_masks"]
 
@@ -128,7 +127,7 @@ def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
         base = dense[row["task"]]
         values = np.array([ratio(base["metric"], r["metric"]) for r in own])
         half = t_half_width(values) if len(own) > 1 else 0.0
-        low, high = _interval(base, row["task"], own)
+        low, high = _interval(base, own)
         found.append(
             place
             | {
@@ -145,10 +144,11 @@ def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _interval(base: Row, task: str, own: Sequence[Row]) -> tuple[float, float]:
+def _interval(base: Row, own: Sequence[Row]) -> tuple[float, float]:
     labels, teacher = np.array(base["labels"]), np.array(base["predictions"])
-    metric = glue(task).metrics[0]
-    return retention_interval(metric, labels, teacher, [np.array(own[0]["predictions"])])
+    return retention_interval(
+        base["metric_name"], labels, teacher, [np.array(own[0]["predictions"])]
+    )
 
 
 def _groups(points: Sequence[Row]) -> list[list[Row]]:
@@ -164,13 +164,12 @@ def _duel(whole: Sequence[Row], rows: Sequence[Row], group: Sequence[Row]) -> Ro
     best = max((p for p in group if p["method"] != "obs"), key=lambda p: p["kept"])
     place = {k: best[k] for k in ("task", "budget", "share")}
     base = next(w for w in whole if w["task"] == best["task"])
-    metric = glue(best["task"]).metrics[0]
     ours, theirs = (
         np.array(next(r for r in rows if all(r[k] == v for k, v in wanted.items()))["predictions"])
         for wanted in (place | {"method": "obs"}, place | {"method": best["method"]})
     )
     labels, teacher = np.array(base["labels"]), np.array(base["predictions"])
-    change, low, high = kept_change(metric, labels, teacher, theirs, ours)
+    change, low, high = kept_change(base["metric_name"], labels, teacher, theirs, ours)
     return place | {"best": best["method"], "change": change, "low": low, "high": high}
 
 

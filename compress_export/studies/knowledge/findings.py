@@ -1,0 +1,224 @@
+"""From the study's rows to claims, tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from benchmarks.report.drawing import INK, STYLE, TEACHER, look, svg
+from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict
+from benchmarks.statistics import t_half_width
+from compress_export.studies.grid import Row
+from compress_export.studies.question import Question
+
+__all__ = ["knowledge_findings"]
+
+_LIU = "Liu, Meng, Lin, Wang and Zhou 2021, arXiv 2106.05691"
+_ROOM = 0.01
+_FASTER = 2.7
+_DIMENSIONS = ("depth", "length", "width")
+
+
+def knowledge_findings(
+    question: Question,
+    whole: Sequence[Row],
+    students: Sequence[Row],
+    rows: Sequence[Row],
+    paces: Sequence[Row],
+) -> Findings:
+    """Claims first, then what they rest on."""
+    points = _points(whole, rows)
+    limits = [
+        "Fresh students are of random weights; the paper's TinyBERT was distilled on running text "
+        "first.",
+        "What is left out of the hidden states does not count here; in the paper's code it pulls "
+        "the student to 0.",
+        "Hidden states and logits are learnt together; the paper learns them one after the other.",
+    ]
+    limits += [
+        f"No {s['kind']} student of {s['task']}: {s['problem']}" for s in students if s["problem"]
+    ]
+    if len(question.seeds) == 1:
+        limits.append("One seed each.")
+    if question.quick:
+        limits.append("Made with --quick: so few examples that students stay far from teachers.")
+    told = ", ".join(f"{w['task']} {question.metric(w['task'])} {w['metric']:.4f}" for w in whole)
+    sizes = ", ".join(
+        f"{s['task']} {s['kind']}: {s['layers']} layers, {s['macs']:.0%} of the MACs"
+        for s in students
+        if s["macs"] is not None
+    )
+    return Findings(
+        study="knowledge",
+        title="What each share of a teacher's knowledge is worth",
+        facts=question.facts() | {"teachers": told, "students": sizes},
+        claims=[_diminishes(points), _dimensions(points), *_offline(paces)],
+        tables=[
+            _table(points),
+            Table(name="runs", title="every run", rows=rows),
+            Table(name="paces", title="seconds of an epoch, online and offline", rows=paces),
+            Table(name="students", title="the students", rows=students),
+        ],
+        figures=[Figure(name="utility", caption=_CAPTION, svg=_draw(points, whole))],
+        limits=limits,
+    )
+
+
+_CAPTION = (
+    "Metric against the share of hidden states that is kept, a line for each dimension that is cut "
+    "alone; the cross is all three cut at once, the dashed line logits alone."
+)
+
+
+def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """Seeds pooled."""
+    teacher = {w["task"]: w["metric"] for w in whole}
+    keys = ("task", "kind", "dimension", "depth", "length", "width")
+    places = dict.fromkeys(tuple(r[k] for k in keys) for r in rows)
+    found: list[Row] = []
+    for place in places:
+        own = [r for r in rows if tuple(r[k] for k in keys) == place]
+        values = np.array([r["metric"] for r in own])
+        metric = float(values.mean())
+        found.append(
+            dict(zip(keys, place, strict=True))
+            | {
+                "share": own[0]["share"],
+                "bytes_per_example": own[0]["bytes_per_example"],
+                "metric": metric,
+                "spread": t_half_width(values) if len(values) > 1 else None,
+                "kept": metric / teacher[place[0]] if teacher[place[0]] > 0 else 0.0,
+            }
+        )
+    return found
+
+
+def _by_student(points: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    places = dict.fromkeys((p["task"], p["kind"]) for p in points)
+    return {place: [p for p in points if (p["task"], p["kind"]) == place] for place in places}
+
+
+def _one(points: Sequence[Row], dimension: str) -> Row:
+    return next(p for p in points if p["dimension"] == dimension)
+
+
+def _diminishes(points: Sequence[Row]) -> Claim:
+    parts, losses = [], []
+    for (task, kind), own in _by_student(points).items():
+        every, joint, none = (_one(own, name) for name in ("all", "joint", "none"))
+        losses.append(joint["kept"] - every["kept"])
+        parts.append(
+            f"{task} {kind} {every['metric']:.4f} with all, {joint['metric']:.4f} with "
+            f"{joint['share']:.2%}, {none['metric']:.4f} with none"
+        )
+    mean = float(np.mean(losses))
+    return Claim(
+        source=_LIU,
+        says="The marginal utility of hidden states diminishes: a small part of them does as well "
+        "as all.",
+        found=f"{'; '.join(parts)}. On average {100 * mean:+.1f} points of the teacher's metric "
+        "against all.",
+        verdict="held" if mean >= -_ROOM else "failed",
+    )
+
+
+def _dimensions(points: Sequence[Row]) -> Claim:
+    parts, near = [], []
+    for name in _DIMENSIONS:
+        losses = []
+        for own in _by_student(points).values():
+            every = _one(own, "all")
+            losses += [p["kept"] - every["kept"] for p in own if p["dimension"] == name]
+        near.append(float(np.mean(losses)) >= -_ROOM)
+        parts.append(f"{name} {100 * float(np.mean(losses)):+.1f}")
+    return Claim(
+        source=_LIU,
+        says="It holds of each dimension alone: fewer layers, fewer tokens, fewer features.",
+        found=f"Points of the teacher's metric against all of it, on average: {', '.join(parts)}.",
+        verdict="held" if all(near) else "undecided" if any(near) else "failed",
+    )
+
+
+def _offline(paces: Sequence[Row]) -> list[Claim]:
+    if not paces:
+        return []
+    parts, ratios = [], []
+    for task, kind in dict.fromkeys((p["task"], p["kind"]) for p in paces):
+        own = [p for p in paces if (p["task"], p["kind"]) == (task, kind)]
+        ratio = float(np.median([p["ratio"] for p in own]))
+        spread = [p["ratio"] for p in own]
+        ratios.append(ratio)
+        parts.append(
+            f"{task} {kind} {ratio:.2f}× ({min(spread):.2f} to {max(spread):.2f}); the store took "
+            f"{own[0]['store_seconds'] / own[0]['online']:.1f} online epochs to make"
+        )
+    verdict: Verdict = "failed" if max(ratios) < _FASTER else "undecided"
+    verdict = "held" if min(ratios) >= _FASTER else verdict
+    return [
+        Claim(
+            source=_LIU,
+            says="Without the teacher in training, training is 2.7 to 3.4 times as fast.",
+            found=f"An epoch online over one from a store, medians: {'; '.join(parts)}.",
+            verdict=verdict,
+        )
+    ]
+
+
+def _table(points: Sequence[Row]) -> Table:
+    return Table(
+        name="points",
+        title="Every share",
+        rows=points,
+        columns=[
+            Column(key="task", header="task"),
+            Column(key="kind", header="student"),
+            Column(key="dimension", header="cut"),
+            Column(key="depth", header="layers"),
+            Column(key="length", header="tokens"),
+            Column(key="width", header="features", format=".0%"),
+            Column(key="share", header="hidden states", format=".2%"),
+            Column(key="bytes_per_example", header="bytes an example", format=",.0f"),
+            Column(key="metric", header="metric", format=".4f"),
+            Column(key="spread", header="± over seeds", format=".4f"),
+            Column(key="kept", header="of the teacher", format="%"),
+        ],
+        note="A dash: all of them.",
+    )
+
+
+def _draw(points: Sequence[Row], whole: Sequence[Row]) -> str:
+    groups = _by_student(points)
+    tasks = list(dict.fromkeys(task for task, _ in groups))
+    kinds = list(dict.fromkeys(kind for _, kind in groups))
+    with mpl.rc_context(STYLE):
+        figure = Canvas(figsize=(3.6 * len(tasks), 2.6 * len(kinds) + 0.6))
+        grid = figure.subplots(len(kinds), len(tasks), squeeze=False)
+        for (task, kind), own in groups.items():
+            axes = grid[kinds.index(kind)][tasks.index(task)]
+            teacher = next(w["metric"] for w in whole if w["task"] == task)
+            _draw_panel(axes, own, teacher)
+            axes.set_title(f"{task}, {kind} student", fontsize=10.5, loc="left")
+        handles, labels = grid[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc="outside lower center", ncols=5)
+        figure.supxlabel("share of the teacher's hidden states", fontsize=10.5)
+        figure.set_layout_engine("constrained")
+        return svg(figure)
+
+
+def _draw_panel(axes: Any, own: Sequence[Row], teacher: float) -> None:
+    every, none, joint = (_one(own, name) for name in ("all", "none", "joint"))
+    for index, name in enumerate(_DIMENSIONS, start=1):
+        line = sorted(
+            [every, *(p for p in own if p["dimension"] == name)], key=lambda p: p["share"]
+        )
+        x, y = [p["share"] for p in line], [p["metric"] for p in line]
+        axes.plot(x, y, **look(index), markersize=5, linewidth=1.5, label=name)
+    place = [joint["share"]], [joint["metric"]]
+    axes.plot(*place, "X", markersize=8, color=INK, label="joint")
+    axes.axhline(none["metric"], color=TEACHER, linewidth=1, linestyle="--", label="logits alone")
+    axes.axhline(teacher, color=TEACHER, linewidth=1, label="teacher")
+    axes.set_xscale("log")
