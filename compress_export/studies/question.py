@@ -63,6 +63,8 @@ class Question:
             train=self.train or (_QUICK_TRAIN if self.quick else None),
             judge=quick_judge if self.quick else None,
             epochs=self.epochs or (2 if self.quick else epochs),
+            learning_rate=1e-4 if self.quick else 5e-5,
+            batch_size=16 if self.quick else 32,
         )
 
     def check(self) -> None:
@@ -104,16 +106,16 @@ class Question:
 
     def facts(self) -> dict[str, str]:
         """For the report."""
-        lessons = [self.lessons(task) for task in self.tasks]
-        amount = {"train": "all training examples", "judge": "the whole validation split"}
-        if lessons and lessons[0].train:
-            amount["train"] = f"{lessons[0].train} training examples at most"
-        if lessons and lessons[0].judge:
-            amount["judge"] = f"{lessons[0].judge} validation examples at most"
+        lessons = self.lessons(self.tasks[0])
+        train = f"{lessons.train} at most" if lessons.train else "all"
+        judge = f"{lessons.judge} at most" if lessons.judge else "all"
         return {
             "model": self.model,
             "tasks": ", ".join(self.tasks),
-            "data": f"{amount['train']}, {amount['judge']}, texts cut at {self.max_length} tokens",
+            "data": f"training examples: {train}; validation examples: {judge}; texts cut at "
+            f"{self.max_length} tokens",
+            "fine-tuning": f"{lessons.epochs} epochs, batch {lessons.batch_size}, learning rate "
+            f"{lessons.learning_rate:g}",
             "seeds": ", ".join(map(str, self.seeds)),
         }
 
