@@ -130,10 +130,10 @@ def write_findings(findings: Findings, environment: Mapping[str, Any], folder: P
         (folder / name).mkdir(parents=True, exist_ok=True)
     for figure in findings.figures:
         (folder / "figures" / f"{figure.name}.svg").write_text(_on_white(figure.svg), "utf-8")
-    for table in findings.tables:
-        rows = [dict(row) for row in table.rows]
-        pq.write_table(pa.Table.from_pylist(rows), folder / "data" / f"{table.name}.parquet")
-    facts: dict[str, Any] = {"findings": findings, "environment": environment}
+    tables = [table for table in findings.tables if table.rows]
+    for table in tables:
+        pq.write_table(_columns(table.rows), folder / "data" / f"{table.name}.parquet")
+    facts: dict[str, Any] = {"findings": findings, "tables": tables, "environment": environment}
     (folder / "report.md").write_text(render("study.md.jinja", facts), encoding="utf-8")
     written = {
         "schema": 1,
@@ -143,6 +143,12 @@ def write_findings(findings: Findings, environment: Mapping[str, Any], folder: P
         "environment": dict(environment),
     }
     (folder / "study.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def _columns(rows: Sequence[Row]) -> pa.Table:
+    """All columns that any row has, empty where a row has none."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 
 
 def _on_white(svg: str) -> str:

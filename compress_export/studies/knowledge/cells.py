@@ -122,6 +122,8 @@ class Pupilled(Cell):
         }
         if hasattr(model.config, "intermediate_size"):
             changes["intermediate_size"] = 4 * hidden
+        if hasattr(model.config, "d_head"):  # XLNet says the width of a head beside
+            changes["d_head"] = hidden // shape.n_heads[0]
         student = fresh_student(model, changes)
         with writing(Path(self.out), "checkpoint") as folder:
             student.save_pretrained(folder)

@@ -161,8 +161,8 @@ class Depths(Cell):
     source: str
     lessons: Lessons
     drops: tuple[int, ...]
+    sequence: int
     batch: int = 8
-    sequence: int = 64
 
     @property
     def name(self) -> str:
@@ -203,6 +203,7 @@ class Depths(Cell):
         every = [sum(p.numel() for p in m.parameters()) for m in (whole, _shorter(whole, n_drop))]
         return {
             "n_drop": n_drop,
+            "workload": f"{self.batch} × {self.sequence}",
             "macs": macs[1] / macs[0],
             "encoder_parameters": parameters[1] / parameters[0],
             "parameters": every[1] / every[0],

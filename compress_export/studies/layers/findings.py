@@ -217,7 +217,8 @@ def _depths_table(depths: Sequence[Row]) -> Table:
             Column(key="macs", header="encoder MACs", format="%"),
             Column(key="time", header="measured time", format="%"),
         ],
-        note="Time: cpu-fp32 graphs at 8 × 64 tokens, medians of interleaved rounds.",
+        note=f"Time: cpu-fp32 graphs at {depths[0]['workload']} tokens, medians of interleaved "
+        "rounds.",
     )
 
 

@@ -61,7 +61,6 @@ def study_layers(question: Question, wanted: LayerGrid, grid: Grid) -> Findings:
             for (t, s), out in wholes.items()
         ],
     )
-    first = question.tasks[0]
     signals: list[Row] = []
     if not shape.groups:
         looks = [
@@ -84,9 +83,13 @@ def study_layers(question: Question, wanted: LayerGrid, grid: Grid) -> Findings:
             )
             cells += [cell] if _possible(cell, shape.depth) else []
     rows = grid("dropping layers", cells)
-    depths = grid(
-        "timing", [Depths(source=question.model, lessons=lessons[first], drops=(0, *drops))]
+    timed = Depths(
+        source=question.model,
+        lessons=lessons[question.tasks[0]],
+        drops=(0, *drops),
+        sequence=min(64, question.max_length),
     )
+    depths = grid("timing", [timed])
     return layer_findings(question, whole, signals, rows, depths)
 
 
