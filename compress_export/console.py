@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Report", "note", "out", "progress", "table"]
+__all__ = ["Report", "hush", "note", "out", "progress", "table"]
 
 # In a log or a file there is no terminal to ask for its width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -63,6 +63,11 @@ class _Silent(Report):
 def note(text: str) -> None:
     """A line on stderr, above any bar."""
     _err.print(text, soft_wrap=True)
+
+
+def hush() -> None:
+    """Say nothing more on stderr: this process works for another, which tells."""
+    _err.quiet = True
 
 
 @contextmanager

@@ -22,7 +22,8 @@ _USAGE_ERROR: type[Exception] = next(
 )
 _INTERRUPTED = (
     "interrupted; nothing is left half-written; `run` and `demo` go on from the last whole stage "
-    "when called again, trainings and stores from their last whole part, other commands start anew"
+    "when called again, trainings, stores and studies from their last whole part, other commands "
+    "start anew"
 )
 
 

@@ -14,7 +14,17 @@ import pyarrow.parquet as pq
 from benchmarks.report.drawing import INK
 from benchmarks.report.templates import render
 
-__all__ = ["Claim", "Column", "Figure", "Findings", "Row", "Table", "Verdict", "write_findings"]
+__all__ = [
+    "Claim",
+    "Column",
+    "Figure",
+    "Findings",
+    "Row",
+    "Table",
+    "Verdict",
+    "verdict_of",
+    "write_findings",
+]
 
 Row = Mapping[str, Any]
 Verdict = Literal["held", "failed", "undecided"]
@@ -122,6 +132,18 @@ class Findings:
     tables: Sequence[Table]
     figures: Sequence[Figure] = ()
     limits: Sequence[str] = field(default=())
+
+
+def verdict_of(held: Sequence[bool]) -> Verdict:
+    """Of a claim that was looked at several times: held in all, failed in all, or neither.
+
+    Example:
+        >>> verdict_of([True, True]), verdict_of([True, False]), verdict_of([False])
+        ('held', 'undecided', 'failed')
+    """
+    if all(held):
+        return "held"
+    return "undecided" if any(held) else "failed"
 
 
 def write_findings(findings: Findings, environment: Mapping[str, Any], folder: Path) -> None:

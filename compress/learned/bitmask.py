@@ -91,19 +91,20 @@ def wearing(model: PreTrainedModel, masks: BitMasks) -> Iterator[None]:
     """
     parameters = dict(model.named_parameters())
     _check_fit(parameters, masks)
-    removed = {n: parameters[n].detach()[~mask].clone() for n, mask in masks.kept.items()}
+    gone = {n: ~mask.to(parameters[n].device) for n, mask in masks.kept.items()}
+    removed = {n: parameters[n].detach()[mask].clone() for n, mask in gone.items()}
     before = {name: parameters[name].data for name in masks.own}
     try:
         with torch.no_grad():
-            for name, mask in masks.kept.items():
-                parameters[name][~mask] = 0.0
+            for name, mask in gone.items():
+                parameters[name][mask] = 0.0
         for name, value in masks.own.items():
             parameters[name].data = value.to(parameters[name]).clone()
         yield
     finally:
         with torch.no_grad():
             for name, values in removed.items():
-                parameters[name][~masks.kept[name]] = values
+                parameters[name][gone[name]] = values
         for name, value in before.items():
             parameters[name].data = value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from compress.errors import TrainingError
 from compress.layout import Layout
 from compress.learned.gate import MaskGate
 
-__all__ = ["MaskSpec", "in_turn", "learn_masks"]
+__all__ = ["MaskSpec", "learn_masks"]
 
 _ROWS = 100
 
@@ -72,12 +73,12 @@ def learn_masks(
     """
     rows: list[dict[str, float]] = []
     mine = gate.optimizer()
-    with frozen(layout.model), trainable(trained, spec) as theirs, gate.standing(layout):
-        for step, batch in enumerate(in_turn(batches, spec), start=1):
+    with frozen(layout.model), _taught(trained, spec) as theirs, gate.standing(layout):
+        for step, batch in enumerate(_in_turn(batches, spec), start=1):
             done = (step - 1) / spec.steps
             gate.draw(done)
             mean = loss(forward(layout.model, batch), batch) / n_sequences(batch)
-            check_finite(mean, step)
+            _check_finite(mean, step)
             mine.zero_grad()
             (mean + gate.penalty(done).to(mean)).backward()
             mine.step()
@@ -92,7 +93,7 @@ def learn_masks(
     return rows
 
 
-def in_turn(batches: Batches, spec: MaskSpec) -> Iterator[Batch]:
+def _in_turn(batches: Batches, spec: MaskSpec) -> Iterator[Batch]:
     """As many batches as there are steps, shuffled anew each time that all have been seen."""
     generator = np.random.default_rng(spec.seed)
     order: list[int] = []
@@ -101,13 +102,8 @@ def in_turn(batches: Batches, spec: MaskSpec) -> Iterator[Batch]:
         yield batches[order.pop()]
 
 
-class trainable:  # noqa: N801  (a context manager reads as a verb)
-    """Within the block, `parameters` take gradients; `step` moves them and clears those.
-
-    Args:
-        parameters: May be none.
-        spec: Rate and steps.
-    """
+class _Weights:
+    """Weights that are trained beside a gate; there may be none."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], spec: MaskSpec) -> None:
         self._parameters = list(parameters)
@@ -117,15 +113,6 @@ class trainable:  # noqa: N801  (a context manager reads as a verb)
             self._schedule = torch.optim.lr_scheduler.LinearLR(
                 self._optimizer, 1.0, 0.0, total_iters=spec.steps
             )
-
-    def __enter__(self) -> trainable:
-        for parameter in self._parameters:
-            parameter.requires_grad_(True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
 
     def step(self) -> None:
         """One update, the gradient's norm clipped at 1."""
@@ -137,7 +124,19 @@ class trainable:  # noqa: N801  (a context manager reads as a verb)
         self._optimizer.zero_grad()
 
 
-def check_finite(loss: Tensor, step: int) -> None:
+@contextmanager
+def _taught(parameters: Sequence[nn.Parameter], spec: MaskSpec) -> Iterator[_Weights]:
+    """Within the block, `parameters` take gradients; afterwards they hold none."""
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield _Weights(parameters, spec)
+    finally:
+        for parameter in parameters:
+            parameter.grad = None
+
+
+def _check_finite(loss: Tensor, step: int) -> None:
     """Refuse a loss that is no number.
 
     Raises:

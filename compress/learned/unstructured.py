@@ -51,7 +51,10 @@ class WeightMasks(MaskGate):
         self.share, self._descent = share, descent
         generator = torch.Generator().manual_seed(descent.seed)
         self._slots = weight_slots(layout)
-        self.thetas = [first_values(tuple(s.weight.shape), generator) for s in self._slots.values()]
+        self.thetas = [
+            nn.Parameter(first_values(tuple(s.weight.shape), generator).data.to(s.weight.device))
+            for s in self._slots.values()
+        ]
         self._optimizer = descent.optimizer(self.thetas)
 
     @contextmanager
@@ -106,7 +109,7 @@ class FixedMasks(MaskGate):
         before = {name: parameters[name].detach().clone() for name in self._masks}
         with torch.no_grad():
             for name, mask in self._masks.items():
-                parameters[name].mul_(mask)
+                parameters[name].mul_(mask.to(parameters[name].device))
         try:
             yield
         finally:

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from compress.batches import Progress
 from compress.errors import BundleError, TrainingError
+from compress_export.console import hush
 from compress_export.stages import content_key, file_hashes
 from export.session import usable_cores
 
@@ -155,6 +156,7 @@ def _settle(threads: int) -> None:
     import torch
     import transformers
 
+    hush()
     torch.set_num_threads(threads)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -311,73 +311,13 @@ benchmark: {{batches: [1], sequences: [4], rounds: 3, seconds: 0.1, max_length: 
     assert (project / "out/stages/recover.json").stat().st_mtime_ns == stage
 
 
-def test_utility_sets_the_metric_against_the_share_of_knowledge(
+def test_knowledge_that_is_not_there_is_refused_first(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--teacher", "teacher", "--task", "task.yaml", "--epochs", 1, "--max-length", 16]
-    options += ["--depth", 2, "--length", 3, "--width", 0.25, "--examples", 64]
-    assert cli("utility", "teacher", "-o", "out", *options, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    shares = {point["dimension"]: point["share"] for point in found["points"]}
-    assert shares["all"] == 1.0
-    assert shares["none"] == 0.0
-    assert shares["depth"] == pytest.approx(2 / 4)
-    assert shares["width"] == pytest.approx(1 / 4)
-    assert shares["joint"] < shares["length"] < 1
-    assert found["examples"] == 64
-    assert (project / "out/utility.svg").read_text().startswith("<svg")
-    assert not list((project / "out").rglob("*.arrow"))
-    stamps = {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
-    assert cli("utility", "teacher", "-o", "out", *options) == 0
-    assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("point.json")}
-
-
-@pytest.mark.parametrize(
-    ("command", "options", "said"),
-    [
-        ("utility", ["--width", 2], "knowledge.width must be"),
-        ("utility", ["--depth", 9], "knowledge.depth must be at most 4"),
-        ("remember", ["--depth", 9], "knowledge.depth must be at most 4"),
-    ],
-)
-def test_knowledge_that_is_not_there_is_refused_first(
-    project: Path,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
-    options: list[object],
-    said: str,
-) -> None:
-    teacher = ["--teacher", "teacher"] if command == "utility" else []
-    common = [*teacher, "--task", "task.yaml", "--max-length", 16, "-o", "out"]
-    assert cli(command, "teacher", *common, *options) == 2
-    assert said in " ".join(capsys.readouterr().err.split())
-    assert not list((project / "out").glob("none*"))
-
-
-def test_layers_prints_the_table_and_repeats_nothing(
-    project: Path, capsys: pytest.CaptureFixture[str], glue_dir: Path
-) -> None:
-    short = project / "glue" / "RTE"
-    short.mkdir(parents=True)
-    for name in ("train", "dev"):
-        lines = (glue_dir / "RTE" / f"{name}.tsv").read_text(encoding="utf-8").splitlines()
-        (short / f"{name}.tsv").write_text("\n".join(lines[:40]) + "\n", encoding="utf-8")
-    options = ["--task", "rte", "--data", "glue", "--epochs", 1, "--max-length", 24, "--distil"]
-    options += ["--strategy", "top", "--strategy", "bottom", "--drop", 1]
-    assert cli("layers", "base", "-o", "out", *options, "--json") == 0
-    found = json.loads(capsys.readouterr().out)
-    assert set(found) == {
-        "whole",
-        "top-1-fine-tuned",
-        "top-1-distilled",
-        "bottom-1-fine-tuned",
-        "bottom-1-distilled",
-    }
-    stamps = {p: p.stat().st_mtime_ns for p in (project / "out").rglob("training.json")}
-    assert len(stamps) == 5
-    assert cli("layers", "base", "-o", "out", *options, "--json") == 0
-    assert stamps == {p: p.stat().st_mtime_ns for p in (project / "out").rglob("training.json")}
-    assert cli("layers", "base", "-o", "o", "--task", "rte", "--data", "glue", "--drop", 3) == 2
+    common = ["--task", "task.yaml", "--max-length", 16, "-o", "out"]
+    assert cli("remember", "teacher", *common, "--depth", 9) == 2
+    assert "knowledge.depth must be at most 4" in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
 
 
 def test_finetune_puts_a_head_on_a_student_that_a_stock_config_can_say(project: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -248,17 +249,14 @@ class Served(Cell):
         return rows
 
 
-class _configured:  # noqa: N801  (a context manager reads as a verb)
+@contextmanager
+def _configured(model: PreTrainedModel, config: PreTrainedConfig) -> Iterator[None]:
     """Within the block, the model has a config of other labels."""
-
-    def __init__(self, model: PreTrainedModel, config: PreTrainedConfig) -> None:
-        self._model, self._config, self._before = model, config, model.config
-
-    def __enter__(self) -> None:
-        self._model.config = self._config
-
-    def __exit__(self, *_: object) -> None:
-        self._model.config = self._before
+    before, model.config = model.config, config
+    try:
+        yield
+    finally:
+        model.config = before
 
 
 def task_head(model: PreTrainedModel) -> list[nn.Parameter]:
@@ -272,5 +270,5 @@ def task_head(model: PreTrainedModel) -> list[nn.Parameter]:
 
 def _teach_head(layout: Layout, batches: Batches, masks: dict[str, Tensor], spec: MaskSpec) -> None:
     """Train the task head alone, behind fixed masks on weights."""
-    head: Iterable[nn.Parameter] = task_head(layout.model)
-    learn_masks(layout, batches, label_loss, FixedMasks(masks), spec, trained=list(head))
+    head = task_head(layout.model)
+    learn_masks(layout, batches, label_loss, FixedMasks(masks), spec, trained=head)

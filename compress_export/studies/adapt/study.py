@@ -10,8 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import STYLE, TEACHER, look, svg
-from benchmarks.report.findings import Claim, Column, Figure, Findings, Table
-from benchmarks.statistics import t_half_width
+from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, verdict_of
 from compress_export.studies.adapt.cells import (
     Effort,
     Probe,
@@ -23,6 +22,7 @@ from compress_export.studies.adapt.cells import (
 )
 from compress_export.studies.fine_tune import FineTune
 from compress_export.studies.grid import Cell, Grid, Row
+from compress_export.studies.groups import grouped, spread
 from compress_export.studies.question import Question
 
 __all__ = ["study_adapt"]
@@ -125,25 +125,10 @@ def _findings(
 
 def _points(rows: Sequence[Row]) -> list[Row]:
     """Seeds pooled; what is kept of fine-tuning."""
-    places = dict.fromkeys((r["task"], r["kind"], r["method"], r["share"]) for r in rows)
     found: list[Row] = []
-    for task, kind, method, share in places:
-        own = [
-            r["metric"]
-            for r in rows
-            if (r["task"], r["kind"], r["method"], r["share"]) == (task, kind, method, share)
-        ]
-        values = np.array(own)
-        found.append(
-            {
-                "task": task,
-                "kind": kind,
-                "method": method,
-                "share": share,
-                "metric": float(values.mean()),
-                "spread": t_half_width(values) if len(own) > 1 else None,
-            }
-        )
+    for place, own in grouped(rows, "task", "kind", "method", "share"):
+        values = [r["metric"] for r in own]
+        found.append(place | {"metric": float(np.mean(values)), "spread": spread(values)})
     for point in found:
         tuned = _reference(found, point["task"], "fine-tuned")
         point["kept"] = point["metric"] / tuned if tuned > 0 else 0.0
@@ -174,7 +159,7 @@ def _half(points: Sequence[Row]) -> Claim:
         "abstract; its own table has 0.856 against 0.926 on SST-2, and 0.837 against 0.855 on "
         "STS-B).",
         found=f"At half of the weights: {'; '.join(told)}. Similar means {_NEAR:.0%} and more.",
-        verdict="held" if all(near) else "undecided" if any(near) else "failed",
+        verdict=verdict_of(near),
     )
 
 
@@ -197,7 +182,7 @@ def _best(points: Sequence[Row]) -> Claim:
         source=_GAO,
         says="At every sparsity a learnt mask keeps more than random, importance and magnitude.",
         found=f"Learnt mask, then the others: {'. '.join(parts)}.",
-        verdict="held" if all(wins) else "undecided" if any(wins) else "failed",
+        verdict=verdict_of(wins),
     )
 
 
@@ -231,7 +216,7 @@ def _units(points: Sequence[Row], rows: Sequence[Row]) -> Claim:
         says="On heads and neurons, which can be removed, adapting by pruning beats a linear probe "
         "and gives speed.",
         found=f"{'; '.join(parts)}. Removed and masked differ by {gap:.1e} at most.",
-        verdict="held" if all(above) else "undecided" if any(above) else "failed",
+        verdict=verdict_of(above),
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.coherence import knee_of
-from benchmarks.statistics import t_half_width
 from compress.plan import EncoderShape
 from compress_export.studies.grid import Row
+from compress_export.studies.groups import spread
 from compress_export.studies.question import Question
 
 __all__ = ["HeadFacts", "area", "deduction_points"]
@@ -78,7 +78,7 @@ def deduction_points(facts: HeadFacts) -> list[Row]:
                 "share": share,
                 "rise": float(np.interp(share, list(nats), list(nats.values()))) - nats[0.0],
                 "metric": float(value.mean()),
-                "spread": t_half_width(value) if len(value) > 1 else None,
+                "spread": spread(value.tolist()),
                 "kept": float(value.mean()) / whole if whole > 0 else 0.0,
                 "knee": False,
             }

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from scipy import stats
 
-from benchmarks.report.findings import Claim, Column, Findings, Table, Verdict
+from benchmarks.report.findings import Claim, Column, Findings, Table, Verdict, verdict_of
 from compress_export.studies.grid import Row
 from compress_export.studies.heads.facts import HeadFacts, area, deduction_points
 from compress_export.studies.heads.figures import head_figures
@@ -20,6 +20,7 @@ _FEW = 0.2
 """Share of heads that reviews of the literature call removable at the least."""
 _SURE = 0.05
 _FINE = 0.98
+_SAME = 0.7
 _FALLS = -0.8
 """A rank correlation that is as good as a rule."""
 
@@ -105,12 +106,11 @@ def _better_than_chance(facts: HeadFacts) -> Claim:
         own = area(facts.curve(task, "one-shot, by layer"))
         better.append(own > max(draws))
         parts.append(f"{task} {own:.1%} against {min(draws):.1%} to {max(draws):.1%} by chance")
-    verdict = "held" if all(better) else "undecided" if any(better) else "failed"
     return Claim(
         source=_MICHEL,
         says="The gradient of the loss with respect to a head's gate tells which heads to remove.",
         found=f"Kept on average over all shares, one-shot by layer: {'; '.join(parts)}.",
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict_of(better),
     )
 
 
@@ -123,13 +123,12 @@ def _iteration(facts: HeadFacts) -> Claim:
         plain = area(facts.curve(task, "iterative"))
         gains.append(anew - once)
         parts.append(f"{task} {once:.1%}, {anew:.1%}, {plain:.1%}")
-    verdict = "held" if min(gains) > 0 else "failed" if max(gains) <= 0 else "undecided"
     return Claim(
         source=_MICHEL,
         says="Heads should be scored anew as others go; scores are divided by their layer's norm.",
         found="Kept on average over all shares, one-shot by layer, iterative by layer, iterative "
         f"without the norm: {'; '.join(parts)}.",
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict_of([gain > 0 for gain in gains]),
     )
 
 
@@ -155,7 +154,7 @@ def _coherent(facts: HeadFacts) -> Claim:
         "here as a claim: rank correlation above 0, p under 0.05, in every task).",
         found="Spearman between importance under the loss of masked tokens, before fine-tuning, "
         f"and under the task's, after it: {'; '.join(parts)}.",
-        verdict="held" if all(agreed) else "undecided" if any(agreed) else "failed",
+        verdict=verdict_of(agreed),
     )
 
 
@@ -204,7 +203,7 @@ def _moved(facts: HeadFacts) -> Claim:
         says="Fine-tuning leaves the ranking by the pre-training loss as it was (the paper asks; "
         "taken here as a claim: Spearman 0.7 and more in every task).",
         found=f"Ranking by masked tokens after fine-tuning: {'; '.join(parts)}.",
-        verdict="held" if min(near) >= 0.7 else "undecided" if max(near) >= 0.7 else "failed",
+        verdict=verdict_of([rho >= _SAME for rho in near]),
     )
 
 

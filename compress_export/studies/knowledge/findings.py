@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import INK, STYLE, TEACHER, look, svg
-from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict
-from benchmarks.statistics import t_half_width
+from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, verdict_of
 from compress_export.studies.grid import Row
+from compress_export.studies.groups import grouped, spread
 from compress_export.studies.question import Question
 
 __all__ = ["knowledge_findings"]
@@ -77,29 +77,18 @@ _CAPTION = (
 def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     """Seeds pooled."""
     teacher = {w["task"]: w["metric"] for w in whole}
-    keys = ("task", "kind", "dimension", "depth", "length", "width")
-    places = dict.fromkeys(tuple(r[k] for k in keys) for r in rows)
     found: list[Row] = []
-    for place in places:
-        own = [r for r in rows if tuple(r[k] for k in keys) == place]
-        values = np.array([r["metric"] for r in own])
-        metric = float(values.mean())
-        found.append(
-            dict(zip(keys, place, strict=True))
-            | {
-                "share": own[0]["share"],
-                "bytes_per_example": own[0]["bytes_per_example"],
-                "metric": metric,
-                "spread": t_half_width(values) if len(values) > 1 else None,
-                "kept": metric / teacher[place[0]] if teacher[place[0]] > 0 else 0.0,
-            }
-        )
+    for place, own in grouped(rows, "task", "kind", "dimension", "depth", "length", "width"):
+        values = [r["metric"] for r in own]
+        metric, base = float(np.mean(values)), teacher[place["task"]]
+        sizes = {name: own[0][name] for name in ("share", "bytes_per_example")}
+        kept = metric / base if base > 0 else 0.0
+        found.append(place | sizes | {"metric": metric, "spread": spread(values), "kept": kept})
     return found
 
 
 def _by_student(points: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    places = dict.fromkeys((p["task"], p["kind"]) for p in points)
-    return {place: [p for p in points if (p["task"], p["kind"]) == place] for place in places}
+    return {(place["task"], place["kind"]): own for place, own in grouped(points, "task", "kind")}
 
 
 def _one(points: Sequence[Row], dimension: str) -> Row:
@@ -139,7 +128,7 @@ def _dimensions(points: Sequence[Row]) -> Claim:
         source=_LIU,
         says="It holds of each dimension alone: fewer layers, fewer tokens, fewer features.",
         found=f"Points of the teacher's metric against all of it, on average: {', '.join(parts)}.",
-        verdict="held" if all(near) else "undecided" if any(near) else "failed",
+        verdict=verdict_of(near),
     )
 
 
@@ -147,8 +136,7 @@ def _offline(paces: Sequence[Row]) -> list[Claim]:
     if not paces:
         return []
     parts, ratios = [], []
-    for task, kind in dict.fromkeys((p["task"], p["kind"]) for p in paces):
-        own = [p for p in paces if (p["task"], p["kind"]) == (task, kind)]
+    for (task, kind), own in _by_student(paces).items():
         ratio = float(np.median([p["ratio"] for p in own]))
         spread = [p["ratio"] for p in own]
         ratios.append(ratio)
@@ -156,14 +144,12 @@ def _offline(paces: Sequence[Row]) -> list[Claim]:
             f"{task} {kind} {ratio:.2f}× ({min(spread):.2f} to {max(spread):.2f}); the store took "
             f"{own[0]['store_seconds'] / own[0]['online']:.1f} online epochs to make"
         )
-    verdict: Verdict = "failed" if max(ratios) < _FASTER else "undecided"
-    verdict = "held" if min(ratios) >= _FASTER else verdict
     return [
         Claim(
             source=_LIU,
             says="Without the teacher in training, training is 2.7 to 3.4 times as fast.",
             found=f"An epoch online over one from a store, medians: {'; '.join(parts)}.",
-            verdict=verdict,
+            verdict=verdict_of([ratio >= _FASTER for ratio in ratios]),
         )
     ]
 

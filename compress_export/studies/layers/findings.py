@@ -10,8 +10,8 @@ from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import STYLE, look, svg
 from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict
-from benchmarks.statistics import t_half_width
 from compress_export.studies.grid import Row
+from compress_export.studies.groups import grouped, spread
 from compress_export.studies.question import Question
 
 __all__ = ["layer_findings"]
@@ -76,28 +76,19 @@ def _tasks(rows: Sequence[Row]) -> list[str]:
 def _points(whole: Sequence[Row], rows: Sequence[Row], depths: Sequence[Row]) -> list[Row]:
     """Seeds pooled; each beside the whole model of the same seed."""
     dense = {(w["task"], w["seed"]): w["metric"] for w in whole}
-    places = dict.fromkeys((r["task"], r["moment"], r["strategy"], r["n_drop"]) for r in rows)
     sizes = {d["n_drop"]: d for d in depths}
     found: list[Row] = []
-    for task, moment, strategy, n_drop in places:
-        own = [
-            r
-            for r in rows
-            if (r["task"], r["moment"], r["strategy"], r["n_drop"])
-            == (task, moment, strategy, n_drop)
-        ]
-        kept = np.array([r["metric"] / max(dense[task, r["seed"]], 1e-9) for r in own])
+    for place, own in grouped(rows, "task", "moment", "strategy", "n_drop"):
+        kept = [r["metric"] / max(dense[r["task"], r["seed"]], 1e-9) for r in own]
+        size = sizes[place["n_drop"]]
         found.append(
-            {
-                "task": task,
-                "moment": moment,
-                "strategy": strategy,
-                "n_drop": n_drop,
+            place
+            | {
                 "metric": float(np.mean([r["metric"] for r in own])),
-                "kept": float(kept.mean()),
-                "spread": t_half_width(kept) if len(own) > 1 else None,
-                "encoder_parameters": sizes[n_drop]["encoder_parameters"],
-                "time": sizes[n_drop]["time"],
+                "kept": float(np.mean(kept)),
+                "spread": spread(kept),
+                "encoder_parameters": size["encoder_parameters"],
+                "time": size["time"],
                 "layers": " ".join(map(str, own[0]["kept"])),
             }
         )
@@ -107,10 +98,9 @@ def _points(whole: Sequence[Row], rows: Sequence[Row], depths: Sequence[Row]) ->
 def _means(points: Sequence[Row], moment: str) -> dict[tuple[str, int], float]:
     """What each strategy keeps at each number, over tasks."""
     own = [p for p in points if p["moment"] == moment]
-    places = dict.fromkeys((p["strategy"], p["n_drop"]) for p in own)
     return {
-        place: float(np.mean([p["kept"] for p in own if (p["strategy"], p["n_drop"]) == place]))
-        for place in places
+        (place["strategy"], place["n_drop"]): float(np.mean([p["kept"] for p in same]))
+        for place, same in grouped(own, "strategy", "n_drop")
     }
 
 
