@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -101,7 +104,8 @@ class Grid:
         threads = max(1, usable_cores() // self.jobs)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.jobs, context, _settle, (threads,)) as pool:
-            futures = {pool.submit(_worked, cell): cell for cell in left}
+            with _uninterrupted():  # workers inherit it: Ctrl-C is for this process to answer
+                futures = {pool.submit(_worked, cell): cell for cell in left}
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     cell = futures[future]
@@ -109,6 +113,8 @@ class Grid:
                     self.progress(label, n_cells - len(left) + done, n_cells)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for worker in multiprocessing.active_children():
+                    worker.terminate()
                 raise
 
     def _keep(self, cell: Cell, key: str, rows: list[Row], seconds: float) -> None:
@@ -150,9 +156,31 @@ def _kept(folder: Path, name: str, key: str) -> list[Row] | None:
     return rows
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Within the block, and in processes that start in it, Ctrl-C does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent() -> None:
+    """End when the process that this one works for has: its results are for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _settle(threads: int) -> None:
     """Prepare a process of the pool."""
     os.environ["TQDM_DISABLE"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
     import transformers
 
