@@ -33,7 +33,7 @@ _JUDGED = 400
 _HEAD_SHARES, _QUICK_HEADS = (0.5, 0.25, 0.125), (0.25,)
 _MAC_SHARES, _QUICK_MACS = (0.6, 0.4, 0.25), (0.4,)
 _EFFORT = Effort(steps=600, train=8192, calibration=1024)
-_QUICK_EFFORT = Effort(steps=100, train=2048, calibration=256)
+_QUICK_EFFORT = Effort(steps=100, train=2048, calibration=384)
 
 
 def study_masks(question: Question, grid: Grid) -> Findings:
