@@ -54,52 +54,71 @@ class KnowledgeGrid:
 def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Findings:
     """Make the students, teach each at every share, and time both ways to teach."""
     points = list(wanted.points(quick=question.quick))
-    lessons = {task: question.lessons(task) for task in question.tasks}
+    _check(wanted, points, question)
     work = question.out / "work"
     teachers = {t: question.teachers.get(t, str(work / t / "teacher")) for t in question.tasks}
-    _check(wanted, points, question)
-    missing = [task for task in question.tasks if task not in question.teachers]
-    seed = question.seeds[0]
-    grid(
-        "fine-tuning",
-        [
-            FineTune(source=question.model, lessons=lessons[t], seed=seed, out=teachers[t])
-            for t in missing
-        ],
-    )
-    whole = grid("teachers", [Teacher(teacher=teachers[t], lessons=lessons[t]) for t in lessons])
+    grid("fine-tuning", _fine_tunings(question, teachers))
+    looks = [Teacher(teacher=teachers[t], lessons=question.lessons(t)) for t in question.tasks]
+    whole = grid("teachers", looks)
     students = _students(question, wanted, teachers, grid)
-    usable = [s for s in students if s["problem"] is None]
-    cells = [
+    usable = [student for student in students if student["problem"] is None]
+    rows = grid("teaching", _taught(question, teachers, usable, points))
+    paces = [
+        row
+        for student in usable[: len(_KINDS)]
+        for row in grid("timing", [_pace(question, teachers, student)])  # each alone on the machine
+    ]
+    return knowledge_findings(question, whole, students, rows, paces)
+
+
+def _fine_tunings(question: Question, teachers: dict[str, str]) -> list[FineTune]:
+    """Of tasks whose teacher was not given."""
+    return [
+        FineTune(
+            source=question.model,
+            lessons=question.lessons(task),
+            seed=question.seeds[0],
+            out=teachers[task],
+        )
+        for task in question.tasks
+        if task not in question.teachers
+    ]
+
+
+def _taught(
+    question: Question,
+    teachers: dict[str, str],
+    students: Sequence[Row],
+    points: Sequence[tuple[str, Knowledge]],
+) -> list[Taught]:
+    return [
         Taught(
             teacher=teachers[student["task"]],
             student=student["folder"],
             kind=student["kind"],
-            lessons=lessons[student["task"]],
+            lessons=question.lessons(student["task"]),
             dimension=dimension,
             depth=knowledge.depth,
             length=knowledge.length,
             width=knowledge.width,
-            seed=number,
-            out=str(work / student["task"]),
+            seed=seed,
+            out=str(question.out / "work" / student["task"]),
         )
-        for student in usable
+        for student in students
         for dimension, knowledge in points
-        for number in question.seeds
+        for seed in question.seeds
     ]
-    rows = grid("teaching", cells)
-    paces: list[Row] = []
-    for student in usable[: len(_KINDS)]:  # alone on the machine, one after the other
-        cell = Paces(
-            teacher=teachers[student["task"]],
-            student=student["folder"],
-            kind=student["kind"],
-            lessons=lessons[student["task"]],
-            examples=_PACED,
-            out=str(work / student["task"]),
-        )
-        paces += grid("timing", [cell])
-    return knowledge_findings(question, whole, students, rows, paces)
+
+
+def _pace(question: Question, teachers: dict[str, str], student: Row) -> Paces:
+    return Paces(
+        teacher=teachers[student["task"]],
+        student=student["folder"],
+        kind=student["kind"],
+        lessons=question.lessons(student["task"]),
+        examples=_PACED,
+        out=str(question.out / "work" / student["task"]),
+    )
 
 
 def _students(

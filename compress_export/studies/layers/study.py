@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from benchmarks.report.findings import Findings
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.depth import DEPTH_STRATEGIES, DepthStrategy
 from compress.errors import RecipeError
+from compress.plan import EncoderShape
 from compress_export.studies.fine_tune import FineTune
-from compress_export.studies.grid import Cell, Grid, Row
+from compress_export.studies.grid import Grid
 from compress_export.studies.layers.cells import Depths, Dropped, Moment, Signals
 from compress_export.studies.layers.findings import layer_findings
 from compress_export.studies.question import Question
 
 __all__ = ["LayerGrid", "study_layers"]
+
+Wholes: TypeAlias = dict[tuple[str, int], str]
+"""Where the whole model of a task and seed is."""
+
+Way: TypeAlias = tuple[DepthStrategy, int, Moment]
 
 _QUICK: tuple[DepthStrategy, ...] = ("top", "bottom", "symmetric", "contribution")
 
@@ -47,58 +54,61 @@ class LayerGrid:
 def study_layers(question: Question, wanted: LayerGrid, grid: Grid) -> Findings:
     """Fine-tune the whole model, look at its layers, then drop them in every way."""
     shape = bind(load(question.model)).shape
-    drops = _drops(wanted, shape.depth, shape.groups or 1, question.quick)
-    lessons = {task: question.lessons(task) for task in question.tasks}
+    drops = _drops(wanted, shape, question.quick)
     wholes = {
         (task, seed): str(question.out / "work" / task / f"whole-{seed}")
         for task in question.tasks
         for seed in question.seeds
     }
-    whole = grid(
-        "fine-tuning",
-        [
-            FineTune(source=question.model, lessons=lessons[t], seed=s, out=out)
-            for (t, s), out in wholes.items()
-        ],
-    )
-    signals: list[Row] = []
-    if not shape.groups:
-        looks = [
-            Signals(whole=wholes[t, question.seeds[0]], lessons=lessons[t]) for t in question.tasks
-        ]
-        signals = grid("looking at layers", looks)
-    cells: list[Cell] = []
-    for task, seed in wholes:
-        for strategy, n_drop, moment in _ways(wanted, drops, shape.groups, question.quick):
-            folder = f"{moment}-{strategy}-{n_drop}-{seed}"
-            cell = Dropped(
-                source=question.model,
-                whole=wholes[task, seed],
-                lessons=lessons[task],
-                strategy=strategy,
-                n_drop=n_drop,
-                moment=moment,
-                seed=seed,
-                out=str(question.out / "work" / task / folder),
-            )
-            cells += [cell] if _possible(cell, shape.depth) else []
-    rows = grid("dropping layers", cells)
+    whole = grid("fine-tuning", _whole(question, wholes))
+    signals = [] if shape.groups else grid("looking at layers", _signals(question, wholes))
+    ways = list(_ways(wanted, drops, shape, question.quick))
+    rows = grid("dropping layers", _dropped(question, wholes, ways))
     timed = Depths(
         source=question.model,
-        lessons=lessons[question.tasks[0]],
+        lessons=question.lessons(question.tasks[0]),
         drops=(0, *drops),
         sequence=min(64, question.max_length),
     )
-    depths = grid("timing", [timed])
-    return layer_findings(question, whole, signals, rows, depths)
+    return layer_findings(question, whole, signals, rows, grid("timing", [timed]))
 
 
-def _drops(wanted: LayerGrid, depth: int, least: int, quick: bool) -> tuple[int, ...]:
+def _whole(question: Question, wholes: Wholes) -> list[FineTune]:
+    return [
+        FineTune(source=question.model, lessons=question.lessons(task), seed=seed, out=out)
+        for (task, seed), out in wholes.items()
+    ]
+
+
+def _signals(question: Question, wholes: Wholes) -> list[Signals]:
+    seed = question.seeds[0]
+    return [Signals(whole=wholes[t, seed], lessons=question.lessons(t)) for t in question.tasks]
+
+
+def _dropped(question: Question, wholes: Wholes, ways: Sequence[Way]) -> list[Dropped]:
+    return [
+        Dropped(
+            source=question.model,
+            whole=whole,
+            lessons=question.lessons(task),
+            strategy=strategy,
+            n_drop=n_drop,
+            moment=moment,
+            seed=seed,
+            out=str(question.out / "work" / task / f"{moment}-{strategy}-{n_drop}-{seed}"),
+        )
+        for (task, seed), whole in wholes.items()
+        for strategy, n_drop, moment in ways
+    ]
+
+
+def _drops(wanted: LayerGrid, shape: EncoderShape, quick: bool) -> tuple[int, ...]:
     """How many layers to drop.
 
     Raises:
         RecipeError: One is out of range.
     """
+    depth, least = shape.depth, shape.groups or 1
     shares = (1 / 3, 1 / 2) if quick else (1 / 3, 1 / 2, 2 / 3)
     usual = sorted({max(1, round(share * depth)) for share in shares})
     drops = wanted.drops or tuple(n for n in usual if n <= depth - least)
@@ -111,15 +121,17 @@ def _drops(wanted: LayerGrid, depth: int, least: int, quick: bool) -> tuple[int,
 
 
 def _ways(
-    wanted: LayerGrid, drops: Sequence[int], groups: int, quick: bool
-) -> Iterator[tuple[DepthStrategy, int, Moment]]:
+    wanted: LayerGrid, drops: Sequence[int], shape: EncoderShape, quick: bool
+) -> Iterator[Way]:
     """Every strategy and number before fine-tuning; after it too, with --quick `top` alone."""
     named = tuple(name for name in DEPTH_STRATEGIES if name in wanted.strategies)
     strategies = named or (_QUICK if quick else DEPTH_STRATEGIES)
-    if groups:
+    if shape.groups:
         strategies = ("top",)  # a shared layer is used less often, whatever the strategy
     for n_drop in drops:
         for strategy in strategies:
+            if not _possible(strategy, n_drop, shape.depth):
+                continue
             yield strategy, n_drop, "before"
             if not quick or strategy == "top":
                 yield strategy, n_drop, "after"
@@ -127,8 +139,8 @@ def _ways(
                 yield strategy, n_drop, "distilled"
 
 
-def _possible(cell: Dropped, depth: int) -> bool:
-    """Whether the strategy can drop so many: every other layer is half of them at most."""
-    if cell.strategy not in ("alternate", "alternate-odd"):
+def _possible(strategy: DepthStrategy, n_drop: int, depth: int) -> bool:
+    """Whether a strategy can drop so many: every other layer is half of them at most."""
+    if strategy not in ("alternate", "alternate-odd"):
         return True
-    return cell.n_drop <= (depth + (cell.strategy == "alternate")) // 2
+    return n_drop <= (depth + (strategy == "alternate")) // 2

@@ -22,6 +22,7 @@ from compress_export.studies.masks.cells import (
     MAC_METHODS,
     Effort,
     Kept,
+    Method,
     Whole,
 )
 from compress_export.studies.masks.figure import draw_masks
@@ -39,20 +40,16 @@ _QUICK_EFFORT = Effort(steps=100, train=2048, calibration=384)
 def study_masks(question: Question, grid: Grid) -> Findings:
     """Fine-tune where needed, work every method, and compare at equal budgets."""
     lessons = {task: question.lessons(task, quick_judge=_JUDGED) for task in question.tasks}
-    seed = question.seeds[0]
-    sources = dict(question.teachers)
-    missing = [task for task in question.tasks if task not in sources]
-    sources |= {task: str(question.out / "work" / task) for task in missing}
-    grid(
-        "fine-tuning",
-        [
-            FineTune(source=question.model, lessons=lessons[t], seed=seed, out=sources[t])
-            for t in missing
-        ],
-    )
+    work, seed = question.out / "work", question.seeds[0]
+    sources = {task: question.teachers.get(task, str(work / task)) for task in question.tasks}
+    tunings = [
+        FineTune(source=question.model, lessons=lessons[task], seed=seed, out=sources[task])
+        for task in question.tasks
+        if task not in question.teachers
+    ]
+    grid("fine-tuning", tunings)
     whole = grid("unpruned", [Whole(source=sources[t], lessons=lessons[t]) for t in question.tasks])
-    quick = question.quick
-    effort = _QUICK_EFFORT if quick else _EFFORT
+    effort = _QUICK_EFFORT if question.quick else _EFFORT
     cells = [
         Kept(
             source=sources[task],
@@ -64,16 +61,20 @@ def study_masks(question: Question, grid: Grid) -> Findings:
             seed=seed,
         )
         for task in question.tasks
-        for budget, methods, shares in (
-            ("heads", HEAD_METHODS, _QUICK_HEADS if quick else _HEAD_SHARES),
-            ("MACs", MAC_METHODS, _QUICK_MACS if quick else _MAC_SHARES),
-        )
+        for budget, methods, shares in _budgets(question.quick)
         for share in shares
         for method in methods
         for seed in question.seeds
     ]
-    rows = grid("masks", cells)
-    return _findings(question, whole, rows, effort)
+    return _findings(question, whole, grid("masks", cells), effort)
+
+
+def _budgets(
+    quick: bool,
+) -> tuple[tuple[str, tuple[Method, ...], tuple[float, ...]], ...]:
+    """What is held equal, by which methods, at which shares."""
+    heads, macs = (_QUICK_HEADS, _QUICK_MACS) if quick else (_HEAD_SHARES, _MAC_SHARES)
+    return ("heads", HEAD_METHODS, heads), ("MACs", MAC_METHODS, macs)
 
 
 def _findings(
