@@ -36,7 +36,13 @@ class Coherence:
 
 
 def coherence(
-    first: ArrayLike, second: ArrayLike, top: int, seed: int = 0, draws: int = PERMUTATIONS
+    first: ArrayLike,
+    second: ArrayLike,
+    top: int,
+    *,
+    groups: Sequence[int] | None = None,
+    seed: int = 0,
+    draws: int = PERMUTATIONS,
 ) -> Coherence:
     """Rank correlation and overlap of the best, each with a permutation test.
 
@@ -46,6 +52,8 @@ def coherence(
         first: Scores, `(units,)`.
         second: Of the same units.
         top: Units of the highest score to compare, 1 to all.
+        groups: Of each unit, such as its layer: units then change places within their group alone,
+            so that a trend from group to group does not pass for agreement on units.
         seed: Of the permutations.
         draws: How many.
 
@@ -55,23 +63,39 @@ def coherence(
         (1.0, 1.0)
     """
     ranks = [stats.rankdata(np.asarray(scores, np.float64)) for scores in (first, second)]
-    centred = [r - r.mean() for r in ranks]
-    scale = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    best = [r > np.sort(r)[-top - 1] if top < len(r) else np.ones(len(r), bool) for r in ranks]
-    order = np.random.default_rng(seed).permuted(
-        np.tile(np.arange(len(ranks[0])), (draws, 1)), axis=1
-    )
-    rho = _correlation(centred[0], centred[1], scale)
-    by_chance = np.array([_correlation(centred[0], centred[1][row], scale) for row in order])
-    overlap = _jaccard(best[0], best[1])
-    shared = np.array([_jaccard(best[0], best[1][row]) for row in order])
+    one, two = (r - r.mean() for r in ranks)
+    scale = float(np.sqrt((one @ one) * (two @ two))) or 1.0
+    mine, theirs = (_best(r, top) for r in ranks)
+    order = _permutations(np.array(groups if groups else [0] * len(one)), draws, seed)
+    rho, overlap = float(one @ two) / scale, _jaccard(mine, theirs)
+    by_chance = two[order] @ one / scale
+    expected = 0.0 if groups is None else float(by_chance.mean())
+    shared = (theirs[order] & mine).sum(1) / np.maximum((theirs[order] | mine).sum(1), 1)
     return Coherence(
         spearman=rho,
-        p_spearman=_probability(np.abs(by_chance) >= abs(rho) - 1e-12),
+        p_spearman=_probability(np.abs(by_chance - expected) >= abs(rho - expected) - 1e-12),
         top=top,
         overlap=overlap,
         p_overlap=_probability(shared >= overlap - 1e-12),
     )
+
+
+def _best(ranks: Array, top: int) -> NDArray[np.bool_]:
+    """Which units are among the `top` of the highest rank."""
+    if top >= len(ranks):
+        return np.ones(len(ranks), bool)
+    best: NDArray[np.bool_] = ranks > np.sort(ranks)[-top - 1]
+    return best
+
+
+def _permutations(groups: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.int64]:
+    """Orders of the units, `(draws, units)`, each within its group."""
+    generator = np.random.default_rng(seed)
+    order = np.tile(np.arange(len(groups)), (draws, 1))
+    for group in np.unique(groups):
+        places = np.flatnonzero(groups == group)
+        order[:, places] = generator.permuted(order[:, places], axis=1)
+    return order
 
 
 def knee_of(x: Sequence[float], y: Sequence[float]) -> int | None:
@@ -84,7 +108,7 @@ def knee_of(x: Sequence[float], y: Sequence[float]) -> int | None:
         y: At each.
 
     Returns:
-        An index; none where there are fewer than three points.
+        An index; none where there are fewer than three points, or none lies above the chord.
 
     Example:
         >>> knee_of([0, 1, 2, 3], [1.0, 0.98, 0.95, 0.2])
@@ -94,17 +118,13 @@ def knee_of(x: Sequence[float], y: Sequence[float]) -> int | None:
         return None
     across, up = _scaled(x), _scaled(y)
     above = up - (up[0] + (up[-1] - up[0]) * across)
-    return int(above.argmax())
+    return int(above.argmax()) if above.max() > 1e-9 else None
 
 
 def _scaled(values: Sequence[float]) -> Array:
     array = np.array(values, np.float64)
     scaled: Array = (array - array.min()) / max(float(np.ptp(array)), 1e-12)
     return scaled
-
-
-def _correlation(first: Array, second: Array, scale: float) -> float:
-    return float(first @ second) / scale if scale else 0.0
 
 
 def _jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

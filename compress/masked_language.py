@@ -75,8 +75,8 @@ class MaskedLanguageLearner(nn.Module):
         chosen = labels != IGNORED
         with self._of(chosen):
             logits = self.model(**inputs).logits
-        loss = nn.functional.cross_entropy(logits, labels[chosen])
-        return {"loss": loss, "logits": logits}
+        total = nn.functional.cross_entropy(logits, labels[chosen], reduction="sum")
+        return {"loss": total / chosen.sum().clamp_min(1), "logits": logits}
 
     @contextmanager
     def _of(self, chosen: Tensor) -> Iterator[None]:

@@ -199,7 +199,8 @@ def knowledge(
     from compress_export.studies.knowledge import KnowledgeGrid, study_knowledge
 
     wanted = KnowledgeGrid(
-        depths=tuple(depth or ()), lengths=tuple(length or ()), widths=tuple(width or ()),
+        depths=tuple(dict.fromkeys(depth or ())), lengths=tuple(dict.fromkeys(length or ())),
+        widths=tuple(dict.fromkeys(width or ())),
         student=student,
     )  # fmt: skip
     source = _source(model, task, teacher)
@@ -240,7 +241,8 @@ def _question(
 
     given = tasks_of(tasks)
     return Question(
-        model=model, tasks=tuple(given), given=given, data=data, out=out, seeds=tuple(seeds or [0]),
+        model=model, tasks=tuple(given), given=given, data=data, out=out,
+        seeds=tuple(dict.fromkeys(seeds or [0])),
         quick=quick, max_length=max_length, epochs=epochs, train=train,
         teachers=teachers_of(teachers),
     )  # fmt: skip

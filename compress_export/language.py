@@ -87,9 +87,20 @@ def masked_batches(
         return [_tensors(collate([dict(block) for block in part])) for part in parts]
 
 
-def held_out(blocks: Sequence[Block], seed: int) -> tuple[list[Block], list[Block]]:
-    """Blocks to learn from, and a twentieth, 256 at most, to judge by."""
-    order = np.random.default_rng(seed).permutation(len(blocks)).tolist()
+def held_out(blocks: Sequence[Block]) -> tuple[list[Block], list[Block]]:
+    """Blocks to learn and score from, and a twentieth, 256 at most, to judge by.
+
+    The same of the same blocks in every command, so that nothing is judged by what it learnt from.
+
+    Raises:
+        DataError: There is one block alone.
+    """
+    if len(blocks) < 2:
+        raise DataError(
+            f"--texts must hold two blocks of text at least, one to judge by, found {len(blocks)}; "
+            "add text, or lower --max-length"
+        )
+    order = np.random.default_rng(0).permutation(len(blocks)).tolist()
     n_held = max(1, min(256, len(blocks) // 20))
     return [blocks[i] for i in order[n_held:]], [blocks[i] for i in order[:n_held]]
 

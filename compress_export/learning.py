@@ -46,6 +46,7 @@ __all__ = [
     "learn",
     "metrics_of",
     "objective_of",
+    "own_training",
     "train_spec",
 ]
 
@@ -188,7 +189,7 @@ def learn(
     examples, held = course.parts(course.examples(student))
     if home is not None:
         if is_main():
-            _own(home, course.key(student, teaching, plan))
+            own_training(home, course.key(student, teaching, plan))
         wait_for_all()
     curve = train_(
         learner,
@@ -267,7 +268,7 @@ def check_tokenizers(
             )
 
 
-def _own(home: Path, key: str) -> None:
+def own_training(home: Path, key: str) -> None:
     """Make `home` the folder of the training with that key; an earlier training there is dropped.
 
     Raises:

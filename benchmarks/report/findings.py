@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "Table",
     "Verdict",
+    "verdict_by",
     "verdict_of",
     "write_findings",
 ]
@@ -141,9 +142,27 @@ def verdict_of(held: Sequence[bool]) -> Verdict:
         >>> verdict_of([True, True]), verdict_of([True, False]), verdict_of([False])
         ('held', 'undecided', 'failed')
     """
-    if all(held):
+    if held and all(held):
         return "held"
-    return "undecided" if any(held) else "failed"
+    return "undecided" if any(held) or not held else "failed"
+
+
+def verdict_by(differences: Sequence[float], margin: float) -> Verdict:
+    """Of a claim that one thing is better than another, looked at several times.
+
+    Held where the mean is above `margin` and nothing is below `-margin`; failed where the mean is
+    below `-margin`; undecided between, where what is seen may be chance.
+
+    Example:
+        >>> verdict_by([0.02, 0.03], 0.01), verdict_by([0.02, -0.02], 0.01)
+        ('held', 'undecided')
+    """
+    if not differences:
+        return "undecided"
+    mean = sum(differences) / len(differences)
+    if mean > margin and min(differences) >= -margin:
+        return "held"
+    return "failed" if mean < -margin else "undecided"
 
 
 def write_findings(findings: Findings, environment: Mapping[str, Any], folder: Path) -> None:

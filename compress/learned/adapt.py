@@ -39,8 +39,13 @@ class Descent:
 
     steps: int
     rate: float | None = None
-    pull: float = 1.0
+    pull: float = 10.0
     seed: int = 0
+
+    @classmethod
+    def within(cls, updates: int, seed: int = 0) -> Descent:
+        """The decay alone would close all gates in half of the updates."""
+        return cls(steps=max(1, updates // 2), seed=seed)
 
     @property
     def decay(self) -> float:

@@ -18,9 +18,6 @@ from compress.plan import EncoderShape, LayerPlan, Plan
 
 __all__ = ["SubsetGate", "SubsetSpec", "soft_top_k", "temperature"]
 
-_LEAST = 1e-9
-"""What is left of a head that is taken for certain: its logarithm must exist."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SubsetSpec:
@@ -54,9 +51,9 @@ class SubsetGate(UnitGate):
     def __init__(self, shape: EncoderShape, spec: SubsetSpec) -> None:
         super().__init__()
         most = sum(shape.n_heads)
-        if not 1 <= spec.n_heads <= most:
+        if not 1 <= spec.n_heads < most:
             raise BudgetError(
-                f"heads to keep must be 1 to {most}, found {spec.n_heads}; correct it"
+                f"heads to keep must be 1 to {most - 1}, found {spec.n_heads}; correct it"
             )
         self.shape, self.spec = shape, spec
         self.logits = nn.Parameter(torch.zeros(most))
@@ -105,7 +102,9 @@ def temperature(spec: SubsetSpec, done: float) -> float:
 
 
 def soft_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
-    """The sum of K softmaxes, each without what those before it took: `(n,)`, in 0…1, sum K.
+    """The sum of K softmaxes, each with less of what those before it took: `(n,)`, sum K.
+
+    Cold, it is K ones; at a temperature of 1 and more a logit far above the rest is taken again.
 
     ``p⁽ʲ⁾ = softmax(r⁽ʲ⁾/τ)``, ``r⁽ʲ⁺¹⁾ = r⁽ʲ⁾ + log(1 − p⁽ʲ⁾)`` (Li et al. 2021).
 
@@ -114,9 +113,12 @@ def soft_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
         k: How many.
         temperature: Above 0; the colder, the nearer to K ones.
     """
-    left, total = logits, torch.zeros_like(logits)
+    others = torch.eye(len(logits), dtype=torch.bool)
+    left, total = logits.double(), torch.zeros(len(logits), dtype=torch.float64)
     for _ in range(k):
-        taken = (left / temperature).softmax(0)
-        total = total + taken
-        left = left + (1 - taken).clamp_min(_LEAST).log()
-    return total
+        warm = left / temperature
+        total = total + warm.softmax(0)
+        # log(1 − p) of all but itself: 1 − p has no digits left where p is all but 1
+        rest = warm.expand(len(warm), -1).masked_fill(others, -torch.inf).logsumexp(1)
+        left = left + (rest - warm.logsumexp(0))
+    return total.to(logits.dtype)

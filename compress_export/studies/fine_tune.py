@@ -33,8 +33,12 @@ class FineTune(Cell):
         return f"fine-tune-{self.lessons.task}-{self.seed}"
 
     def reads(self) -> tuple[str, ...]:
-        """The checkpoint."""
-        return (self.source,)
+        """The checkpoint, and the data."""
+        return (self.source, *self.lessons.files())
+
+    def writes(self) -> tuple[str, ...]:
+        """What was trained."""
+        return (f"{self.out}/config.json",)
 
     def work(self) -> list[Row]:
         """One row."""

@@ -17,11 +17,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from compress.batches import Progress
 from compress.errors import BundleError, TrainingError
+from compress.folder import versions
 from compress_export.console import hush
 from compress_export.stages import content_key, file_hashes
 from export.session import usable_cores
@@ -51,11 +53,19 @@ class Cell(ABC):
         """Checkpoints and files whose content the rows depend on."""
         return ()
 
+    def writes(self) -> tuple[str, ...]:
+        """Files that later cells need: without them the cell is worked again."""
+        return ()
+
     def key(self) -> str:
-        """Hash of all that the rows depend on."""
-        files = [Path(path) for path in self.reads()]
-        read = [file_hashes([f], f.parent) if f.exists() else str(f) for f in files]
-        return content_key({"kind": type(self).__name__, "cell": asdict(self), "read": read})
+        """Hash of the cell's fields, of what it reads, and of this version of the tool."""
+        read = [_content(path) for path in self.reads()]
+        mine = {"kind": type(self).__name__, "cell": asdict(self), "read": read}
+        return content_key(mine | {"version": versions()["compress-export"]})
+
+    def is_whole(self) -> bool:
+        """Whether all that it writes is there."""
+        return all(Path(path).exists() for path in self.writes())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +97,11 @@ class Grid:
         folder.mkdir(parents=True, exist_ok=True)
         keys = {cell.name: cell.key() for cell in cells}
         assert len(keys) == len(cells)  # names are unique
-        left = [cell for cell in cells if _kept(folder, cell.name, keys[cell.name]) is None]
+        left = [
+            cell
+            for cell in cells
+            if _kept(folder, cell.name, keys[cell.name]) is None or not cell.is_whole()
+        ]
         if not cells:
             return []
         self.progress(label, len(cells) - len(left), len(cells))
@@ -102,6 +116,7 @@ class Grid:
                 self.progress(label, n_cells - len(left) + done, n_cells)
             return
         threads = max(1, usable_cores() // self.jobs)
+        others = set(multiprocessing.active_children())
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self.jobs, context, _settle, (threads,)) as pool:
             with _uninterrupted():  # workers inherit it: Ctrl-C is for this process to answer
@@ -113,7 +128,7 @@ class Grid:
                     self.progress(label, n_cells - len(left) + done, n_cells)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                for worker in multiprocessing.active_children():
+                for worker in set(multiprocessing.active_children()) - others:
                     worker.terminate()
                 raise
 
@@ -145,6 +160,23 @@ def own_folder(folder: Path, study: str) -> None:
         return
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(json.dumps({"schema": 1, "study": study}), encoding="utf-8")
+
+
+def _content(path: str) -> str:
+    """Hash of a file or folder; the name itself of what is not on this machine."""
+    file = Path(path)
+    if not file.exists():
+        return path
+    files = [file] if file.is_file() else sorted(p for p in file.rglob("*") if p.is_file())
+    stamps = tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files)
+    return _hashed(path, stamps)
+
+
+@lru_cache
+def _hashed(path: str, _: tuple[tuple[str, int, int], ...]) -> str:
+    """Of a path whose files bear these stamps: many cells read the same checkpoint."""
+    file = Path(path)
+    return content_key(file_hashes([file], file.parent))
 
 
 def _kept(folder: Path, name: str, key: str) -> list[Row] | None:

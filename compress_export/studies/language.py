@@ -7,6 +7,7 @@ nothing about the large models of those families.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -33,13 +34,16 @@ from benchmarks.report.findings import Claim, Figure, Findings, Table, write_fin
 from compress.architectures import ARCHITECTURES
 from compress.batches import Batches, Progress, frozen
 from compress.checkpoint import load_config
+from compress.distill.identity import fingerprint
 from compress.errors import CheckpointError, RecipeError
 from compress.folder import writing
 from compress.masked_language import IGNORED, MaskedLanguageLearner
 from compress.tokenizer import save_tokenizer
 from compress.training import Curve, TrainSpec, train_
 from compress_export.language import Block, blocks_of, held_out, masked_batches, masking, read_lines
+from compress_export.learning import own_training
 from compress_export.loading import load_tokenizer
+from compress_export.stages import content_key
 
 __all__ = ["LanguageSpec", "has_masked_head", "masked_loss", "pretrain", "spec_of", "train_head"]
 
@@ -176,11 +180,14 @@ def _learn(
     encoder: bool = False,
 ) -> dict[str, float]:
     blocks = blocks_of(read_lines(spec.texts), tokenizer, spec.max_length)
-    learnt, held = held_out(blocks, spec.spec.seed)
+    learnt, held = held_out(blocks)
     learnt = learnt[: spec.blocks]
     judge = masked_batches(held, tokenizer, 8, 0)
     before = masked_loss(model, judge)
     learner = MaskedLanguageLearner(model, encoder=encoder)
+    text = hashlib.sha256(json.dumps(learnt).encode()).hexdigest()
+    spec_key = {"spec": asdict(spec.spec), "model": fingerprint(model), "text": text}
+    own_training(out / "training", content_key(spec_key | {"encoder": encoder}))
     curve = train_(
         learner,
         tokenizer,

@@ -15,6 +15,7 @@ from compress_export.studies.schools import Lessons, TaskData
 __all__ = ["Question", "tasks_of", "teachers_of"]
 
 _QUICK_TRAIN, _QUICK_JUDGE = 512, 256
+_TAKEN = ("mlm", "chance")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,22 +48,24 @@ class Question:
     train: int | None = None
     teachers: Mapping[str, str] = field(default_factory=dict)
 
-    def lessons(self, task: str, epochs: int = 3, quick_judge: int = _QUICK_JUDGE) -> Lessons:
+    def lessons(
+        self, task: str, quick_train: int = _QUICK_TRAIN, quick_judge: int = _QUICK_JUDGE
+    ) -> Lessons:
         """One task, as much of it as this question is about.
 
         Args:
             task: Its name.
-            epochs: Where neither the question nor `quick` says.
-            quick_judge: Validation examples, at most, where `quick` is asked for.
+            quick_train: Training examples, at most, where `quick` is asked for.
+            quick_judge: Validation examples, at most, where it is.
         """
         return Lessons(
             task=task,
             given=self.given[task],
             data=None if self.data is None else str(self.data),
             max_length=self.max_length,
-            train=self.train or (_QUICK_TRAIN if self.quick else None),
+            train=self.train or (quick_train if self.quick else None),
             judge=quick_judge if self.quick else None,
-            epochs=self.epochs or (2 if self.quick else epochs),
+            epochs=self.epochs or (2 if self.quick else 3),
             learning_rate=1e-4 if self.quick else 5e-5,
             batch_size=16 if self.quick else 32,
         )
@@ -75,8 +78,7 @@ class Question:
         """
         check_length(load(self.model), "--max-length", self.max_length)
         for task in self.tasks:
-            data = TaskData(self.lessons(task))
-            _ = data.train, data.validation
+            TaskData(self.lessons(task)).check()
         for task, teacher in self.teachers.items():
             if task not in self.tasks:
                 raise RecipeError(
@@ -104,20 +106,34 @@ class Question:
         """The name of a task's first metric."""
         return TaskData(self.lessons(task)).metric
 
-    def facts(self) -> dict[str, str]:
-        """For the report."""
-        lessons = self.lessons(self.tasks[0])
+    def facts(self, lessons: Lessons | None = None) -> dict[str, str]:
+        """For the report.
+
+        Args:
+            lessons: Of a task as the study took it; by default as `lessons` gives it.
+        """
+        lessons = lessons or self.lessons(self.tasks[0])
         train = f"{lessons.train} at most" if lessons.train else "all"
         judge = f"{lessons.judge} at most" if lessons.judge else "all"
+        tuning = f"{lessons.epochs} epochs, batch {lessons.batch_size}, learning rate "
         return {
             "model": self.model,
-            "tasks": ", ".join(self.tasks),
+            "tasks": ", ".join(f"{task} ({self.metric(task)})" for task in self.tasks),
+            "fine-tuned already": ", ".join(map(": ".join, self.teachers.items())) or "none",
             "data": f"training examples: {train}; validation examples: {judge}; texts cut at "
             f"{self.max_length} tokens",
-            "fine-tuning": f"{lessons.epochs} epochs, batch {lessons.batch_size}, learning rate "
-            f"{lessons.learning_rate:g}",
+            "fine-tuning": f"{tuning}{lessons.learning_rate:g}",
             "seeds": ", ".join(map(str, self.seeds)),
         }
+
+    def limits(self) -> list[str]:
+        """What the amounts that were asked for do not say."""
+        found = []
+        if len(self.seeds) == 1:
+            found.append("One seed: how trainings differ by chance is not in the figures.")
+        if self.quick:
+            found.append("Made with --quick: parts of data and grid, short trainings.")
+        return found
 
 
 def tasks_of(given: Sequence[str]) -> dict[str, str]:
@@ -129,6 +145,11 @@ def tasks_of(given: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for entry in given:
         name = Path(entry).stem if entry.endswith((".yaml", ".yml")) else entry
+        if name in _TAKEN:
+            raise RecipeError(
+                f"--task must not be called {name!r}, which is the study's own word; rename the "
+                "file"
+            )
         if name in found:
             raise RecipeError(
                 f"--task must name each task once, found {name!r} twice; rename a file, or leave "

@@ -14,7 +14,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.accuracy import predict
 from benchmarks.runtimes.torch import TorchModel
-from benchmarks.tasks import METRICS, Dataset, Task, TextTask, encode_labels, predictions
+from benchmarks.tasks import (
+    METRICS,
+    Dataset,
+    GlueTask,
+    Split,
+    Task,
+    TextTask,
+    encode_labels,
+    predictions,
+)
+from benchmarks.tasks.files import FileTask
 from compress.batches import Batch, silent
 from compress.distill.objective import Objective
 from compress.distill.teaching import Teaching
@@ -69,6 +79,16 @@ class Lessons:
     learning_rate: float = 5e-5
     batch_size: int = 32
 
+    def files(self) -> tuple[str, ...]:
+        """What is read of the task, where it is on this machine."""
+        task = task_given(self.given)
+        if isinstance(task, FileTask):
+            return str(task.train), str(task.validation)
+        if not isinstance(task, GlueTask) or self.data is None:
+            return ()
+        folder = Path(self.data) / task.folder
+        return str(folder / "train.tsv"), str(folder / task.validation[0])
+
 
 class TaskData:
     """A task's splits, read once, and what is done with them.
@@ -90,10 +110,23 @@ class TaskData:
         """What models are judged by."""
         return self._split("validation", self.lessons.judge)
 
-    def _split(self, split: str, most: int | None) -> Dataset:
+    def _split(self, split: Split, most: int | None) -> Dataset:
         data = None if self.lessons.data is None else Path(self.lessons.data)
-        whole = self.task.load(split, data)  # type: ignore[arg-type]
+        whole = self.task.load(split, data)
+        if not whole.label_names and not whole.regression:  # a sample may lack a rare one
+            whole = replace(whole, label_names=tuple(sorted(set(whole.labels))))
         return whole if most is None else whole.sample(most, 0)
+
+    def check(self) -> None:
+        """Read both splits, and find labels that no training example has.
+
+        Raises:
+            DataError: A file, a column or a label is wrong.
+        """
+        names = list(self.train.label_names)
+        label2id = {"score": 0} if self.train.regression else {n: i for i, n in enumerate(names)}
+        for dataset in (self.train, self.validation):
+            encode_labels(replace(dataset, label_names=self.train.label_names), label2id)
 
     @property
     def metric(self) -> str:

@@ -17,6 +17,7 @@ from compress.allocate import allocate
 from compress.batches import Batches, label_loss
 from compress.binding import bind
 from compress.cost import CostModel
+from compress.distill.identity import fingerprint
 from compress.importance import Scores, magnitude_scores, random_scores
 from compress.layout import Layout
 from compress.learned import (
@@ -53,19 +54,13 @@ class Effort:
         steps: Updates.
         train: Examples.
         rate: Of the task head.
-        pull: Of adapting, see `Descent`.
         sequence: Tokens at which MACs are counted.
     """
 
     steps: int
     train: int
     rate: float = 1e-3
-    pull: float = 10.0
     sequence: int = 64
-
-    def descent(self, seed: int) -> Descent:
-        """The decay alone would close all gates in half of the updates."""
-        return Descent(steps=max(1, self.steps // 2), pull=self.pull, seed=seed)
 
     def spec(self, seed: int) -> MaskSpec:
         """Of the loop."""
@@ -83,7 +78,7 @@ class _Adapting(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.source,)
+        return (self.source, *self.lessons.files())
 
     def _started(self) -> tuple[TaskData, PreTrainedModel, Batches]:
         data = TaskData(self.lessons)
@@ -108,7 +103,8 @@ class Probe(_Adapting):
     def work(self) -> list[Row]:
         """One row."""
         data, model, batches = self._started()
-        _teach_head(bind(model), batches, {}, self.effort.spec(self.seed))
+        for _ in range(2):  # as long as the others: once for the mask, once behind it
+            _teach_head(bind(model), batches, {}, self.effort.spec(self.seed))
         return [self._row("probe", "reference", 1.0, data.judged(model, self.source))]
 
 
@@ -131,22 +127,31 @@ class Weights(_Adapting):
         """Of the cell."""
         return f"weights-{self.lessons.task}-{self.method}-{self.share:g}-{self.seed}"
 
+    def writes(self) -> tuple[str, ...]:
+        """The masks."""
+        return (str(self._file),)
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.out) / f"{self.name}.safetensors"
+
     def work(self) -> list[Row]:
         """One row."""
         data, model, batches = self._started()
         layout, spec = bind(model), self.effort.spec(self.seed)
         start = time.perf_counter()
         if self.method == "adapt":
-            gate = WeightMasks(layout, self.share, self.effort.descent(self.seed))
+            gate = WeightMasks(layout, self.share, Descent.within(self.effort.steps, self.seed))
             learn_masks(layout, batches, label_loss, gate, spec, trained=task_head(model))
             kept = gate.masks()
         else:
+            _teach_head(layout, batches, {}, spec)  # a new head gives no gradients of the task
             kept = ranked_masks(layout, self.method, self.share, batches, label_loss, self.seed)
-            _teach_head(layout, batches, kept, spec)
+        _teach_head(layout, batches, kept, spec)
         seconds = time.perf_counter() - start
         names = {id(p): name for name, p in model.named_parameters()}
         masks = BitMasks(kept=kept, own={names[id(p)]: p.detach() for p in task_head(model)})
-        path = Path(self.out) / f"{self.name}.safetensors"
+        path = self._file
         path.parent.mkdir(parents=True, exist_ok=True)
         masks.save(path)
         with wearing(model, masks):
@@ -181,8 +186,7 @@ class Units(_Adapting):
         plan = self._plan(layout, batches, cost)
         seconds = time.perf_counter() - start
         with masked(layout, plan):
-            if self.method != "adapt":
-                _teach_head(layout, batches, {}, spec)
+            _teach_head(layout, batches, {}, spec)
             behind = data.logits(model, self.source)
         apply_(model, plan)
         gap = float(abs(data.logits(model, self.source) - behind).max())
@@ -198,7 +202,7 @@ class Units(_Adapting):
     def _plan(self, layout: Layout, batches: Batches, cost: CostModel) -> Plan:
         shape = layout.shape
         if self.method == "adapt":
-            descent = self.effort.descent(self.seed)
+            descent = Descent.within(self.effort.steps, self.seed)
             gate = AdaptGate(shape, AdaptSpec(share=self.share, cost=cost, descent=descent))
             head, spec = task_head(layout.model), self.effort.spec(self.seed)
             learn_masks(layout, batches, label_loss, gate, spec, trained=head)
@@ -237,6 +241,7 @@ class Served(Cell):
         first = TaskData(self.tasks[0][0])
         model = load_for(self.source, first.train)
         backbone = sum(p.numel() * p.element_size() for p in model.parameters())
+        before = fingerprint(model)
         rows: list[Row] = []
         for lessons, file, alone in self.tasks:
             data = TaskData(lessons)
@@ -245,6 +250,7 @@ class Served(Cell):
                 metric = data.judged(model, self.source)
             size = Path(file).stat().st_size
             facts = {"task": lessons.task, "metric": metric, "alone": alone, "bytes": size}
+            facts["unchanged"] = fingerprint(model) == before
             rows.append(facts | {"backbone_bytes": backbone, "share_of_backbone": size / backbone})
         return rows
 

@@ -158,7 +158,7 @@ class Deduction(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.source,)
+        return (self.source, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row."""

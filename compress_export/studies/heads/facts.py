@@ -39,6 +39,12 @@ class HeadFacts:
         """Whether the loss of masked tokens was looked at."""
         return any(row["of"] == "mlm" for row in self.importances)
 
+    @property
+    def telling(self) -> tuple[str, ...]:
+        """Tasks whose fine-tuned model does better than nothing, so that it has what to lose."""
+        whole = {task: self.curve(task, "one-shot")[0]["metric"] for task in self.tasks}
+        return tuple(task for task, metric in whole.items() if metric > 0)
+
     def curve(self, of: str, order: str) -> list[Row]:
         """One curve, its seeds averaged."""
         rows = [r for r in self.curves if r["of"] == of and r["order"] == order]
@@ -76,7 +82,7 @@ def deduction_points(facts: HeadFacts) -> list[Row]:
             {
                 "task": task,
                 "share": share,
-                "rise": float(np.interp(share, list(nats), list(nats.values()))) - nats[0.0],
+                "rise": nats[share] - nats[0.0],
                 "metric": float(value.mean()),
                 "spread": spread(value.tolist()),
                 "kept": float(value.mean()) / whole if whole > 0 else 0.0,

@@ -13,7 +13,8 @@ from benchmarks.significance import retention_interval
 from benchmarks.tasks import METRICS, encode_labels, predictions
 from compress.batches import Batches
 from compress.checkpoint import load
-from compress_export.language import blocks_of, masked_batches, read_lines
+from compress.errors import CheckpointError
+from compress_export.language import blocks_of, held_out, masked_batches, read_lines
 from compress_export.loading import label2id, load_tokenizer
 from compress_export.studies.language import masked_loss
 from compress_export.studies.schools import Lessons, TaskData
@@ -37,14 +38,14 @@ class Text:
     length: int
     count: int
 
-    def batches(self, source: str, seed: int) -> Batches:
-        """Blocks with masked tokens; even seeds score, odd ones judge other blocks."""
+    def batches(self, source: str, seed: int, *, judging: bool = False) -> Batches:
+        """Blocks with masked tokens; to judge by, those that `mlm-head` holds out of this text."""
         tokenizer = load_tokenizer(source)
         blocks = blocks_of(read_lines(Path(self.path)), tokenizer, self.length)
-        order = np.random.default_rng(0).permutation(len(blocks)).tolist()
-        half = max(len(order) // 2, 1)
-        part = order[:half] if seed % 2 == 0 else order[-half:]
-        return masked_batches([blocks[i] for i in part[: self.count]], tokenizer, _BATCH, seed)
+        learnt, held = held_out(blocks)
+        order = np.random.default_rng(seed).permutation(len(learnt)).tolist()
+        part = held if judging else [learnt[i] for i in order]
+        return masked_batches(part[: self.count], tokenizer, _BATCH, seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,20 +70,27 @@ class Sight:
         if self.encoder is not None:
             own = load(self.encoder).base_model.state_dict()
             mine = model.base_model.state_dict()
-            model.base_model.load_state_dict({n: own.get(n, v) for n, v in mine.items()})
+            missing = [name for name in mine if name not in own]
+            if missing:
+                raise CheckpointError(
+                    f"{self.encoder!r} must be {self.source!r} fine-tuned, found no {missing[0]}; "
+                    "name another --teacher"
+                )
+            model.base_model.load_state_dict({name: own[name] for name in mine})
         return model
 
     def batches(self, model: PreTrainedModel, count: int, seed: int) -> Batches:
         """To score by."""
         if self.text is not None:
-            return self.text.batches(self.source, 2 * seed)
+            return self.text.batches(self.source, seed)
         assert self.lessons is not None  # a sight has one of the two
         return TaskData(self.lessons).batches(model, self.source, count, seed)
 
     def files(self) -> tuple[str, ...]:
         """What is read."""
         text = None if self.text is None else self.text.path
-        return tuple(path for path in (self.source, self.encoder, text) if path)
+        data = () if self.lessons is None else self.lessons.files()
+        return (*(path for path in (self.source, self.encoder, text) if path), *data)
 
 
 class TaskJudge:
@@ -112,7 +120,7 @@ class TextJudge:
 
     def __init__(self, sight: Sight) -> None:
         assert sight.text is not None  # its caller has looked
-        self._batches = sight.text.batches(sight.source, 1)
+        self._batches = sight.text.batches(sight.source, 0, judging=True)
 
     def __call__(self, model: PreTrainedModel, *, whole: bool) -> dict[str, float]:
         """`metric`: nats a masked token."""

@@ -94,7 +94,7 @@ class _HeadStudy:
             deductions=_QUICK_DEDUCTIONS if quick else _DEDUCTIONS,
             examples=128 if quick else 1024,
             blocks=24 if quick else 256,
-            chances=2 if quick else 5,
+            chances=4 if quick else 9,
         )
         self.shape = bind(load(question.model)).shape
         length = min(_BLOCK, question.max_length)
@@ -142,6 +142,7 @@ class _HeadStudy:
         if self.text is not None:
             before = Sight(source=self.question.model, text=self.text)
             found |= {"mlm": (before, "mlm"), "mlm-self": (before, "self")}
+            found["mlm-again"] = (before, "mlm")
         for task in self.question.tasks:
             tuned = Sight(source=self._teacher(task), lessons=self.question.lessons(task))
             found |= {task: (tuned, "task"), f"{task}-self": (tuned, "self")}
@@ -155,8 +156,9 @@ class _HeadStudy:
     def _importances(self) -> list[Importance]:
         examples = self.amounts.examples
         return [
-            Importance(of=of, sight=sight, kind=kind, count=examples, seed=self.seed)
+            Importance(of=of, sight=sight, kind=kind, count=examples, seed=self.seed + again)
             for of, (sight, kind) in self._sights().items()
+            for again in (int(of == "mlm-again"),)
         ]
 
     def _curves(self, importances: Sequence[Row]) -> list[Curve]:
@@ -204,9 +206,16 @@ class _HeadStudy:
             order_name=name,
             sight=sight,
             order=order,
-            shares=self.amounts.shares,
+            shares=self._shares(of, name),
             seed=self.seed if seed is None else seed,
         )
+
+    def _shares(self, of: str, name: str) -> tuple[float, ...]:
+        """Of a curve; that by which deductions are told also has their shares."""
+        shares = self.amounts.shares
+        if (of, name) == ("mlm", "one-shot"):
+            return tuple(sorted({*shares, *self.amounts.deductions}))
+        return shares
 
     def _by_chance(self, seed: int) -> tuple[int, ...]:
         count = sum(self.shape.n_heads)
@@ -235,24 +244,26 @@ class _HeadStudy:
         """Each pair of losses of interest: over all heads, and within each layer."""
         names = list(self._sights())
         pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-        rows = []
+        layers = [i for i, n in enumerate(self.shape.n_heads) for _ in range(n)]
+        rows: list[Row] = []
         for first, second in pairs:
             one, two = (scores_of(importances, n, self.shape) for n in (first, second))
-            rows.append({"first": first, "second": second, "layer": -1} | _agreement(one, two))
+            place = {"first": first, "second": second}
+            whole = np.concatenate(one), np.concatenate(two)
+            within = coherence(*whole, 1, groups=layers).p_spearman
+            rows.append(place | {"layer": -1, "p_within": within} | _agreement(*whole))
             rows += [
-                {"first": first, "second": second, "layer": i} | _agreement(a, b)
+                place | {"layer": i} | _agreement(a, b)
                 for i, (a, b) in enumerate(zip(one, two, strict=True))
                 if len(a) > 2
             ]
         return rows
 
 
-def _agreement(first: Sequence[Array] | Array, second: Sequence[Array] | Array) -> Row:
-    one, two = (np.concatenate([np.atleast_1d(part) for part in x]) for x in (first, second))
-    found: Row = {}
+def _agreement(one: Array, two: Array) -> Row:
+    found: Row = {"heads": len(one)}
     for share in _TOP:
         agreed = coherence(one, two, max(1, round(share * len(one))))
-        name = f"{share:g}"
         found |= {"spearman": agreed.spearman, "p": agreed.p_spearman}
-        found |= {f"top_{name}": agreed.overlap, f"p_top_{name}": agreed.p_overlap}
+        found |= {f"top_{share:g}": agreed.overlap, f"p_top_{share:g}": agreed.p_overlap}
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,12 +92,17 @@ class Pupilled(Cell):
         """The teacher."""
         return (self.teacher,)
 
+    def writes(self) -> tuple[str, ...]:
+        """The student's folder, empty where there is none."""
+        return (self.out,)
+
     def work(self) -> list[Row]:
         """One row; `problem` says why there is no such student."""
         facts: Row = {"task": self.task, "kind": self.kind, "folder": self.out, "problem": None}
         try:
             self._cut() if self.kind == "cut" else self._fresh()
         except (PlanError, RecipeError) as error:
+            Path(self.out).mkdir(parents=True, exist_ok=True)
             return [facts | {"problem": str(error), "macs": None, "layers": None}]
         shapes = [bind(load(path)).shape for path in (self.teacher, self.out)]
         macs = [encoder_macs(shape, 64) for shape in shapes]
@@ -163,7 +168,7 @@ class Taught(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """Teacher and student."""
-        return (self.teacher, self.student)
+        return (self.teacher, self.student, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row."""
@@ -213,7 +218,7 @@ class Paces(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """Teacher and student."""
-        return (self.teacher, self.student)
+        return (self.teacher, self.student, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """A row a round."""
@@ -229,7 +234,8 @@ class Paces(Cell):
         }
         rows: list[Row] = []
         for number in range(_ROUNDS):
-            times = {name: _seconds(school) for name, school in schools.items()}
+            turn = list(schools.items())[:: -1 if number % 2 else 1]
+            times = {name: _seconds(school) for name, school in turn}
             facts = {"task": self.lessons.task, "kind": self.kind, "round": number}
             rows.append(facts | times | {"ratio": times["online"] / times["offline"]})
         shutil.rmtree(folder, ignore_errors=True)
@@ -249,8 +255,8 @@ class Teacher(Cell):
         return f"teacher-{self.lessons.task}"
 
     def reads(self) -> tuple[str, ...]:
-        """The teacher."""
-        return (self.teacher,)
+        """The teacher, and the data."""
+        return (self.teacher, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row."""
@@ -283,8 +289,13 @@ def _store(context: Context, student: str, knowledge: Knowledge, folder: Path) -
 
 
 def _seconds(school: School) -> float:
-    """Of one training, its student made anew."""
+    """Of an epoch in its stride: two epochs less one, for a training's beginning is its own."""
+    return _trained(school, 2) - _trained(school, 1)
+
+
+def _trained(school: School, epochs: int) -> float:
     pupil = school.make(0)
+    course = replace(pupil.course, spec=replace(pupil.course.spec, epochs=epochs))
     start = time.perf_counter()
-    learn(pupil.model, pupil.course, teaching=school.teaching, plan=pupil.origin, progress=silent)
+    learn(pupil.model, course, teaching=school.teaching, plan=pupil.origin, progress=silent)
     return time.perf_counter() - start

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.profile import Effort, measure_graphs
-from compress.batches import Batches, forward, frozen, token_mask
+from compress.batches import Batches, first_within, forward, frozen, token_mask
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.cost import CostModel
@@ -41,6 +41,8 @@ Moment = Literal["before", "after", "distilled"]
 learns from the whole model."""
 
 _SAMPLE = 256
+_ALIKE = 8192
+"""Tokens whose states are compared between layers: all of them stand in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,8 @@ class Dropped(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint that layers are dropped from."""
-        return (self.source,) if self.moment == "before" else (self.source, self.whole)
+        sources = (self.source,) if self.moment == "before" else (self.source, self.whole)
+        return (*sources, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row."""
@@ -127,14 +130,14 @@ class Signals(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.whole,)
+        return (self.whole, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """A row a layer: its cosine, its absence, and its likeness to every other."""
         data, model = TaskData(self.lessons), load(self.whole)
         layout, batches = bind(model), _unlabelled(data, self.whole)
         cosines, harms = contribution(layout, batches), left_out_divergence(layout, batches)
-        alike = likeness(layout, batches)
+        alike = likeness(layout, first_within(batches, _ALIKE))
         return [
             {
                 "task": self.lessons.task,
@@ -171,7 +174,7 @@ class Depths(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.source,)
+        return (self.source, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """A row a depth."""

@@ -132,8 +132,9 @@ def _ways(
         for strategy in strategies:
             if not _possible(strategy, n_drop, shape.depth):
                 continue
-            yield strategy, n_drop, "before"
-            if not quick or strategy == "top":
+            if strategy != "leave-one-out":  # a new head gives nothing yet that could be harmed
+                yield strategy, n_drop, "before"
+            if not quick or strategy in ("top", "leave-one-out"):
                 yield strategy, n_drop, "after"
             if wanted.distil:
                 yield strategy, n_drop, "distilled"

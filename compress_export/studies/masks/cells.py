@@ -41,7 +41,7 @@ from compress_export.loading import label2id
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData
 
-__all__ = ["HEAD_METHODS", "MAC_METHODS", "Effort", "Kept", "Method", "Whole"]
+__all__ = ["HEAD_METHODS", "LEARNT", "MAC_METHODS", "Effort", "Kept", "Method", "Whole"]
 
 Method = Literal["obs", "michel", "random", "subset", "hard-concrete", "movement", "adapt"]
 HEAD_METHODS: tuple[Method, ...] = ("obs", "subset", "hard-concrete", "michel", "random")
@@ -87,7 +87,7 @@ class Whole(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.source,)
+        return (self.source, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row, with labels and predictions."""
@@ -133,7 +133,7 @@ class Kept(Cell):
 
     def reads(self) -> tuple[str, ...]:
         """The checkpoint."""
-        return (self.source,)
+        return (self.source, *self.lessons.files())
 
     def work(self) -> list[Row]:
         """One row: without repair, and with it."""
@@ -141,7 +141,7 @@ class Kept(Cell):
         layout = bind(model)
         calibration = data.batches(model, self.source, self.effort.calibration, self.seed + 1)
         start = time.perf_counter()
-        plan, refitted = self._planned(data, layout, calibration)
+        plan, refitted, open_ = self._planned(data, layout, calibration)
         seconds = time.perf_counter() - start
         cut = copy.deepcopy(model)
         apply_(cut, plan)
@@ -161,6 +161,8 @@ class Kept(Cell):
             "heads": list(plan.student_shape.n_heads),
             "neurons": list(plan.student_shape.ffn_widths),
             "macs": self._cost.total(plan.student_shape) / self._cost.total(plan.shape),
+            "asked": self._n_heads(layout.shape) if self.budget == "heads" else None,
+            "open": open_,
         }
         return [row]
 
@@ -170,14 +172,20 @@ class Kept(Cell):
 
     def _planned(
         self, data: TaskData, layout: Layout, calibration: Batches
-    ) -> tuple[Plan, PreTrainedModel | None]:
-        """The plan; and the model with its weights refitted, where that is part of the method."""
+    ) -> tuple[Plan, PreTrainedModel | None, float | None]:
+        """The plan, and where there is such a thing the refitted model, and what a mask kept last.
+
+        A learnt mask may still keep more than its budget when its training is over.
+        """
         if self.method == "obs":
-            prices = self._prices(layout.shape)
-            spec = FamilySpec(units=self.units, seed=self.seed)
-            walk = Walk(layout.model, calibration, prices, spec)
-            member = walk.down_to(self.share * walk.dense_cost)
-            return member.plan, member.model
+            walk = Walk(
+                layout.model,
+                calibration,
+                self._prices(layout.shape),
+                FamilySpec(units=(*self.units, "sublayers"), seed=self.seed),
+            )
+            member = walk.down_to(self._budget_share(layout.shape) * walk.dense_cost)
+            return member.plan, member.model, None
         if self.method in ("michel", "random"):
             spec_of = PruneSpec(
                 share=self._mac_share(layout.shape),
@@ -187,26 +195,35 @@ class Kept(Cell):
                 repair=False,
                 seed=self.seed,
             )
-            return prune(layout.model, calibration, spec_of).plan, None
+            return prune(layout.model, calibration, spec_of).plan, None, None
         batches = data.batches(layout.model, self.source, self.effort.train, self.seed)
         gate = self._gate(layout.shape)
         spec_learnt = MaskSpec(steps=self.effort.steps, seed=self.seed)
-        learn_masks(layout, batches, label_loss, gate, spec_learnt)
-        return gate.plan(), None
+        rows = learn_masks(layout, batches, label_loss, gate, spec_learnt)
+        return gate.plan(), None, rows[-1]["kept"]
+
+    def _n_heads(self, shape: EncoderShape) -> int:
+        """Heads that stay, where they are what is equal: the same number for every method."""
+        return max(1, round(self.share * sum(shape.n_heads)))
+
+    def _budget_share(self, shape: EncoderShape) -> float:
+        """What stays of the prices, see `_prices`."""
+        if self.budget == "MACs":
+            return self.share
+        return self._n_heads(shape) / sum(shape.n_heads) + 1e-9
 
     def _gate(self, shape: EncoderShape) -> UnitGate:
         share, cost, units = self._mac_share(shape), self._cost, self.units
         match self.method:
             case "subset":
-                n_heads = round(self.share * sum(shape.n_heads))
-                return SubsetGate(shape, SubsetSpec(n_heads=n_heads, seed=self.seed))
+                return SubsetGate(shape, SubsetSpec(n_heads=self._n_heads(shape), seed=self.seed))
             case "hard-concrete":
                 spec = HardConcreteSpec(share=share, cost=cost, units=units, seed=self.seed)
                 return HardConcreteGate(shape, spec)
             case "movement":
                 return MovementGate(shape, MovementSpec(share=share, cost=cost, units=units))
             case _:
-                descent = Descent(steps=self.effort.steps, seed=self.seed)
+                descent = Descent.within(self.effort.steps, self.seed)
                 found = AdaptSpec(share=share, cost=cost, descent=descent, units=units)
                 return AdaptGate(shape, found)
 
@@ -216,7 +233,7 @@ class Kept(Cell):
             return self.share
         cost = self._cost
         own = sum(n * cost.head(shape, i) for i, n in enumerate(shape.n_heads))
-        kept = round(self.share * sum(shape.n_heads)) / sum(shape.n_heads)
+        kept = self._n_heads(shape) / sum(shape.n_heads)
         return 1 - (1 - kept) * own / cost.total(shape) + 1e-9
 
     def _prices(self, shape: EncoderShape) -> Prices:

@@ -7,12 +7,23 @@ al. 2021) on units, against Michel et al. 2019 and structured OBS with repair, w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, verdict_of
+from benchmarks.report.findings import (
+    Claim,
+    Column,
+    Figure,
+    Findings,
+    Table,
+    Verdict,
+    verdict_by,
+    verdict_of,
+)
 from benchmarks.significance import kept_change, ratio, retention_interval
+from compress.importance.scores import Array
 from compress_export.studies.fine_tune import FineTune
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.groups import grouped, spread
@@ -31,6 +42,7 @@ from compress_export.studies.question import Question
 __all__ = ["study_masks"]
 
 _JUDGED = 400
+_POINT = 0.01
 _HEAD_SHARES, _QUICK_HEADS = (0.5, 0.25, 0.125), (0.25,)
 _MAC_SHARES, _QUICK_MACS = (0.6, 0.4, 0.25), (0.4,)
 _EFFORT = Effort(steps=600, train=8192, calibration=1024)
@@ -39,7 +51,8 @@ _QUICK_EFFORT = Effort(steps=100, train=2048, calibration=384)
 
 def study_masks(question: Question, grid: Grid) -> Findings:
     """Fine-tune where needed, work every method, and compare at equal budgets."""
-    lessons = {task: question.lessons(task, quick_judge=_JUDGED) for task in question.tasks}
+    effort = _QUICK_EFFORT if question.quick else _EFFORT
+    lessons = {t: question.lessons(t, effort.train, _JUDGED) for t in question.tasks}
     work, seed = question.out / "work", question.seeds[0]
     sources = {task: question.teachers.get(task, str(work / task)) for task in question.tasks}
     tunings = [
@@ -49,7 +62,6 @@ def study_masks(question: Question, grid: Grid) -> Findings:
     ]
     grid("fine-tuning", tunings)
     whole = grid("unpruned", [Whole(source=sources[t], lessons=lessons[t]) for t in question.tasks])
-    effort = _QUICK_EFFORT if question.quick else _EFFORT
     cells = [
         Kept(
             source=sources[task],
@@ -86,7 +98,7 @@ def _findings(
     return Findings(
         study="masks",
         title="Masks that are learnt, and plans that are not",
-        facts=question.facts()
+        facts=question.facts(question.lessons(question.tasks[0], effort.train, _JUDGED))
         | {"learnt masks": learnt}
         | {"scores and repair": f"{effort.calibration} examples"}
         | {"unpruned": ", ".join(f"{w['task']} {w['metric']:.4f}" for w in whole)},
@@ -107,13 +119,20 @@ def _findings(
             "After every method the same least squares refits the output projections; the bare "
             "plan is in the table. With `obs`, repair at each step is a part of the method.",
             "Gates of heads and neurons share one budget; movement's blocks are whole units.",
-            *(
-                ["Made with --quick: one budget of each kind, few updates."]
-                if question.quick
-                else []
-            ),
+            *_unfinished(points),
+            *question.limits(),
         ],
     )
+
+
+def _unfinished(points: Sequence[Row]) -> list[str]:
+    """Learnt masks that kept more than their budget when their training was over."""
+    late = [p for p in points if p["open"] is not None and p["open"] > 1.05 * p["share"]]
+    late = [p for p in late if p["budget"] == "MACs"]
+    if not late:
+        return []
+    told = ", ".join(f"{p['method']} on {p['task']} ({p['open']:.0%})" for p in late)
+    return [f"Masks that were not closed to their budget in so few updates, but by rank: {told}."]
 
 
 def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
@@ -123,29 +142,26 @@ def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     for place, own in grouped(rows, "task", "budget", "share", "method"):
         base = dense[place["task"]]
         values = [ratio(base["metric"], r["metric"]) for r in own]
-        half = spread(values) or 0.0
-        low, high = _interval(base, own)
+        labels, teacher = np.array(base["labels"]), np.array(base["predictions"])
+        students = [np.array(r["predictions"]) for r in own]
+        low, high = retention_interval(base["metric_name"], labels, teacher, students)
         found.append(
             place
             | {
                 "metric": float(np.mean([r["metric"] for r in own])),
                 "kept": float(np.mean(values)),
-                "low": low - half,
-                "high": high + half,
+                "low": low,
+                "high": high,
                 "bare": float(np.mean([ratio(base["metric"], r["bare"]) for r in own])),
                 "seconds": float(np.mean([r["seconds"] for r in own])),
                 "n_heads": float(np.mean([sum(r["heads"]) for r in own])),
                 "macs": float(np.mean([r["macs"] for r in own])),
+                "open": None
+                if own[0]["open"] is None
+                else float(np.mean([r["open"] for r in own])),
             }
         )
     return found
-
-
-def _interval(base: Row, own: Sequence[Row]) -> tuple[float, float]:
-    labels, teacher = np.array(base["labels"]), np.array(base["predictions"])
-    return retention_interval(
-        base["metric_name"], labels, teacher, [np.array(own[0]["predictions"])]
-    )
 
 
 def _duel(whole: Sequence[Row], rows: Sequence[Row], group: Sequence[Row]) -> Row:
@@ -153,43 +169,55 @@ def _duel(whole: Sequence[Row], rows: Sequence[Row], group: Sequence[Row]) -> Ro
     best = max((p for p in group if p["method"] != "obs"), key=lambda p: p["kept"])
     place = {k: best[k] for k in ("task", "budget", "share")}
     base = next(w for w in whole if w["task"] == best["task"])
-    ours, theirs = (
-        np.array(next(r for r in rows if all(r[k] == v for k, v in wanted.items()))["predictions"])
-        for wanted in (place | {"method": "obs"}, place | {"method": best["method"]})
-    )
     labels, teacher = np.array(base["labels"]), np.array(base["predictions"])
-    change, low, high = kept_change(base["metric_name"], labels, teacher, theirs, ours)
-    return place | {"best": best["method"], "change": change, "low": low, "high": high}
+    changes = [
+        kept_change(base["metric_name"], labels, teacher, theirs, ours)
+        for ours, theirs in zip(
+            _answers(rows, place | {"method": "obs"}),
+            _answers(rows, place | {"method": best["method"]}),
+            strict=True,
+        )
+    ]
+    change, low, high = (float(np.mean(part)) for part in zip(*changes, strict=True))
+    half = spread([c for c, _, _ in changes]) or 0.0
+    below, above = math.hypot(change - low, half), math.hypot(high - change, half)
+    found = {"best": best["method"], "change": change}
+    return place | found | {"low": change - below, "high": change + above}
+
+
+def _answers(rows: Sequence[Row], wanted: Row) -> list[Array]:
+    """Predictions of each seed, `(examples,)`."""
+    own = [r for r in rows if all(r[k] == v for k, v in wanted.items())]
+    return [np.array(r["predictions"]) for r in sorted(own, key=lambda r: r["seed"])]
 
 
 def _ours(duels: Sequence[Row]) -> Claim:
-    worse = [d for d in duels if d["high"] < 0]
     lines = [
         f"{d['task']} {d['share']:.0%} of {d['budget']}: {100 * d['change']:+.1f} points against "
         f"{d['best']} ({100 * d['low']:+.1f} to {100 * d['high']:+.1f})"
         for d in duels
     ]
+    mean = float(np.mean([d["change"] for d in duels]))
+    verdict: Verdict = "held" if mean >= -_POINT else "undecided"
     return Claim(
         source="compress-export, `obs` with repair",
-        says="A plan that trains nothing is not worse than the best learnt mask by more than the "
-        "noise.",
-        found="Kept, ours less the best other: " + "; ".join(lines) + ".",
-        verdict="failed" if worse else "held",
+        says="A plan that trains nothing is not worse than the best of the others, learnt or not, "
+        "by more than the noise, anywhere.",
+        found=f"Kept, ours less the best other: {'; '.join(lines)}. On average "
+        f"{100 * mean:+.1f}; held needs no loss of a point on average, and no sure loss anywhere.",
+        verdict="failed" if any(d["high"] < 0 for d in duels) else verdict,
     )
 
 
 def _exact(rows: Sequence[Row]) -> Claim:
     own = [r for r in rows if r["method"] == "subset"]
-    counts = {f"{r['share']:.0%}": sum(r["heads"]) for r in own}
-    told = ", ".join(f"{n} heads at {share}" for share, n in counts.items())
-    same = all(
-        len({sum(r["heads"]) for r in own if r["share"] == row["share"]}) == 1 for row in own
-    )
+    counts = {f"{r['share']:.0%}": (sum(r["heads"]), r["asked"]) for r in own}
+    told = ", ".join(f"{kept} of {asked} asked for at {s}" for s, (kept, asked) in counts.items())
     return Claim(
         source="Li, Cotterell and Sachan 2021, arXiv 2108.04657",
         says="Differentiable subset pruning keeps exactly the number of heads that is asked for.",
-        found=f"Kept {told}, in every run.",
-        verdict="held" if same else "failed",
+        found=f"Heads kept: {told}.",
+        verdict=verdict_of([sum(r["heads"]) == r["asked"] for r in own]),
     )
 
 
@@ -204,7 +232,7 @@ def _underestimates(points: Sequence[Row]) -> Claim:
             if p["method"] == "michel"
             and all(p[k] == point[k] for k in ("task", "budget", "share"))
         )
-        better.append(point["bare"] > other["bare"])
+        better.append(point["bare"] - other["bare"])
         parts.append(
             f"{point['task']} {point['share']:.0%}: {point['bare']:.1%} against "
             f"{other['bare']:.1%} bare, {point['kept']:.1%} against {other['kept']:.1%} repaired"
@@ -213,7 +241,7 @@ def _underestimates(points: Sequence[Row]) -> Claim:
         source="Li, Cotterell and Sachan 2021, arXiv 2108.04657",
         says="Learning the subset keeps more than ranking heads by Michel's gradient.",
         found=f"Subset against Michel at equal heads: {'; '.join(parts)}.",
-        verdict=verdict_of(better),
+        verdict=verdict_by(better, _POINT),
     )
 
 

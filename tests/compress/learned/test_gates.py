@@ -88,9 +88,21 @@ def test_subset_factors_add_up_to_k_and_harden_to_the_top_k() -> None:
     torch.testing.assert_close(hard.topk(7).values, torch.ones(7), atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("n_heads", [0, 13])
+@pytest.mark.parametrize("spread", [1.0, 100.0, 1e4])
+@pytest.mark.parametrize("heat", [0.1, 1e-3, 1e-8])
+def test_no_head_is_taken_twice_when_it_is_cold(spread: float, heat: float) -> None:
+    scores = (spread * torch.randn(24)).requires_grad_()
+    factors = soft_top_k(scores, 9, heat)
+    assert float(factors.detach().max()) <= 1 + (1e-6 if heat < 0.1 or spread > 1 else 0.01)
+    assert float(factors.detach().sum()) == pytest.approx(9, abs=1e-4)
+    factors.square().sum().backward()
+    assert scores.grad is not None
+    assert bool(torch.isfinite(scores.grad).all())
+
+
+@pytest.mark.parametrize("n_heads", [0, 12])
 def test_subset_of_more_heads_than_there_are_is_refused(n_heads: int) -> None:
-    with pytest.raises(BudgetError, match="1 to 12"):
+    with pytest.raises(BudgetError, match="1 to 11"):
         SubsetGate(bind(tiny("bert")).shape, SubsetSpec(n_heads=n_heads))
 
 
