@@ -104,7 +104,7 @@ def temperature(spec: SubsetSpec, done: float) -> float:
 def soft_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
     """The sum of K softmaxes, each with less of what those before it took: `(n,)`, sum K.
 
-    Cold, it is K ones; at a temperature of 1 and more a logit far above the rest is taken again.
+    Cold, it is K ones; while it is warm, a logit far above the rest is taken more than once.
 
     ``p⁽ʲ⁾ = softmax(r⁽ʲ⁾/τ)``, ``r⁽ʲ⁺¹⁾ = r⁽ʲ⁾ + log(1 − p⁽ʲ⁾)`` (Li et al. 2021).
 
