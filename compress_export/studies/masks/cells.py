@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from benchmarks.tasks import METRICS, encode_labels, predictions
 from compress.allocate import Unit
-from compress.batches import Batches, label_loss
+from compress.batches import Batches, first_within, label_loss
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.cost import CostModel, Prices
@@ -58,13 +58,15 @@ class Effort:
     Attributes:
         steps: Updates of a learnt mask.
         train: Examples that it learns from.
-        calibration: Examples that scores and repair look at.
+        calibration: Examples that scores and repair look at, at most.
+        tokens: Of those, at most; texts of tasks differ by far in length.
         sequence: Tokens at which MACs are counted.
     """
 
     steps: int
     train: int
     calibration: int
+    tokens: int
     sequence: int = 64
 
 
@@ -139,7 +141,8 @@ class Kept(Cell):
         """One row: without repair, and with it."""
         data, model = TaskData(self.lessons), load(self.source)
         layout = bind(model)
-        calibration = data.batches(model, self.source, self.effort.calibration, self.seed + 1)
+        examples = data.batches(model, self.source, self.effort.calibration, self.seed + 1)
+        calibration = first_within(examples, self.effort.tokens)
         start = time.perf_counter()
         plan, refitted, open_ = self._planned(data, layout, calibration)
         seconds = time.perf_counter() - start

@@ -45,8 +45,8 @@ _JUDGED = 400
 _POINT = 0.01
 _HEAD_SHARES, _QUICK_HEADS = (0.5, 0.25, 0.125), (0.25,)
 _MAC_SHARES, _QUICK_MACS = (0.6, 0.4, 0.25), (0.4,)
-_EFFORT = Effort(steps=600, train=8192, calibration=1024)
-_QUICK_EFFORT = Effort(steps=100, train=2048, calibration=384)
+_EFFORT = Effort(steps=600, train=8192, calibration=1024, tokens=40_000)
+_QUICK_EFFORT = Effort(steps=100, train=2048, calibration=512, tokens=6_000)
 
 
 def study_masks(question: Question, grid: Grid) -> Findings:
@@ -100,7 +100,9 @@ def _findings(
         title="Masks that are learnt, and plans that are not",
         facts=question.facts(question.lessons(question.tasks[0], effort.train, _JUDGED))
         | {"learnt masks": learnt}
-        | {"scores and repair": f"{effort.calibration} examples"}
+        | {
+            "scores and repair": f"{effort.tokens:,} tokens of {effort.calibration} examples at most"
+        }
         | {"unpruned": ", ".join(f"{w['task']} {w['metric']:.4f}" for w in whole)},
         claims=[_ours(duels), _exact(rows), _underestimates(points)],
         tables=[*_tables(points, duels), Table(name="runs", title="every run", rows=rows)],
