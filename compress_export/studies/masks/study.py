@@ -100,9 +100,7 @@ def _findings(
         title="Masks that are learnt, and plans that are not",
         facts=question.facts(question.lessons(question.tasks[0], effort.train, _JUDGED))
         | {"learnt masks": learnt}
-        | {
-            "scores and repair": f"{effort.tokens:,} tokens of {effort.calibration} examples at most"
-        }
+        | {"scores and repair": f"{effort.tokens:,} tokens, {effort.calibration} examples at most"}
         | {"unpruned": ", ".join(f"{w['task']} {w['metric']:.4f}" for w in whole)},
         claims=[_ours(duels), _exact(rows), _underestimates(points)],
         tables=[*_tables(points, duels), Table(name="runs", title="every run", rows=rows)],
