@@ -1,6 +1,6 @@
 """Several tasks on one model: for each a bit a weight, and a task head of its own.
 
-The backbone's weights are never written; a task's file is an eighth of a byte a weight.
+The backbone is to the bit what it was after each task; a task's file is a bit a weight.
 """
 
 from __future__ import annotations

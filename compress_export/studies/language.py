@@ -299,12 +299,13 @@ def _sentence_pieces(path: Path, family: str) -> PreTrainedTokenizerBase:
     except ImportError as error:
         raise RecipeError(
             f"--tokenizer {str(path)!r} is a SentencePiece model, and the package that reads it is "
-            "missing; run `pip install sentencepiece`, or name a folder with tokenizer.json"
+            "missing; run `pip install 'sentencepiece<0.2.2'`, or name a folder with tokenizer.json"
         ) from error
     except (OSError, CheckpointError) as error:
         raise RecipeError(
             f"--tokenizer must be a readable SentencePiece model, found: "
-            f"{' '.join(str(error).split())[:200]}; correct it"
+            f"{' '.join(str(error).split())[:200]}; correct it (sentencepiece from 0.2.2 on wants a "
+            "newer protobuf than many have: 'sentencepiece<0.2.2' reads it)"
         ) from error
 
 

@@ -83,7 +83,7 @@ class Lessons:
         """What is read of the task, where it is on this machine."""
         task = task_given(self.given)
         if isinstance(task, FileTask):
-            return str(task.train), str(task.validation)
+            return self.given, str(task.train), str(task.validation)
         if not isinstance(task, GlueTask) or self.data is None:
             return ()
         folder = Path(self.data) / task.folder
