@@ -304,8 +304,8 @@ def _sentence_pieces(path: Path, family: str) -> PreTrainedTokenizerBase:
     except (OSError, CheckpointError) as error:
         raise RecipeError(
             f"--tokenizer must be a readable SentencePiece model, found: "
-            f"{' '.join(str(error).split())[:200]}; correct it (sentencepiece from 0.2.2 on wants a "
-            "newer protobuf than many have: 'sentencepiece<0.2.2' reads it)"
+            f"{' '.join(str(error).split())[:200]}; correct it (if it is one: sentencepiece from "
+            "0.2.2 on wants a newer protobuf than many have, 'sentencepiece<0.2.2' reads it)"
         ) from error
 
 
