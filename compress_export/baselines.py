@@ -11,7 +11,7 @@ from compress.batches import Progress
 from compress.cost import CostModel, encoder_macs
 from compress.errors import BudgetError, PlanError
 from compress.plan import Plan
-from compress.prune import PruneSpec, prune
+from compress.pruning import PruneSpec, prune
 from compress_export.context import Context
 
 __all__ = ["baselines"]

@@ -27,7 +27,7 @@ from compress.heads import head_of
 from compress.latency_table import LatencyTable
 from compress.plan import Plan
 from compress.pooling import Pooling, read_pooling
-from compress.prune import check_budget
+from compress.pruning import check_budget
 from compress.reachable import cheapest, check_reachable
 from compress.workload import Mix, length_mix
 from compress_export.loading import (

@@ -17,7 +17,7 @@ from compress.errors import BudgetError, ToolchainError
 from compress.family import Member
 from compress.importance import Scores
 from compress.plan import Plan
-from compress.prune import prune
+from compress.pruning import prune
 from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.promise import Attempt, Promise, Stopwatch

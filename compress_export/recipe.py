@@ -22,7 +22,7 @@ from compress.family import FamilySpec
 from compress.importance import GradientScore, ScoreName
 from compress.options import SearchUnit
 from compress.pooling import Pooling
-from compress.prune import PruneSpec
+from compress.pruning import PruneSpec
 from compress.workload import Mix, Workload
 from compress_export.goal import Goal
 from compress_export.recipe_parts import (

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from compress.depth import DepthStrategy
 from compress.distill.layer_map import LayerMapName
 from compress.options import SearchUnit
-from compress.prune import PlanLayout
+from compress.pruning import PlanLayout
 from compress.ranking import RankingName
 from compress.training import TrainPrecision
 from export.precision import VariantName

@@ -1,11 +1,19 @@
-"""From a smaller model to a bundle: graphs, fusions, precision, parity. Knows no task."""
+"""From a smaller model to a bundle: graphs, fusions, precision, parity. Knows no task.
+
+Names are loaded when they are first asked for: what reads a file need not wait for torch.
+"""
 
 from __future__ import annotations
 
-from export.bundle import Exported, export_bundle, export_variant
-from export.fusion import Fusion, check_heads, inspect_graph
-from export.parity import Parity, check_parity
-from export.precision import VARIANTS, Variant, variant
+from typing import TYPE_CHECKING
+
+from compress.lazy import lazily
+
+if TYPE_CHECKING:
+    from export.bundle import Exported, export_bundle, export_variant
+    from export.fusion import Fusion, check_heads, inspect_graph
+    from export.parity import Parity, check_parity
+    from export.precision import VARIANTS, Variant, variant
 
 __all__ = [
     "VARIANTS",
@@ -20,3 +28,13 @@ __all__ = [
     "inspect_graph",
     "variant",
 ]
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "bundle": "Exported export_bundle export_variant",
+        "fusion": "Fusion check_heads inspect_graph",
+        "parity": "Parity check_parity",
+        "precision": "VARIANTS Variant variant",
+    },
+)

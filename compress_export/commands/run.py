@@ -14,7 +14,7 @@ from benchmarks.gate import Verdict
 from benchmarks.report.write import headline
 from compress.batches import silent
 from compress.binding import bind
-from compress.prune import predict
+from compress.pruning import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context

@@ -17,7 +17,7 @@ from compress.batches import Progress, forward
 from compress.binding import bind
 from compress.family import FamilySpec, Walk
 from compress.importance import SCORE_NAMES
-from compress.prune import prune
+from compress.pruning import prune
 from compress.ranking import RankingName
 from compress_export.console import out, progress, table
 from compress_export.context import Context

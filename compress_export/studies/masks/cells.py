@@ -34,7 +34,7 @@ from compress.learned import (
     learn_masks,
 )
 from compress.plan import EncoderShape, Plan
-from compress.prune import PruneSpec, prune
+from compress.pruning import PruneSpec, prune
 from compress.repair import repair_
 from compress.surgery import apply_
 from compress_export.loading import label2id

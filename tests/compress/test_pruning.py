@@ -16,7 +16,7 @@ from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError
 from compress.importance import SCORE_NAMES
 from compress.plan import Plan
-from compress.prune import PruneSpec, prune, schedule
+from compress.pruning import PruneSpec, prune, schedule
 from compress.repair import repair_, solve_damped
 from compress.stock import stock_attributes
 from compress.surgery import apply_
