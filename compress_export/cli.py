@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from compress_export import cli_measure, cli_serving, cli_studies, cli_training
+from compress_export import cli_measure, cli_serving, cli_studies, cli_sweep, cli_training
 from compress_export import options as opt
 from compress_export.exits import run_app
 
@@ -274,6 +274,7 @@ cli_measure.add_to(app)
 cli_serving.add_to(app)
 cli_training.add_to(app)
 cli_studies.add_to(app)
+cli_sweep.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

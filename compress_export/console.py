@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Report", "hush", "note", "out", "progress", "table"]
+__all__ = ["Report", "bars", "hush", "note", "out", "progress", "table"]
 
 # In a log or a file there is no terminal to ask for its width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -76,8 +76,18 @@ def progress(quiet: bool = False) -> Iterator[Report]:
     if os.environ.get("RANK", "0") != "0":
         yield _Silent(None)
         return
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield Report(None)
+        return
+    with bars() as shown:
+        yield Report(shown)
+
+
+@contextmanager
+def bars() -> Iterator[Progress | None]:
+    """Bars on stderr for the length of the block; none where it is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
         return
     columns = (
         TextColumn("{task.description}"),
@@ -85,8 +95,8 @@ def progress(quiet: bool = False) -> Iterator[Report]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=_err) as bars:
-        yield Report(bars)
+    with Progress(*columns, console=_err) as shown:
+        yield shown
 
 
 def table(

@@ -10,7 +10,10 @@ import errno
 
 import typer
 
-__all__ = ["run_app"]
+__all__ = ["STATUS", "run_app"]
+
+STATUS = {"pass": 0, "fail": 1, "inconclusive": 3}
+"""Of a verdict on gates."""
 
 INTERRUPTED = 130
 WRITTEN = (0, 1, 3)

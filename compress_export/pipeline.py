@@ -6,6 +6,7 @@ resume. All work is done in `<out>.partial`, which is renamed when it is complet
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from compress_export.measuring import Graph, head_importance, measure_accuracy, 
 from compress_export.reach import reach
 from compress_export.recipe import Recipe
 from compress_export.recovery import recover
-from compress_export.stages import Stages, content_key
+from compress_export.stages import STEPS, Stages, Step, content_key
 from export.bundle import Exported, export_bundle, export_variant
 from export.serving.order import served
 from export.serving.write import (
@@ -86,15 +87,28 @@ class Run:
     def __call__(self) -> Outcome:
         """Do all that is not yet done, and write the report."""
         self.check()
-        self._open_work()
-        self._student()
-        self._recover()
-        self._bundle()
-        self._serving()
-        accuracy, latency = self._accuracy(), self._latency()
-        report = self._report(accuracy, latency)
-        self._close_work(report)
+        for step in STEPS:
+            self.do(step)
+        report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
         return Outcome(folder=self.out, report=report)
+
+    def do(self, step: Step) -> None:
+        """Do one step, and what it needs of those before it; what is done is not done again."""
+        self._open_work()
+        match step:
+            case "prune":
+                self._student()
+            case "recover":
+                self._recover()
+            case "export":
+                self._bundle()
+                self._serving()
+                self._teacher_graph()
+            case "evaluate":
+                self._accuracy()
+                self._importance()
+            case "bench":
+                self._close_work(self._report(self._accuracy(), self._latency()))
 
     def check(self) -> None:
         """Find what is wrong with model, data, target or serving stacks before any work is done."""

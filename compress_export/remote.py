@@ -25,11 +25,11 @@ from compress.folder import MANIFEST, TOOL, read_manifest
 from compress_export.console import note
 from export.precision import VARIANTS
 
-__all__ = ["Sent", "fetch", "localised", "resolve"]
+__all__ = ["Sent", "fetch", "localised", "reach_store", "resolve", "within"]
 
 _URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://.+", re.DOTALL)
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
-_TOLD = ("--message",)
+_TOLD = ("--message", "--store", "--storage", "--address")
 _OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
 _APPENDED = "--summary"
 _LAST = (MANIFEST, "report.json")
@@ -84,13 +84,13 @@ class Sent:
         path = self._folder / str(len(self._outputs)) / _last_part(url, "out")
         path.parent.mkdir()
         _check_target(url)
-        fs, target = _store(url)
+        fs, target = reach_store(url)
         before = None
-        if appended and _within(url, fs.isfile, target):
-            _within(url, fs.get_file, target, str(path))
-        elif _within(url, fs.exists, f"{target}/{MANIFEST}"):
+        if appended and within(url, fs.isfile, target):
+            within(url, fs.get_file, target, str(path))
+        elif within(url, fs.exists, f"{target}/{MANIFEST}"):
             path.mkdir()
-            _within(url, fs.get_file, f"{target}/{MANIFEST}", str(path / MANIFEST))
+            within(url, fs.get_file, f"{target}/{MANIFEST}", str(path / MANIFEST))
             before = (path / MANIFEST).read_bytes()
         self._outputs.append(_Output(url=url, path=path, before=before))
         return str(path)
@@ -177,25 +177,25 @@ def fetch(url: str) -> Path:
         RecipeError: There is nothing, or the store cannot be reached.
         BundleError: It is a folder of ours that is not complete.
     """
-    fs, path = _store(url)
+    fs, path = reach_store(url)
     folder = Path(tempfile.mkdtemp(prefix="compress-export-in-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     target = folder / _last_part(url, "in")
-    if _within(url, fs.isdir, path):
+    if within(url, fs.isdir, path):
         target.mkdir()
-        if _within(url, fs.exists, f"{path}/{_UPLOAD}"):
+        if within(url, fs.exists, f"{path}/{_UPLOAD}"):
             raise BundleError(
                 f"{_shown(url)} must be complete, found {_UPLOAD}: an upload did not end; write it "
                 "again"
             )
-        for name in _within(url, fs.find, path):
+        for name in within(url, fs.find, path):
             inside = target / _relative(name, path)
             if not inside.resolve().is_relative_to(target.resolve()):
                 raise BundleError(f"{_shown(url)} must hold files of its own alone, found {name!r}")
             inside.parent.mkdir(parents=True, exist_ok=True)
-            _within(url, fs.get_file, name, str(inside))
-    elif _within(url, fs.exists, path):
-        _within(url, fs.get_file, path, str(target))
+            within(url, fs.get_file, name, str(inside))
+    elif within(url, fs.exists, path):
+        within(url, fs.get_file, path, str(target))
     else:
         raise RecipeError(f"{_shown(url)} must exist, found nothing there; correct the URL")
     return target
@@ -214,51 +214,51 @@ def _send(output: _Output) -> None:
     if output.path.is_dir():
         _send_folder(output.path, output.url)
         return
-    fs, target = _store(output.url)
-    _within(output.url, fs.put_file, str(output.path), target)
+    fs, target = reach_store(output.url)
+    within(output.url, fs.put_file, str(output.path), target)
 
 
 def _send_folder(folder: Path, url: str) -> None:
     """Take the old manifest away, send the new files and last the new manifest, drop stale ones."""
-    fs, target = _store(url)
+    fs, target = reach_store(url)
     old = set(_old_files(url))
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     files.sort(key=lambda p: p.name in _LAST and p.parent == folder)
     sent = {path.relative_to(folder).as_posix() for path in files}
-    _within(url, fs.makedirs, target, exist_ok=True)
+    within(url, fs.makedirs, target, exist_ok=True)
     marker = {"tool": TOOL, "files": dict.fromkeys(sorted(old | sent), "")}
-    _within(url, fs.pipe_file, f"{target}/{_UPLOAD}", json.dumps(marker).encode())
+    within(url, fs.pipe_file, f"{target}/{_UPLOAD}", json.dumps(marker).encode())
     for name in _LAST:
-        if _within(url, fs.exists, f"{target}/{name}"):
-            _within(url, fs.rm_file, f"{target}/{name}")
+        if within(url, fs.exists, f"{target}/{name}"):
+            within(url, fs.rm_file, f"{target}/{name}")
     for path in files:
         inside = path.relative_to(folder).as_posix()
         name = f"{target}/{inside}"
-        _within(url, fs.makedirs, name.rpartition("/")[0], exist_ok=True)
-        _within(url, fs.put_file, str(path), name)
+        within(url, fs.makedirs, name.rpartition("/")[0], exist_ok=True)
+        within(url, fs.put_file, str(path), name)
     for inside in [*sorted(old - sent - {_UPLOAD}), _UPLOAD]:
-        if _within(url, fs.exists, f"{target}/{inside}"):
-            _within(url, fs.rm_file, f"{target}/{inside}")
+        if within(url, fs.exists, f"{target}/{inside}"):
+            within(url, fs.rm_file, f"{target}/{inside}")
 
 
 def _old_files(url: str) -> list[str]:
     """What this tool wrote at a URL: by its manifest, or by an upload that did not end."""
-    fs, target = _store(url)
+    fs, target = reach_store(url)
     for name in (_UPLOAD, MANIFEST):
-        if _within(url, fs.exists, f"{target}/{name}"):
+        if within(url, fs.exists, f"{target}/{name}"):
             with tempfile.TemporaryDirectory() as temporary:
-                _within(url, fs.get_file, f"{target}/{name}", f"{temporary}/{MANIFEST}")
+                within(url, fs.get_file, f"{target}/{name}", f"{temporary}/{MANIFEST}")
                 return [*read_manifest(Path(temporary))["files"], name]
     return []
 
 
 def _check_target(url: str) -> None:
     """Refuse to write where something stands that this tool did not write."""
-    fs, path = _store(url)
-    if not _within(url, fs.isdir, path):
+    fs, path = reach_store(url)
+    if not within(url, fs.isdir, path):
         return
     own = {*_old_files(url), *_LAST, "report.md", "report.html"}
-    found = [_relative(name, path) for name in _within(url, fs.find, path)]
+    found = [_relative(name, path) for name in within(url, fs.find, path)]
     foreign = sorted(set(found) - own)
     if foreign:
         raise BundleError(
@@ -267,7 +267,7 @@ def _check_target(url: str) -> None:
         )
 
 
-def _store(url: str) -> tuple[Any, str]:
+def reach_store(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
     from fsspec.core import url_to_fs
 
@@ -281,7 +281,7 @@ def _store(url: str) -> tuple[Any, str]:
     return fs, str(path).rstrip("/")
 
 
-def _within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
+def within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
     """What a store answers, or one line that names the URL."""
     try:
         return call(*arguments, **settings)

@@ -12,11 +12,15 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from compress.folder import sha256
 
-__all__ = ["Stages", "content_key", "file_hashes"]
+__all__ = ["STEPS", "Stages", "Step", "content_key", "file_hashes"]
+
+Step: TypeAlias = Literal["prune", "recover", "export", "evaluate", "bench"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""What a run does in its order, by the command line's verbs; a step is one stage or more."""
 
 
 class Stages:

@@ -165,8 +165,10 @@ def verdict_by(differences: Sequence[float], margin: float) -> Verdict:
     return "failed" if mean < -margin else "undecided"
 
 
-def write_findings(findings: Findings, environment: Mapping[str, Any], folder: Path) -> None:
-    """Write `report.md`, `study.json`, `figures/*.svg` and `data/*.parquet` into `folder`."""
+def write_findings(
+    findings: Findings, environment: Mapping[str, Any], folder: Path, record: str = "study.json"
+) -> None:
+    """Write `report.md`, a JSON record, `figures/*.svg` and `data/*.parquet` into `folder`."""
     for name in ("figures", "data"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for figure in findings.figures:
@@ -183,7 +185,7 @@ def write_findings(findings: Findings, environment: Mapping[str, Any], folder: P
         "claims": [asdict(claim) for claim in findings.claims],
         "environment": dict(environment),
     }
-    (folder / "study.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    (folder / record).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def _columns(rows: Sequence[Row]) -> pa.Table:

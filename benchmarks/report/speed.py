@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
@@ -10,7 +10,13 @@ from matplotlib.figure import Figure
 
 from benchmarks.report.drawing import INK, STYLE, TEACHER, look, svg
 
-__all__ = ["distribution_figure", "latency_figure", "pareto_figure", "shown_workload"]
+__all__ = [
+    "distribution_figure",
+    "latency_figure",
+    "pareto_figure",
+    "shown_workload",
+    "undominated",
+]
 
 Row: TypeAlias = Mapping[str, Any]
 Place: TypeAlias = tuple[str, str]
@@ -76,7 +82,7 @@ def pareto_figure(report: Mapping[str, Any]) -> str:
     if len(order) < 2 or not kept:
         return ""
     points = {place: _point(fast[place], kept.get(place)) for place in order}
-    best = _undominated(points)
+    best = undominated(points.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9.4, 3.6 + 0.12 * len(order)))
         axes = figure.subplots()
@@ -126,10 +132,15 @@ def _point(fast: Row, kept: Row | None) -> tuple[float, float]:
     return fast["p50_ms"], 100.0 if kept is None else 100 * kept["retention"]
 
 
-def _undominated(points: Mapping[Place, tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points that no other is both faster and better than, from fast to slow."""
+def undominated(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Points (cost, worth) that no other is both cheaper and better than, from cheap to dear.
+
+    Example:
+        >>> undominated([(2.0, 90.0), (1.0, 80.0), (3.0, 85.0)])
+        [(1.0, 80.0), (2.0, 90.0)]
+    """
     best: list[tuple[float, float]] = []
-    for ms, share in sorted(points.values(), key=lambda p: (p[0], -p[1])):
+    for ms, share in sorted(points, key=lambda p: (p[0], -p[1])):
         if not best or share > best[-1][1]:
             best.append((ms, share))
     return best

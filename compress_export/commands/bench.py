@@ -14,11 +14,11 @@ from compress.errors import RecipeError
 from compress.folder import check_target, writing
 from compress.workload import Workload
 from compress_export.benching import Bench, Judged, against_itself, run_bench
-from compress_export.commands.run import STATUS
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.contenders import parse_entry
 from compress_export.cores import pin
+from compress_export.exits import STATUS
 
 
 def run(

@@ -12,9 +12,9 @@ from benchmarks.formats import job_summary, write_as
 from benchmarks.gate import Gate, overall, unmeasured
 from benchmarks.regression import Limits, regressions
 from compress.errors import RecipeError
-from compress_export.commands.run import STATUS
 from compress_export.console import note, table
 from compress_export.console import out as console
+from compress_export.exits import STATUS
 from compress_export.reports import kept_changes, read_report
 
 _NAMES = {"throughput": "load"}

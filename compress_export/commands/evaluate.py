@@ -16,8 +16,8 @@ from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
 from compress.errors import DataError, RecipeError
 from compress_export.benching import Judged
-from compress_export.commands.run import STATUS
 from compress_export.console import out, progress, table
+from compress_export.exits import STATUS
 from compress_export.loading import find_graph, labels_of, load_tokenizer
 
 

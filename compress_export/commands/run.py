@@ -10,7 +10,6 @@ from typing import Any
 import typer
 from transformers import PreTrainedModel
 
-from benchmarks.gate import Verdict
 from benchmarks.report.write import headline
 from compress.batches import silent
 from compress.binding import bind
@@ -18,11 +17,10 @@ from compress.pruning import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
+from compress_export.exits import STATUS
 from compress_export.loading import check_alone
 from compress_export.pipeline import Outcome, Run
 from compress_export.recipe import Recipe, load_recipe
-
-STATUS: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 
 
 def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:

@@ -6,26 +6,19 @@ Knows rows and files; must not know what a cell does.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from compress.batches import Progress
 from compress.errors import BundleError, TrainingError
 from compress.folder import versions
-from compress_export.console import hush
 from compress_export.stages import content_key, file_hashes
+from compress_export.workers import Answer, Workers, calm
 from export.session import usable_cores
 
 __all__ = ["Cell", "Grid", "Row", "own_folder"]
@@ -115,22 +108,20 @@ class Grid:
                 self._keep(cell, keys[cell.name], *_worked(cell))
                 self.progress(label, n_cells - len(left) + done, n_cells)
             return
-        threads = max(1, usable_cores() // self.jobs)
-        others = set(multiprocessing.active_children())
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.jobs, context, _settle, (threads,)) as pool:
-            with _uninterrupted():  # workers inherit it: Ctrl-C is for this process to answer
-                futures = {pool.submit(_worked, cell): cell for cell in left}
-            try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    cell = futures[future]
-                    self._keep(cell, keys[cell.name], *_result(future, cell))
-                    self.progress(label, n_cells - len(left) + done, n_cells)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for worker in set(multiprocessing.active_children()) - others:
-                    worker.terminate()
-                raise
+        cells, waiting = {cell.name: cell for cell in left}, list(left)
+        workers = Workers(prepare=partial(_settle, max(1, usable_cores() // self.jobs)))
+        try:
+            for _ in range(min(self.jobs, len(waiting))):
+                _submit(workers, waiting)
+            for done in range(1, len(left) + 1):
+                (answer,) = workers.wait(most=1)
+                cell = cells[str(answer.ticket)]
+                self._keep(cell, keys[cell.name], *_result(answer, cell))
+                self.progress(label, n_cells - len(left) + done, n_cells)
+                if waiting:
+                    _submit(workers, waiting)
+        finally:
+            workers.close()
 
     def _keep(self, cell: Cell, key: str, rows: list[Row], seconds: float) -> None:
         text = json.dumps({"key": key, "seconds": round(seconds, 2), "rows": rows})
@@ -188,38 +179,17 @@ def _kept(folder: Path, name: str, key: str) -> list[Row] | None:
     return rows
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Within the block, and in processes that start in it, Ctrl-C does nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _end_with_parent() -> None:
-    """End when the process that this one works for has: its results are for nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _settle(threads: int) -> None:
-    """Prepare a process of the pool."""
-    os.environ["TQDM_DISABLE"] = "1"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _settle(threads: int, _: int | None) -> None:
+    """Prepare a process that works at cells."""
     import torch
-    import transformers
 
-    hush()
+    calm()
     torch.set_num_threads(threads)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+
+
+def _submit(workers: Workers, waiting: list[Cell]) -> None:
+    cell = waiting.pop(0)
+    workers.submit(cell.name, _worked, cell)
 
 
 def _worked(cell: Cell) -> tuple[list[Row], float]:
@@ -227,11 +197,13 @@ def _worked(cell: Cell) -> tuple[list[Row], float]:
     return cell.work(), time.perf_counter() - start
 
 
-def _result(future: Future[tuple[list[Row], float]], cell: Cell) -> tuple[list[Row], float]:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
+def _result(answer: Answer, cell: Cell) -> tuple[list[Row], float]:
+    if answer.lost:
         raise TrainingError(
             f"a process of the study ended while it worked at {cell.name}, as when memory runs "
             "out; call again with fewer --jobs, it goes on from what is done"
-        ) from error
+        )
+    if answer.error is not None:
+        raise answer.error
+    found: tuple[list[Row], float] = answer.value
+    return found

@@ -1,0 +1,249 @@
+"""`sweep …`: plan the runs, drive them, write what they found; copy the best one out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import typer
+
+from compress.errors import RecipeError
+from compress.folder import check_target, replace_folder, verify_folder
+from compress_export.console import note, table
+from compress_export.console import out as console
+from compress_export.exits import STATUS
+from compress_export.sweep.axes import Sweep, load_sweep
+from compress_export.sweep.call import Call, kinds_of, locked, planned
+from compress_export.sweep.choose import AIMS, Aim, best, parse_bound
+from compress_export.sweep.drive import Driver
+from compress_export.sweep.executor import Executor, LocalExecutor
+from compress_export.sweep.ledger import Entry, Ledger, open_sweep
+from compress_export.sweep.results import Row, axis_column, rows_of
+from compress_export.sweep.show import shown
+from compress_export.sweep.store import Store
+from export.session import usable_cores
+
+_EXECUTORS = ("local", "ray")
+_MOST_JOBS = 4
+_BY_FAULT = {"bug": 70, "input": 2, "node": 2, "promise": 1}
+_WORST_FIRST = (70, 2, 1, 3, 0)
+
+
+def run(
+    path: Path,
+    out: Path,
+    *,
+    executor: str,
+    address: str | None,
+    jobs: int | None,
+    store: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do what is left of the sweep at `path`, and exit by the worst that became of a run."""
+    sweep = load_sweep(path)
+    shared = None if store is None else Store(store)
+    out = out.resolve()
+    with locked(out):
+        work = _Lazily(lambda: _executor(executor, address))
+        try:
+            call = planned(sweep, path.resolve().parent, out, lambda *of: kinds_of(work.get())(*of))
+            if dry_run:
+                _print_plan(call)
+                return
+            if call.left:
+                _validate(call.left)
+                _drive(call, sweep, path, work.get(), jobs, shared)
+        finally:
+            work.close()
+        _write(call)
+        _finish(call.ledger, out, as_json)
+
+
+def find_best(
+    folder: Path,
+    gates: Sequence[str],
+    where: Sequence[str],
+    by: str | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the best run within the gates, and copy its folder out."""
+    if by is not None and by not in AIMS:
+        raise RecipeError(f"--by must be among {', '.join(AIMS)}, found {by!r}")
+    aim: Aim | None = next((known for known in AIMS if known == by), None)
+    bounds = [parse_bound(gate) for gate in gates]
+    ledger = open_sweep(folder)
+    rows = _narrowed(rows_of(ledger), where)
+    if not bounds and aim is None:
+        raise RecipeError("sweep best must know what is best, found neither --gate nor --by")
+    winner = best(rows, bounds, aim)
+    if out is not None:
+        _copy(folder / "runs" / winner["run"], out)
+    if as_json:
+        console.print_json(json.dumps(winner))
+        return
+    console.print(
+        f"{winner['run']}, {winner['variant']}: {winner['retention']:.1%} kept "
+        f"({winner['retention_low']:.1%} to {winner['retention_high']:.1%}), "
+        f"{winner['speedup']:.2f}× as fast, {winner['p50_ms']:.2f} ms",
+        soft_wrap=True,
+    )
+    if out is not None:
+        console.print(f"bundle: {out}", soft_wrap=True)
+
+
+class _Lazily:
+    """Something that is made when it is first asked for, and closed if it was."""
+
+    def __init__(self, make: Callable[[], Executor]) -> None:
+        self._make, self._made = make, list[Executor]()
+
+    def get(self) -> Executor:
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+
+
+def _executor(name: str, address: str | None) -> Executor:
+    if name not in _EXECUTORS:
+        raise RecipeError(f"--executor must be among {', '.join(_EXECUTORS)}, found {name!r}")
+    if name == "local":
+        if address is not None:
+            raise RecipeError("--address goes with --executor ray, found local; leave one out")
+        return LocalExecutor()
+    from compress_export.sweep.cluster import RayExecutor
+
+    return RayExecutor(address)
+
+
+def _validate(entries: Sequence[Entry]) -> None:
+    """Every recipe, before any work is done."""
+    from compress_export.recipe import make_recipe
+
+    for entry in entries:
+        try:
+            make_recipe(entry.recipe)
+        except RecipeError as error:
+            raise RecipeError(f"run {entry.run}: {error}") from error
+
+
+def _drive(
+    call: Call, sweep: Sweep, path: Path, executor: Executor, jobs: int | None, store: Store | None
+) -> None:
+    with shown() as progress:
+        Driver(
+            sweep=sweep,
+            base=path.resolve().parent,
+            ledger=call.ledger,
+            mark=call.mark,
+            store=store,
+            executor=executor,
+            jobs=jobs or min(_MOST_JOBS, usable_cores()),
+            tell=note,
+            progress=progress,
+        )()
+
+
+def _write(call: Call) -> None:
+    """The report, unless it is already about these results."""
+    state = call.ledger.state_key()
+    kept = call.ledger.folder / "reported"
+    if kept.is_file() and kept.read_text(encoding="utf-8") == state:
+        return
+    from benchmarks.environment import environment
+    from benchmarks.report.findings import write_findings
+    from compress_export.sweep.findings import sweep_findings
+
+    findings = sweep_findings(call.ledger, ())
+    write_findings(findings, environment(), call.ledger.folder, record="report.json")
+    kept.write_text(state, encoding="utf-8")
+
+
+def _finish(ledger: Ledger, out: Path, as_json: bool) -> None:
+    rows = rows_of(ledger)
+    if as_json:
+        console.print_json(json.dumps(rows))
+    else:
+        shown_rows = [row for row in rows if row["variant"] is None or row["reference"]]
+        title = f"{len(ledger.entries)} runs"
+        table(
+            title, ["run", "kept", "speed-up", "p50, ms", "gates"], [_line(r) for r in shown_rows]
+        )
+        console.print(f"report: {out / 'report.md'}", soft_wrap=True)
+    found = {_status(entry) for entry in ledger.entries.values()}
+    status = next(status for status in _WORST_FIRST if status in found)
+    if status:
+        raise typer.Exit(status)
+
+
+def _status(entry: Entry) -> int:
+    return STATUS[entry.verdict] if entry.fault is None else _BY_FAULT[entry.fault]
+
+
+def _line(row: Row) -> list[str]:
+    if row["variant"] is None:
+        return [row["run"], "", "", "", row["state"]]
+    speedup, median = row["speedup"], row["p50_ms"]
+    return [
+        row["run"],
+        f"{row['retention']:.1%}",
+        "–" if speedup is None else f"{speedup:.2f}×",
+        "–" if median is None else f"{median:.2f}",
+        row["verdict"],
+    ]
+
+
+def _print_plan(call: Call) -> None:
+    rows = [
+        [entry.run, *map(str, entry.labels.values()), entry.state if entry.state == "done" else ""]
+        for entry in call.ledger.entries.values()
+    ]
+    axes = next(iter(call.ledger.entries.values())).labels
+    title = f"{len(rows)} runs, {len(call.left)} to do"
+    table(title, ["run", *axes, "state"], rows, left=range(len(axes) + 2))
+
+
+def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:
+    """Rows that are meant, of one task."""
+    found = list(rows)
+    for rule in where:
+        name, equals, value = rule.partition("=")
+        column = name if found and name in found[0] else axis_column(name)
+        if not equals or not any(column in row for row in found):
+            known = sorted({k.removeprefix("axis.") for k in found[0] if k.startswith("axis.")})
+            raise RecipeError(
+                f"--where must be NAME=VALUE with an axis ({', '.join(known)}) or a column of the "
+                f"table of runs, found {rule!r}"
+            )
+        found = [row for row in found if str(row.get(column)) == value]
+        if not found:
+            raise RecipeError(f"--where {rule} must leave a run, found none; correct the value")
+    for column in ("task", "device"):
+        several = sorted({str(row[column]) for row in found if row["variant"] is not None})
+        if len(several) > 1:
+            raise RecipeError(
+                f"sweep best must look at one {column}, found {', '.join(several)}; narrow it by "
+                f"`--where {column}=…`"
+            )
+    return found
+
+
+def _copy(run_folder: Path, out: Path) -> None:
+    """Copy a run's folder; it appears when it is complete."""
+    out = out.resolve()
+    check_target(out, "run")
+    verify_folder(run_folder)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        copy = Path(temporary) / "copy"
+        shutil.copytree(run_folder, copy)
+        replace_folder(copy, out)

@@ -1,0 +1,205 @@
+"""From a sweep's file to its runs: every combination of the axes, each a recipe of its own.
+
+Knows plain data alone, so that asking what is left to do needs no torch; a recipe is validated
+where it is run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from compress.errors import RecipeError
+from compress_export.stages import STEPS
+from compress_export.sweep.steps import Need
+
+__all__ = ["Combination", "Sweep", "combinations", "load_sweep", "parse_sweep", "set_field"]
+
+Values = dict[str, Any]
+_LABEL = "name"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sweep(_Part):
+    """What is common to all runs, and what differs."""
+
+    recipe: Values = Field(default_factory=dict, description="Fields of all recipes.")
+    axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        description="A recipe's field (dotted) and its values; or any name and, as values, "
+        "mappings of fields, with an optional name each."
+    )
+    exclude: list[Values] = Field(
+        default_factory=list, description="Combinations to leave out, by the axes' values."
+    )
+    devices: Literal["any", "each"] = Field(
+        "any", description="Each: every run once for each kind of device among the nodes."
+    )
+    resources: dict[str, Need] = Field(
+        default_factory=dict, description=f"What a stage takes: {', '.join(STEPS)}."
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="Times that a stage is tried again when its worker or node is lost."
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _known_stages(cls, value: dict[str, Need]) -> dict[str, Need]:
+        unknown = sorted(set(value) - set(STEPS))
+        if unknown:
+            raise ValueError(
+                f"stages are {', '.join(STEPS)}, found {unknown[0]!r}; name one of them"
+            )
+        return value
+
+    @field_validator("exclude")
+    @classmethod
+    def _not_empty(cls, value: list[Values]) -> list[Values]:
+        if any(not rule for rule in value):
+            raise ValueError("an empty rule would leave out everything; name an axis and a value")
+        return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Combination:
+    """One value from every axis.
+
+    Attributes:
+        labels: Of each axis, as results have them.
+        recipe: All fields, common ones and those of the axes.
+    """
+
+    labels: dict[str, Any]
+    recipe: Values
+
+    @property
+    def slug(self) -> str:
+        """The labels, fit for a folder's name."""
+        words = [str(label) for label in self.labels.values()]
+        return re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-.")[:60] or "run"
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep's file.
+
+    Raises:
+        RecipeError: It cannot be read, or a field is wrong.
+    """
+    try:
+        return parse_sweep(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"sweep must be a readable YAML file, found {error}") from error
+
+
+def parse_sweep(text: str) -> Sweep:
+    """Validate a sweep's YAML text; recipes are validated when they are run.
+
+    Raises:
+        RecipeError: Names the field, the value and the remedy.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"sweep must be YAML, found: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"sweep must be a mapping with recipe and axes, found {data!r}")
+    try:
+        sweep = Sweep.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_sentence(error)) from error
+    for rule in sweep.exclude:
+        for axis in rule:
+            if axis not in sweep.axes:
+                raise RecipeError(
+                    f"sweep field 'exclude': axes are {', '.join(sweep.axes)}, found {axis!r}; "
+                    "name one of them"
+                )
+    return sweep
+
+
+def combinations(sweep: Sweep) -> list[Combination]:
+    """Every combination that is not excluded, in the order of the axes.
+
+    Raises:
+        RecipeError: Two of them are the same, or none is left.
+    """
+    found: list[Combination] = []
+    for values in itertools.product(*sweep.axes.values()):
+        labels = dict(zip(sweep.axes, map(_label, values), strict=True))
+        if any(all(labels[a] == v for a, v in rule.items()) for rule in sweep.exclude):
+            continue
+        recipe = dict(sweep.recipe)
+        for axis, value in zip(sweep.axes, values, strict=True):
+            for field, part in _fields(axis, value):
+                recipe = set_field(recipe, field, part)
+        same = next((c for c in found if c.recipe == recipe), None)
+        if same is not None:
+            raise RecipeError(
+                f"axes must give each recipe once, found it twice: {same.labels} and {labels}; "
+                "take a value out, or exclude one"
+            )
+        found.append(Combination(labels=labels, recipe=recipe))
+    if not found:
+        raise RecipeError("sweep must have a run, found that all are excluded; narrow `exclude`")
+    return found
+
+
+def set_field(recipe: Mapping[str, Any], field: str, value: Any) -> Values:
+    """A copy of a recipe with a dotted field set.
+
+    Example:
+        >>> set_field({"target": {"batch": 8}}, "target.macs", 0.5)
+        {'target': {'batch': 8, 'macs': 0.5}}
+    """
+    head, dot, rest = field.partition(".")
+    if not dot:
+        return {**recipe, head: value}
+    inner = recipe.get(head) or {}
+    if not isinstance(inner, dict):
+        raise RecipeError(
+            f"the axis {field!r} sets a part of {head!r}, found {inner!r} there; "
+            f"name the whole field {head!r}"
+        )
+    return {**recipe, head: set_field(inner, rest, value)}
+
+
+def _fields(axis: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The recipe's fields that an axis' value sets."""
+    if not isinstance(value, dict):
+        yield axis, value
+        return
+    yield from ((field, part) for field, part in value.items() if field != _LABEL)
+
+
+def _label(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value if isinstance(value, str | int | float | bool) else str(value)
+    given = value.get(_LABEL)
+    return str(given) if given else ", ".join(str(v).rpartition("/")[2] for v in value.values())
+
+
+def _sentence(error: ValidationError) -> str:
+    """One line for the first thing that is wrong."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        owner = Need if first["loc"][0] == "resources" else Sweep
+        return (
+            f"sweep field {field!r} is unknown; known here: {', '.join(owner.model_fields)}; "
+            "correct it (a recipe's fields go under `recipe`)"
+        )
+    if first["type"] == "missing":
+        return f"sweep field {field!r} is required, found none; add it"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"sweep field {field!r}: {message}"
+    return f"sweep field {field!r}: {message.lower()}, found {first['input']!r}; correct it"

@@ -1,0 +1,230 @@
+"""What a sweep found: winners under gates, Pareto sets, seeds pooled, what each choice adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from benchmarks.report.findings import Column, Figure, Findings, Table
+from benchmarks.report.speed import undominated
+from compress_export.studies.groups import grouped, spread
+from compress_export.sweep.choose import Bound, NoneHoldsError, best
+from compress_export.sweep.figure import draw_sweep
+from compress_export.sweep.ledger import Ledger
+from compress_export.sweep.results import Row, axis_column, rows_of
+
+__all__ = ["sweep_findings"]
+
+_SEED = "seed"
+
+
+def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
+    """Tables and pictures over all runs.
+
+    Args:
+        ledger: Of the sweep.
+        bounds: Gates to name a winner for, each by itself; those of the recipes are added.
+    """
+    rows = rows_of(ledger)
+    axes = list(next(iter(ledger.entries.values())).labels)
+    measured = [row for row in rows if row["variant"] is not None]
+    for row in measured:
+        row["pareto"] = _is_best(row, measured)
+    looked_at = [row for row in measured if row["reference"]]
+    gates = list(dict.fromkeys([*bounds, *_promised(ledger)]))
+    tables = [
+        _winners(measured, gates),
+        _pareto(measured, axes),
+        _pooled(looked_at, axes),
+        _adds(looked_at, axes),
+        _failed(rows),
+        Table(name="runs", title="Every run and variant", rows=rows, columns=_columns(axes)),
+    ]
+    return Findings(
+        study="sweep",
+        title=f"{len(ledger.entries)} runs",
+        facts=_facts(ledger, axes),
+        claims=(),
+        tables=tables,
+        figures=_figures(measured),
+        limits=(
+            "Latencies are those at the workload that a recipe's gates look at, on the device "
+            "that is named; between devices they are not compared.",
+            "A winner among many runs looks better than it is: measure it once more, on data that "
+            "no run has seen.",
+        ),
+    )
+
+
+def _facts(ledger: Ledger, axes: Sequence[str]) -> Mapping[str, str]:
+    entries = list(ledger.entries.values())
+    values = {
+        axis: ", ".join(dict.fromkeys(str(entry.labels[axis]) for entry in entries))
+        for axis in axes
+    }
+    states = {state: len(ledger.in_state(state)) for state in ("done", "failed", "waiting")}
+    seconds = sum(step["seconds"] for entry in entries for step in entry.steps.values())
+    return values | {
+        "runs": ", ".join(f"{count} {state}" for state, count in states.items() if count),
+        "work": f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes",
+    }
+
+
+def _columns(axes: Sequence[str]) -> list[Column]:
+    return [
+        *(Column(key=axis_column(axis), header=axis) for axis in axes),
+        Column(key="variant", header="variant"),
+        Column(key="retention", header="kept", format="%"),
+        Column(key="retention_low", header="from", format="%"),
+        Column(key="retention_high", header="to", format="%"),
+        Column(key="speedup", header="speed-up", format=".2f"),
+        Column(key="p50_ms", header="p50, ms", format=".2f"),
+        Column(key="verdict", header="gates"),
+    ]
+
+
+def _promised(ledger: Ledger) -> list[Bound]:
+    """Gates of the recipes."""
+    found = []
+    for entry in ledger.entries.values():
+        gate = entry.recipe.get("gate") or {}
+        limits = {name: gate.get(name) for name in ("retention", "speedup")}
+        limits |= {f"latency_ms.{p}": ms for p, ms in (gate.get("latency_ms") or {}).items()}
+        found += [Bound(name=n, limit=float(v)) for n, v in limits.items() if v is not None]
+    return found
+
+
+def _winners(rows: Sequence[Row], bounds: Sequence[Bound]) -> Table:
+    won = []
+    for place, own in grouped(rows, "task", "device"):
+        for bound in bounds:
+            try:
+                winner = best(own, [bound])
+            except NoneHoldsError:
+                won.append(place | {"gate": str(bound), "run": "none"})
+                continue
+            won.append({"gate": str(bound), **winner})
+    return Table(
+        name="winners",
+        title="Best under each gate",
+        rows=won,
+        columns=[
+            Column(key="task", header="task"),
+            Column(key="gate", header="gate"),
+            Column(key="run", header="run"),
+            Column(key="variant", header="variant"),
+            Column(key="retention", header="kept", format="%"),
+            Column(key="speedup", header="speed-up", format=".2f"),
+            Column(key="device", header="device"),
+        ],
+        note="A gate holds where the end of the 95 % interval does. Under a gate on accuracy the "
+        "fastest is best, under one on speed what keeps most.",
+    )
+
+
+def _is_best(row: Row, rows: Sequence[Row]) -> bool:
+    own = [r for r in rows if (r["task"], r["device"]) == (row["task"], row["device"])]
+    points = [(r["p50_ms"], r["retention"]) for r in own if r["p50_ms"] is not None]
+    return (row["p50_ms"], row["retention"]) in undominated(points)
+
+
+def _pareto(rows: Sequence[Row], axes: Sequence[str]) -> Table:
+    shown = sorted(
+        (row for row in rows if row["pareto"]),
+        key=lambda row: (row["task"], str(row["device"]), row["p50_ms"]),
+    )
+    head = [Column(key="task", header="task"), Column(key="device", header="device")]
+    return Table(
+        name="pareto",
+        title="Pareto: nothing is both faster and keeps more",
+        rows=shown,
+        columns=[*head, *_columns(axes)],
+    )
+
+
+def _pooled(rows: Sequence[Row], axes: Sequence[str]) -> Table:
+    """Seeds of one point together; nothing where there is one seed."""
+    seeds = _SEED in axes
+    keys = [axis_column(axis) for axis in axes if axis != _SEED] + ["device"]
+    found = []
+    for place, own in grouped(rows if seeds else [], *keys):
+        kept = [row["retention"] for row in own]
+        found.append(
+            place
+            | {"seeds": len(own), "retention": fmean(kept), "within": spread(kept)}
+            | {"speedup": fmean(row["speedup"] or 0.0 for row in own)}
+        )
+    return Table(
+        name="pooled",
+        title="Seeds pooled",
+        rows=found,
+        columns=[
+            *(Column(key=axis_column(axis), header=axis) for axis in axes if axis != _SEED),
+            Column(key="seeds", header="seeds"),
+            Column(key="retention", header="kept", format="%"),
+            Column(key="within", header="±", format="%"),
+            Column(key="speedup", header="speed-up", format=".2f"),
+        ],
+        note="± is half the 95 % interval of the mean over seeds (Student's t).",
+    )
+
+
+def _adds(rows: Sequence[Row], axes: Sequence[str]) -> Table:
+    """Each value of an axis against its first, in runs that differ in nothing else."""
+    found: list[Row] = []
+    for axis in [axis for axis in axes if axis != _SEED]:
+        column = axis_column(axis)
+        others = [axis_column(other) for other in axes if other != axis] + ["device"]
+        levels = list(dict.fromkeys(row[column] for row in rows))
+        for level in levels[1:]:
+            pairs = []
+            for _, own in grouped(rows, *others):
+                by = {row[column]: row for row in own}
+                if levels[0] in by and level in by:
+                    pairs.append((by[levels[0]], by[level]))
+            found += _added(axis, levels[0], level, pairs)
+    return Table(
+        name="adds",
+        title="What each choice adds",
+        rows=found,
+        columns=[
+            Column(key="axis", header="axis"),
+            Column(key="level", header="value"),
+            Column(key="base", header="beside"),
+            Column(key="pairs", header="pairs"),
+            Column(key="kept", header="kept, difference", format="%"),
+            Column(key="within", header="±", format="%"),
+            Column(key="faster", header="speed, ratio", format=".2f"),
+        ],
+        note="Runs are paired that differ in this axis alone; ± is half the 95 % interval of the "
+        "mean over pairs, which stand for other tasks and seeds only as far as these do.",
+    )
+
+
+def _added(axis: str, base: str, level: str, pairs: Sequence[tuple[Row, Row]]) -> list[Row]:
+    if not pairs:
+        return []
+    kept = [other["retention"] - first["retention"] for first, other in pairs]
+    timed = [(f["p50_ms"], o["p50_ms"]) for f, o in pairs if f["p50_ms"] and o["p50_ms"]]
+    return [
+        {"axis": axis, "base": base, "level": level, "pairs": len(pairs), "kept": fmean(kept)}
+        | {"within": spread(kept), "faster": fmean(a / b for a, b in timed) if timed else None}
+    ]
+
+
+def _failed(rows: Sequence[Row]) -> Table:
+    return Table(
+        name="failed",
+        title="Runs that failed",
+        rows=[row for row in rows if row["state"] == "failed"],
+        columns=[Column(key="run", header="run"), Column(key="error", header="why")],
+    )
+
+
+def _figures(rows: Sequence[Row]) -> list[Figure]:
+    timed: list[dict[str, Any]] = [row for row in rows if row["p50_ms"] is not None]
+    if not timed:
+        return []
+    caption = "What each run keeps at its median latency; what nothing beats is joined."
+    return [Figure(name="pareto", caption=caption, svg=draw_sweep(timed))]

@@ -1,0 +1,78 @@
+"""What makes two runs the same: recipe, files that it reads, versions. Opens files alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from compress.folder import sha256, versions
+from compress_export.stages import content_key
+
+__all__ = ["Hashes", "run_key"]
+
+
+class Hashes:
+    """Hashes of files, those that have not changed since they were last hashed from memory.
+
+    Args:
+        known: By path: time of change in ns, size in bytes, SHA-256, as `to_dict` gave them.
+    """
+
+    def __init__(self, known: Mapping[str, Any] | None = None) -> None:
+        self._known: dict[str, list[Any]] = dict(known or {})
+
+    def of(self, place: Path) -> dict[str, str]:
+        """SHA-256 of a file, or of all files under a folder, by their path from it."""
+        files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+        return {file.relative_to(place).as_posix(): self._hash(file) for file in files}
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """To remember."""
+        return dict(self._known)
+
+    def _hash(self, file: Path) -> str:
+        found = file.stat()
+        stamp = [found.st_mtime_ns, found.st_size]
+        known = self._known.get(str(file))
+        if known is None or known[:2] != stamp:
+            known = [*stamp, sha256(file)]
+            self._known[str(file)] = known
+        return str(known[2])
+
+
+def run_key(recipe: Mapping[str, Any], base: Path, kind: str | None, hashes: Hashes) -> str:
+    """Hash of all that decides what a run gives, but for the machine that it is measured on.
+
+    Args:
+        recipe: As plain data.
+        base: The folder that its paths are taken from.
+        kind: Of the device, where a run is for one kind.
+        hashes: Of files.
+    """
+    content = _by_content(recipe, base, recipe.get("task"), hashes)
+    return content_key({"recipe": content, "kind": kind, "versions": versions()})
+
+
+def _by_content(part: Mapping[str, Any], base: Path, task: Any, hashes: Hashes) -> dict[str, Any]:
+    """A recipe with hashes in the place of files and folders: where they lie does not matter."""
+    found: dict[str, Any] = {}
+    for name, value in part.items():
+        if isinstance(value, dict):
+            found[name] = _by_content(value, base, task, hashes)
+        elif isinstance(value, str) and value and (base / value).exists():
+            place = base / value
+            own = _folder_of_task(place, task) if name == "data" else None
+            found[name] = hashes.of(own or place)
+        else:
+            found[name] = value
+    return found
+
+
+def _folder_of_task(data: Path, task: Any) -> Path | None:
+    """A GLUE task's folder, so that what lies beside it makes no difference: `SST-2` for `sst2`."""
+    if not data.is_dir() or not isinstance(task, str):
+        return None
+    folders = (p for p in data.iterdir() if p.is_dir())
+    return next((p for p in folders if re.sub(r"\W", "", p.name).lower() == task), None)

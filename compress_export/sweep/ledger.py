@@ -1,0 +1,186 @@
+"""What became of every run, one file each, so that a sweep goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from compress.errors import BundleError
+from compress.folder import MANIFEST
+from compress_export.stages import STEPS, Step, content_key
+from compress_export.sweep.work import MARK, Fault, Outcome
+
+__all__ = ["LOCK", "OWNER", "Entry", "Ledger", "open_sweep", "own_sweep"]
+
+RUNS = "runs.json"
+LOCK, OWNER = ".lock", ".owner"
+OWN = (LOCK, OWNER)
+
+State = Literal["waiting", "done", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One run.
+
+    Attributes:
+        run: Its name: labels and the first letters of its key.
+        key: See `identity.run_key`.
+        labels: Its value on each axis.
+        recipe: As plain data.
+        kind: Of the device that it is for, or was measured on.
+        state: Whether it is over.
+        steps: Of each that is done: node, seconds.
+        tries: Times that a step was begun again.
+        error, fault: Why it failed.
+        verdict: Of its gates, once it is done.
+    """
+
+    run: str
+    key: str
+    labels: dict[str, Any]
+    recipe: dict[str, Any]
+    kind: str | None = None
+    state: State = "waiting"
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tries: int = 0
+    error: str = ""
+    fault: Fault | None = None
+    verdict: str = ""
+
+    @property
+    def next(self) -> Step:
+        """The step to do."""
+        return next(step for step in STEPS if step not in self.steps)
+
+    @property
+    def last_node(self) -> str | None:
+        """Where the last step was done."""
+        return next((self.steps[s]["node"] for s in reversed(STEPS) if s in self.steps), None)
+
+    def after(self, step: Step, node: str, outcome: Outcome) -> Entry:
+        """The run once a step is done."""
+        done = {"node": node, "seconds": round(outcome.seconds, 3),
+                "waited": round(outcome.waited, 3)}  # fmt: skip
+        return replace(self, steps=self.steps | {step: done})
+
+
+class Ledger:
+    """The entries of a sweep, kept in `folder/ledger/<run>.json`.
+
+    Args:
+        folder: Of the sweep.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+
+    def open(self, wanted: Sequence[Entry]) -> None:
+        """Take up these runs: those that are whole stay so, all others are to be done."""
+        (self.folder / "ledger").mkdir(parents=True, exist_ok=True)
+        for entry in wanted:
+            self.put(self._kept(entry) or entry)
+        names = json.dumps([entry.run for entry in wanted])
+        (self.folder / RUNS).write_text(names, encoding="utf-8")
+
+    def put(self, entry: Entry) -> None:
+        """Write one down."""
+        self.entries[entry.run] = entry
+        path = self._path(entry.run)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
+        temporary.replace(path)
+
+    def in_state(self, state: State) -> list[Entry]:
+        """Of the sweep's runs, in their order."""
+        return [entry for entry in self.entries.values() if entry.state == state]
+
+    def report(self, run: str) -> dict[str, Any]:
+        """The report of a finished run."""
+        path = self.folder / "runs" / run / "report.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def finish(self, entry: Entry) -> None:
+        """Write down that a run is whole."""
+        verdict = self.report(entry.run)["verdict"]
+        self.put(replace(entry, state="done", verdict=verdict, error="", fault=None))
+
+    def state_key(self) -> str:
+        """Hash of what has become of all runs."""
+        return content_key({name: asdict(entry) for name, entry in self.entries.items()})
+
+    def _path(self, run: str) -> Path:
+        return self.folder / "ledger" / f"{run}.json"
+
+    def _kept(self, entry: Entry) -> Entry | None:
+        """The run as it was left, if it is the same; one that failed is begun again."""
+        try:
+            found = Entry(**json.loads(self._path(entry.run).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+        if found.key != entry.key:
+            return None
+        if found.state == "done" and self._is_whole(found.run):
+            return found
+        return replace(found, state="waiting", error="", fault=None, tries=0, steps={})
+
+    def _is_whole(self, run: str) -> bool:
+        folder = self.folder / "runs" / run
+        return all((folder / name).is_file() for name in (MANIFEST, "report.json"))
+
+
+def open_sweep(folder: Path) -> Ledger:
+    """The ledger of a sweep that has been called before, as its last call left it.
+
+    Raises:
+        BundleError: There is none.
+    """
+    ledger = Ledger(folder)
+    runs = folder / RUNS
+    if not runs.is_file():
+        raise BundleError(
+            f"{folder} must be a sweep's folder, found none; make one with `sweep run`"
+        )
+    for name in json.loads(runs.read_text(encoding="utf-8")):
+        text = (folder / "ledger" / f"{name}.json").read_text(encoding="utf-8")
+        ledger.entries[name] = Entry(**json.loads(text))
+    return ledger
+
+
+def own_sweep(folder: Path, mark: str) -> Mapping[str, Any]:
+    """Make `folder` that of a sweep; what its file says, if it was one already.
+
+    Args:
+        folder: New, empty, or of an earlier sweep.
+        mark: A name for it, if it is new.
+
+    Raises:
+        BundleError: It holds other files.
+    """
+    path = folder / MARK
+    if path.is_file():
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BundleError(
+                f"{path} must be as `sweep` wrote it, found {error}; name another --out"
+            ) from error
+        return found
+    if folder.exists() and (not folder.is_dir() or any(_others(folder))):
+        raise BundleError(
+            f"--out must be a sweep's folder, new or empty, found other files in {folder}; "
+            "name another"
+        )
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    facts = {"schema": 1, "mark": mark, "hashes": {}}
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    return facts
+
+
+def _others(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name not in OWN]

@@ -1,0 +1,88 @@
+"""All runs of a sweep as rows of one table: a row a run and variant, failed runs too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from compress_export.sweep.ledger import Entry, Ledger
+
+__all__ = ["Row", "axis_column", "rows_of"]
+
+Row: TypeAlias = dict[str, Any]
+
+
+def axis_column(axis: str) -> str:
+    """The column of an axis' labels."""
+    return f"axis.{axis}"
+
+
+def rows_of(ledger: Ledger) -> list[Row]:
+    """Every run: what it was, where it ran, what it kept and how fast it is.
+
+    Latencies and speed-ups are those at the workload that the recipe's gates look at.
+    """
+    rows: list[Row] = []
+    for entry in ledger.entries.values():
+        if entry.state == "done":
+            rows += _measured(entry, ledger.report(entry.run))
+        else:
+            rows.append(_facts(entry) | {"variant": None})
+    return rows
+
+
+def _facts(entry: Entry) -> Row:
+    """What is the same for all variants of a run."""
+    found: Row = {"run": entry.run, "key": entry.key}
+    found |= {axis_column(axis): str(label) for axis, label in entry.labels.items()}
+    task = entry.recipe.get("task")
+    found |= {
+        "model": str(entry.recipe.get("model")),
+        "task": task if isinstance(task, str) else "own data",
+        "seed": int(entry.recipe.get("seed") or 0),
+        "state": entry.state,
+        "error": entry.error or None,
+        "verdict": entry.verdict or None,
+        "device": entry.kind,
+    }
+    for step, done in entry.steps.items():
+        found[f"seconds.{step}"] = float(done["seconds"])
+        found[f"node.{step}"] = str(done["node"])
+    return found
+
+
+def _measured(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
+    """A row for each variant that was measured."""
+    where = report["reference"]
+    place = (where["batch"], where["sequence"])
+    latency = _at(report["latency"], place)
+    speedups = _at(report["speedups"], place)
+    accuracy: dict[str, Mapping[str, Any]] = {}
+    for row in report["accuracy"]:
+        accuracy.setdefault(row["variant"], row)  # the task's first metric
+    models = report["models"]
+    sizes = {
+        f"{name}_kept": models["student"][name] / models["teacher"][name]
+        for name in ("encoder_parameters", "encoder_macs")
+    }
+    facts = _facts(entry) | {"batch": place[0], "sequence": place[1]} | sizes
+    rows = []
+    for variant in [v for v in latency if v in accuracy]:
+        kept, time, fast = accuracy[variant], latency[variant], speedups.get(variant, {})
+        rows.append(
+            facts
+            | {"variant": variant, "reference": variant == where["variant"]}
+            | {"metric": kept["metric"], "teacher": kept["teacher"], "student": kept["student"]}
+            | {"retention": kept["retention"], "retention_low": kept["low"]}
+            | {"retention_high": kept["high"], "size_bytes": report["size_bytes"].get(variant)}
+            | {f"{p}_ms": time.get(f"{p}_ms") for p in ("p50", "p90", "p95", "p99")}
+            | {"speedup": fast.get("ratio"), "speedup_low": fast.get("low")}
+            | {"speedup_high": fast.get("high")}
+        )
+    return rows
+
+
+def _at(rows: Sequence[Mapping[str, Any]], place: tuple[int, int]) -> dict[str, Mapping[str, Any]]:
+    """The student's rows at a workload, by variant."""
+    there = [r for r in rows if (r["batch"], r["sequence"]) == place]
+    return {r["variant"]: r for r in there if r.get("contender", "student") == "student"}
