@@ -30,6 +30,7 @@ __all__ = [
     "verify_own",
     "versions",
     "write_manifest",
+    "write_whole",
     "writing",
 ]
 
@@ -68,6 +69,13 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
     except BundleError as error:
         raise BundleError(f"{error}; what was written is kept in {temporary}") from error
     replace_folder(temporary, target)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that appears, or changes, when all of it is there."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def replace_folder(new: Path, target: Path) -> None:

@@ -18,6 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 
 from compress.cost import Prices
 from compress.errors import TableError
+from compress.folder import write_whole
 from compress.plan import EncoderShape
 from compress.workload import Mix, Workload
 
@@ -214,9 +215,7 @@ class LatencyTable:
     def save(self, path: Path) -> None:
         """Write the table as JSON, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(self.to_json() + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, self.to_json() + "\n")
 
     @classmethod
     def load(cls, path: Path) -> LatencyTable:

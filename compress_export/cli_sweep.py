@@ -40,6 +40,7 @@ Gate = Annotated[
 def add_to(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     sweeps.command("run")(run)
+    sweeps.command("search")(search)
     sweeps.command("best")(best)
     app.add_typer(sweeps)
 
@@ -57,18 +58,36 @@ def run(
     json: opt.Json = False,
 ) -> None:
     """Do every combination of the axes that is not done yet, and report on all of them."""
+    from compress_export.commands.sweep import Workplace
     from compress_export.commands.sweep import run as run_sweep
 
-    run_sweep(
-        file,
-        out,
-        executor=executor,
-        address=address,
-        jobs=jobs,
-        store=store,
-        dry_run=dry_run,
-        as_json=json,
-    )
+    where = Workplace(executor=executor, address=address, jobs=jobs, store=store)
+    run_sweep(file, out, where, dry_run=dry_run, as_json=json)
+
+
+def search(
+    file: Annotated[Path, typer.Argument(help="YAML with `recipe` and `search`.")],
+    out: opt.Out,
+    trials: Annotated[int, typer.Option(min=1, help="Trials that the folder is to have.")] = 20,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="Optuna URL, or a file, that several searches share."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the study in its storage; left out, the file's name.")
+    ] = None,
+    executor: Executor = "local",
+    address: Address = None,
+    jobs: Jobs = None,
+    store: Shared = None,
+    json: opt.Json = False,
+) -> None:
+    """Search over recipes (Optuna): most accuracy kept at the least latency."""
+    from compress_export.commands.sweep import Workplace
+    from compress_export.commands.sweep import search as run_search
+
+    where = Workplace(executor=executor, address=address, jobs=jobs, store=store)
+    run_search(file, out, where, trials=trials, storage=storage, name=name, as_json=json)
 
 
 def best(

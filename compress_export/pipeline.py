@@ -110,6 +110,11 @@ class Run:
             case "bench":
                 self._close_work(self._report(self._accuracy(), self._latency()))
 
+    def accuracy(self) -> list[dict[str, Any]]:
+        """The report's rows of accuracy, measured if they are not yet."""
+        rows: list[dict[str, Any]] = self._accuracy()["accuracy"]
+        return rows
+
     def check(self) -> None:
         """Find what is wrong with model, data, target or serving stacks before any work is done."""
         self.context.check()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
-from compress.folder import sha256
+from compress.folder import sha256, write_whole
 
 __all__ = ["STEPS", "Stages", "Step", "content_key", "file_hashes"]
 
@@ -101,9 +101,7 @@ class Stages:
             "seconds": round(seconds, 3),
             "result": result,
         }
-        temporary = self._path(name).with_suffix(".tmp")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(self._path(name))
+        write_whole(self._path(name), json.dumps(record))
 
 
 def content_key(parts: Mapping[str, Any]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -15,13 +17,14 @@ from compress.folder import check_target, replace_folder, verify_folder
 from compress_export.console import note, table
 from compress_export.console import out as console
 from compress_export.exits import STATUS
-from compress_export.sweep.axes import Sweep, load_sweep
-from compress_export.sweep.call import Call, kinds_of, locked, planned
+from compress_export.sweep.axes import Common, load_file, load_sweep
+from compress_export.sweep.call import Call, kinds_of, locked, opened, planned
 from compress_export.sweep.choose import AIMS, Aim, best, parse_bound
 from compress_export.sweep.drive import Driver
 from compress_export.sweep.executor import Executor, LocalExecutor
-from compress_export.sweep.ledger import Entry, Ledger, open_sweep
+from compress_export.sweep.ledger import Entry, open_sweep
 from compress_export.sweep.results import Row, axis_column, rows_of
+from compress_export.sweep.search import Search, Trials, open_study
 from compress_export.sweep.show import shown
 from compress_export.sweep.store import Store
 from export.session import usable_cores
@@ -32,35 +35,90 @@ _BY_FAULT = {"bug": 70, "input": 2, "node": 2, "promise": 1}
 _WORST_FIRST = (70, 2, 1, 3, 0)
 
 
-def run(
-    path: Path,
-    out: Path,
-    *,
-    executor: str,
-    address: str | None,
-    jobs: int | None,
-    store: str | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workplace:
+    """Where a sweep works.
+
+    Attributes:
+        executor: `local` or `ray`.
+        address: Of a cluster.
+        jobs: Steps at once on a node.
+        store: Where finished runs are shared.
+    """
+
+    executor: str
+    address: str | None
+    jobs: int | None
+    store: str | None
+
+    @property
+    def at_once(self) -> int:
+        """Steps at once on a node."""
+        return self.jobs or min(_MOST_JOBS, usable_cores())
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[], Executor]]:
+        """Gives the executor when it is first asked for, and closes it if it was."""
+        made: list[Executor] = []
+
+        def executor() -> Executor:
+            if not made:
+                made.append(_executor(self.executor, self.address))
+            return made[0]
+
+        try:
+            yield executor
+        finally:
+            for one in made:
+                one.close()
+
+
+def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool) -> None:
     """Do what is left of the sweep at `path`, and exit by the worst that became of a run."""
     sweep = load_sweep(path)
-    shared = None if store is None else Store(store)
-    out = out.resolve()
+    store = None if where.store is None else Store(where.store)
+    out, base = out.resolve(), path.resolve().parent
     with locked(out):
-        work = _Lazily(lambda: _executor(executor, address))
-        try:
-            call = planned(sweep, path.resolve().parent, out, lambda *of: kinds_of(work.get())(*of))
+        with where.opened() as executor:
+            call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of))
             if dry_run:
                 _print_plan(call)
                 return
             if call.left:
                 _validate(call.left)
-                _drive(call, sweep, path, work.get(), jobs, shared)
-        finally:
-            work.close()
-        _write(call)
-        _finish(call.ledger, out, as_json)
+                _drive(call, sweep, base, executor(), where, store)
+        _finish(call, as_json)
+
+
+def search(
+    path: Path,
+    out: Path,
+    where: Workplace,
+    *,
+    trials: int,
+    storage: str | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Search over recipes until this folder has so many trials."""
+    wanted = load_file(path, Search)
+    store = None if where.store is None else Store(where.store)
+    out, base = out.resolve(), path.resolve().parent
+    with locked(out):
+        call = opened(out)
+        study = open_study(storage, name or path.stem, out)
+        guide = Trials(
+            search=wanted,
+            base=base,
+            study=study,
+            ledger=call.ledger,
+            count=trials,
+            at_once=where.at_once,
+        )
+        if call.left or len(call.ledger.entries) < trials:
+            with where.opened() as executor:
+                _drive(call, wanted, base, executor(), where, store, guide)
+        _finish(call, as_json)
 
 
 def find_best(
@@ -97,22 +155,6 @@ def find_best(
         console.print(f"bundle: {out}", soft_wrap=True)
 
 
-class _Lazily:
-    """Something that is made when it is first asked for, and closed if it was."""
-
-    def __init__(self, make: Callable[[], Executor]) -> None:
-        self._make, self._made = make, list[Executor]()
-
-    def get(self) -> Executor:
-        if not self._made:
-            self._made.append(self._make())
-        return self._made[0]
-
-    def close(self) -> None:
-        for made in self._made:
-            made.close()
-
-
 def _executor(name: str, address: str | None) -> Executor:
     if name not in _EXECUTORS:
         raise RecipeError(f"--executor must be among {', '.join(_EXECUTORS)}, found {name!r}")
@@ -137,19 +179,26 @@ def _validate(entries: Sequence[Entry]) -> None:
 
 
 def _drive(
-    call: Call, sweep: Sweep, path: Path, executor: Executor, jobs: int | None, store: Store | None
+    call: Call,
+    common: Common,
+    base: Path,
+    executor: Executor,
+    where: Workplace,
+    store: Store | None,
+    guide: Trials | None = None,
 ) -> None:
     with shown() as progress:
         Driver(
-            sweep=sweep,
-            base=path.resolve().parent,
+            common=common,
+            base=base,
             ledger=call.ledger,
             mark=call.mark,
             store=store,
             executor=executor,
-            jobs=jobs or min(_MOST_JOBS, usable_cores()),
+            jobs=where.at_once,
             tell=note,
             progress=progress,
+            guide=guide,
         )()
 
 
@@ -168,7 +217,10 @@ def _write(call: Call) -> None:
     kept.write_text(state, encoding="utf-8")
 
 
-def _finish(ledger: Ledger, out: Path, as_json: bool) -> None:
+def _finish(call: Call, as_json: bool) -> None:
+    """Write the report, print all runs, exit by the worst of them."""
+    _write(call)
+    ledger = call.ledger
     rows = rows_of(ledger)
     if as_json:
         console.print_json(json.dumps(rows))
@@ -178,7 +230,7 @@ def _finish(ledger: Ledger, out: Path, as_json: bool) -> None:
         table(
             title, ["run", "kept", "speed-up", "p50, ms", "gates"], [_line(r) for r in shown_rows]
         )
-        console.print(f"report: {out / 'report.md'}", soft_wrap=True)
+        console.print(f"report: {ledger.folder / 'report.md'}", soft_wrap=True)
     found = {_status(entry) for entry in ledger.entries.values()}
     status = next(status for status in _WORST_FIRST if status in found)
     if status:
@@ -186,6 +238,8 @@ def _finish(ledger: Ledger, out: Path, as_json: bool) -> None:
 
 
 def _status(entry: Entry) -> int:
+    if entry.state == "pruned":
+        return 0
     return STATUS[entry.verdict] if entry.fault is None else _BY_FAULT[entry.fault]
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from compress.batches import Progress
 from compress.errors import BundleError, TrainingError
-from compress.folder import versions
+from compress.folder import versions, write_whole
 from compress_export.stages import content_key, file_hashes
 from compress_export.workers import Answer, Workers, calm
 from export.session import usable_cores
@@ -125,10 +125,7 @@ class Grid:
 
     def _keep(self, cell: Cell, key: str, rows: list[Row], seconds: float) -> None:
         text = json.dumps({"key": key, "seconds": round(seconds, 2), "rows": rows})
-        path = self.folder / _KEPT / f"{cell.name}.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(self.folder / _KEPT / f"{cell.name}.json", text)
 
 
 def own_folder(folder: Path, study: str) -> None:

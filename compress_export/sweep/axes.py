@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,21 +20,52 @@ from compress.errors import RecipeError
 from compress_export.stages import STEPS
 from compress_export.sweep.steps import Need
 
-__all__ = ["Combination", "Sweep", "combinations", "load_sweep", "parse_sweep", "set_field"]
+__all__ = [
+    "Combination",
+    "Common",
+    "Sweep",
+    "combinations",
+    "load_file",
+    "load_sweep",
+    "set_field",
+]
 
 Values = dict[str, Any]
 _LABEL = "name"
+File = TypeVar("File", bound="Common")
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Sweep(_Part):
-    """What is common to all runs, and what differs."""
+class Common(_Part):
+    """What is common to all runs."""
 
     recipe: Values = Field(default_factory=dict, description="Fields of all recipes.")
+    resources: dict[str, Need] = Field(
+        default_factory=dict, description=f"What a step takes: {', '.join(STEPS)}."
+    )
+    retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="Times that a step is tried again when its worker or node is lost."
+    )
+
+    @field_validator("resources")
+    @classmethod
+    def _known_steps(cls, value: dict[str, Need]) -> dict[str, Need]:
+        unknown = sorted(set(value) - set(STEPS))
+        if unknown:
+            raise ValueError(
+                f"steps are {', '.join(STEPS)}, found {unknown[0]!r}; name one of them"
+            )
+        return value
+
+
+class Sweep(Common):
+    """What is common to all runs, and what differs."""
+
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        min_length=1,
         description="A recipe's field (dotted) and its values; or any name and, as values, "
         "mappings of fields, with an optional name each."
     )
@@ -44,22 +75,6 @@ class Sweep(_Part):
     devices: Literal["any", "each"] = Field(
         "any", description="Each: every run once for each kind of device among the nodes."
     )
-    resources: dict[str, Need] = Field(
-        default_factory=dict, description=f"What a stage takes: {', '.join(STEPS)}."
-    )
-    retries: Annotated[int, Field(ge=0)] = Field(
-        2, description="Times that a stage is tried again when its worker or node is lost."
-    )
-
-    @field_validator("resources")
-    @classmethod
-    def _known_stages(cls, value: dict[str, Need]) -> dict[str, Need]:
-        unknown = sorted(set(value) - set(STEPS))
-        if unknown:
-            raise ValueError(
-                f"stages are {', '.join(STEPS)}, found {unknown[0]!r}; name one of them"
-            )
-        return value
 
     @field_validator("exclude")
     @classmethod
@@ -89,33 +104,12 @@ class Combination:
 
 
 def load_sweep(path: Path) -> Sweep:
-    """Read a sweep's file.
+    """Read a sweep's file; recipes are validated when they are run.
 
     Raises:
-        RecipeError: It cannot be read, or a field is wrong.
+        RecipeError: It cannot be read, or a field is wrong: names it, the value and the remedy.
     """
-    try:
-        return parse_sweep(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"sweep must be a readable YAML file, found {error}") from error
-
-
-def parse_sweep(text: str) -> Sweep:
-    """Validate a sweep's YAML text; recipes are validated when they are run.
-
-    Raises:
-        RecipeError: Names the field, the value and the remedy.
-    """
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"sweep must be YAML, found: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"sweep must be a mapping with recipe and axes, found {data!r}")
-    try:
-        sweep = Sweep.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(_sentence(error)) from error
+    sweep = load_file(path, Sweep)
     for rule in sweep.exclude:
         for axis in rule:
             if axis not in sweep.axes:
@@ -124,6 +118,27 @@ def parse_sweep(text: str) -> Sweep:
                     "name one of them"
                 )
     return sweep
+
+
+def load_file(path: Path, kind: type[File]) -> File:
+    """Read a YAML file of a sweep or a search.
+
+    Raises:
+        RecipeError: It cannot be read, or a field is wrong.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"sweep must be a readable YAML file, found {error}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"sweep must be YAML, found: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        known = ", ".join(kind.model_fields)
+        raise RecipeError(f"sweep must be a mapping of {known}, found {data!r}; write one")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_sentence(error, kind)) from error
 
 
 def combinations(sweep: Sweep) -> list[Combination]:
@@ -187,12 +202,12 @@ def _label(value: Any) -> Any:
     return str(given) if given else ", ".join(str(v).rpartition("/")[2] for v in value.values())
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, kind: type[Common]) -> str:
     """One line for the first thing that is wrong."""
     first = error.errors()[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        owner = Need if first["loc"][0] == "resources" else Sweep
+        owner = Need if first["loc"][0] == "resources" else kind
         return (
             f"sweep field {field!r} is unknown; known here: {', '.join(owner.model_fields)}; "
             "correct it (a recipe's fields go under `recipe`)"

@@ -14,13 +14,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from compress.errors import BundleError
+from compress.folder import write_whole
 from compress_export.sweep.axes import Sweep, combinations
 from compress_export.sweep.executor import Executor
 from compress_export.sweep.identity import Hashes, run_key
 from compress_export.sweep.ledger import LOCK, OWNER, Entry, Ledger, own_sweep
 from compress_export.sweep.work import MARK
 
-__all__ = ["Call", "kinds_of", "locked", "planned"]
+__all__ = ["Call", "kinds_of", "locked", "opened", "planned"]
 
 _LETTERS = 8
 
@@ -94,12 +95,22 @@ def planned(
         for kind in wanted
     ]  # fmt: skip
     written = json.dumps({"schema": 1, "mark": mark, "hashes": hashes.to_dict()})
-    temporary = (folder / MARK).with_suffix(".tmp")
-    temporary.write_text(written, encoding="utf-8")
-    temporary.replace(folder / MARK)
+    write_whole(folder / MARK, written)
     ledger = Ledger(folder)
     ledger.open(entries)
     return Call(ledger=ledger, mark=mark)
+
+
+def opened(folder: Path) -> Call:
+    """The runs that a folder has, whatever they are: a search adds to them.
+
+    Raises:
+        BundleError: The folder holds other files.
+    """
+    facts = own_sweep(folder, uuid.uuid4().hex)
+    ledger = Ledger(folder)
+    ledger.take_up()
+    return Call(ledger=ledger, mark=str(facts["mark"]))
 
 
 def kinds_of(executor: Executor) -> Callable[[Path, str], list[str]]:

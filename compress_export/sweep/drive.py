@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from compress.errors import RecipeError
 from compress_export.stages import STEPS
-from compress_export.sweep.axes import Sweep
+from compress_export.sweep.axes import Common
 from compress_export.sweep.executor import Done, Executor
 from compress_export.sweep.ledger import Entry, Ledger
 from compress_export.sweep.schedule import Node, Order, Place, Schedule
@@ -16,10 +17,27 @@ from compress_export.sweep.steps import Need, is_measured, measures
 from compress_export.sweep.store import Store
 from compress_export.sweep.work import Fault, Outcome, Task
 
-__all__ = ["Driver", "Tell"]
+__all__ = ["Driver", "Guide", "Tell"]
 
 Tell = Callable[[str], None]
 """Told a line that the user should see."""
+
+
+class Guide(Protocol):
+    """Says what to run next, from what has been found: a search."""
+
+    def more(self) -> Sequence[Entry]:
+        """Runs to add now."""
+        ...
+
+    def hopeless(self, entry: Entry, outcome: Outcome) -> str:
+        """Why a run need not go on after a step; empty if it should."""
+        ...
+
+    def over(self, entry: Entry) -> None:
+        """Told of every run that is over."""
+        ...
+
 
 _POLL = 5.0
 
@@ -29,7 +47,7 @@ class Driver:
     """One sweep, from where its ledger says it is to its end.
 
     Attributes:
-        sweep: Its file.
+        common: What its file says of all runs.
         base: The folder that recipes' paths are taken from.
         ledger: Its runs.
         mark: Its name for itself.
@@ -38,9 +56,10 @@ class Driver:
         jobs: Parts into which a node's cores are cut.
         tell: Told what goes wrong, by run and node.
         progress: Told what is done and what is under way.
+        guide: Adds runs as others end, if there is a search.
     """
 
-    sweep: Sweep
+    common: Common
     base: Path
     ledger: Ledger
     mark: str
@@ -49,10 +68,12 @@ class Driver:
     jobs: int
     tell: Tell
     progress: Callable[[Ledger, dict[str, str]], None]
+    guide: Guide | None = None
     _schedule: Schedule = field(init=False)
     _running: dict[str, tuple[Order, Place]] = field(default_factory=dict)
     _avoid: dict[str, set[str]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
+    _seen: set[str] = field(default_factory=set)
 
     def __call__(self) -> None:
         """Go on until every run is done or has failed.
@@ -61,7 +82,7 @@ class Driver:
             RecipeError: No node can work.
         """
         self._schedule = Schedule(self.jobs)
-        self._take_from_store()
+        self._add()
         while self.ledger.in_state("waiting"):
             nodes = self._nodes()
             self._give_up(nodes)
@@ -70,17 +91,22 @@ class Driver:
             self._show()
             for done in self.executor.wait(_POLL):
                 self._end(done)
+            self._add()
         self._show()
 
     # What starts.
 
-    def _take_from_store(self) -> None:
-        if self.store is None:
-            return
+    def _add(self) -> None:
+        """Take up runs that a search adds; what the store has is taken from there."""
+        if self.guide is not None:
+            for entry in self.guide.more():
+                self.ledger.put(entry)
         for entry in self.ledger.in_state("waiting"):
+            if self.store is None or entry.run in self._seen:
+                continue
+            self._seen.add(entry.run)
             if self.store.has(entry.key):
-                self.store.fetch(entry.key, self.ledger.folder / "runs" / entry.run)
-                self.ledger.finish(entry)
+                self._finish(entry)
 
     def _nodes(self) -> list[Node]:
         nodes, unfit = self.executor.nodes(str(self.ledger.folder), self.mark)
@@ -102,7 +128,7 @@ class Driver:
 
     def _order(self, entry: Entry) -> Order:
         step = entry.next
-        need = self.sweep.resources.get(step, Need())
+        need = self.common.resources.get(step, Need())
         target = entry.recipe.get("target")
         return Order(
             run=entry.run,
@@ -164,18 +190,22 @@ class Driver:
         entry = entry.after(step, place.node, outcome)
         if entry.kind is None and is_measured(entry.recipe):
             entry = replace(entry, kind=self._kind(place.node))  # its table is of that kind
-        self.ledger.put(entry)
+        hopeless = self.guide.hopeless(entry, outcome) if self.guide is not None else ""
         if step == STEPS[-1]:
             self._finish(replace(entry, kind=self._kind(place.node)))
+        elif hopeless:
+            self._settle(replace(entry, state="pruned", error=hopeless))
+        else:
+            self.ledger.put(entry)
 
     def _finish(self, entry: Entry) -> None:
         folder = self.ledger.folder / "runs" / entry.run
         if self.store is not None and not (folder / "report.json").is_file():
             self.store.fetch(entry.key, folder)
-        self.ledger.finish(entry)
+        self._settle(self.ledger.finished(entry))
 
     def _lost(self, entry: Entry, place: Place) -> None:
-        if entry.tries >= self.sweep.retries:
+        if entry.tries >= self.common.retries:
             line = f"lost {entry.tries + 1} times at {entry.next}, the last time on {place.node}"
             self._fail(entry, f"{line}; see whether its memory suffices", "node")
             return
@@ -189,8 +219,14 @@ class Driver:
         self.ledger.put(replace(entry, error=line))
 
     def _fail(self, entry: Entry, error: str, fault: Fault) -> None:
-        self.ledger.put(replace(entry, state="failed", error=error, fault=fault))
+        self._settle(replace(entry, state="failed", error=error, fault=fault))
         self.tell(f"{entry.run} failed: {error}")
+
+    def _settle(self, entry: Entry) -> None:
+        """Write down a run that is over."""
+        self.ledger.put(entry)
+        if self.guide is not None:
+            self.guide.over(entry)
 
     def _keep_traceback(self, entry: Entry, outcome: Outcome) -> None:
         if outcome.details:

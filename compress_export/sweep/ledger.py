@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from compress.errors import BundleError
-from compress.folder import MANIFEST
+from compress.folder import MANIFEST, write_whole
 from compress_export.stages import STEPS, Step, content_key
 from compress_export.sweep.work import MARK, Fault, Outcome
 
@@ -19,7 +19,7 @@ RUNS = "runs.json"
 LOCK, OWNER = ".lock", ".owner"
 OWN = (LOCK, OWNER)
 
-State = Literal["waiting", "done", "failed"]
+State: TypeAlias = Literal["waiting", "done", "failed", "pruned"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,19 +81,23 @@ class Ledger:
 
     def open(self, wanted: Sequence[Entry]) -> None:
         """Take up these runs: those that are whole stay so, all others are to be done."""
-        (self.folder / "ledger").mkdir(parents=True, exist_ok=True)
         for entry in wanted:
             self.put(self._kept(entry) or entry)
-        names = json.dumps([entry.run for entry in wanted])
-        (self.folder / RUNS).write_text(names, encoding="utf-8")
+
+    def take_up(self) -> None:
+        """The runs of the last call, as it left them; none where there was none."""
+        names = self.folder / RUNS
+        for name in json.loads(names.read_text(encoding="utf-8")) if names.is_file() else ():
+            found = json.loads(self._path(name).read_text(encoding="utf-8"))
+            self.entries[name] = Entry(**found)
 
     def put(self, entry: Entry) -> None:
         """Write one down."""
+        new = entry.run not in self.entries
         self.entries[entry.run] = entry
-        path = self._path(entry.run)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(entry), indent=1), encoding="utf-8")
-        temporary.replace(path)
+        write_whole(self._path(entry.run), json.dumps(asdict(entry), indent=1))
+        if new:
+            write_whole(self.folder / RUNS, json.dumps(list(self.entries)))
 
     def in_state(self, state: State) -> list[Entry]:
         """Of the sweep's runs, in their order."""
@@ -105,10 +109,10 @@ class Ledger:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
-    def finish(self, entry: Entry) -> None:
-        """Write down that a run is whole."""
+    def finished(self, entry: Entry) -> Entry:
+        """A run that is whole, with its verdict."""
         verdict = self.report(entry.run)["verdict"]
-        self.put(replace(entry, state="done", verdict=verdict, error="", fault=None))
+        return replace(entry, state="done", verdict=verdict, error="", fault=None)
 
     def state_key(self) -> str:
         """Hash of what has become of all runs."""
@@ -125,7 +129,7 @@ class Ledger:
             return None
         if found.key != entry.key:
             return None
-        if found.state == "done" and self._is_whole(found.run):
+        if found.state == "pruned" or (found.state == "done" and self._is_whole(found.run)):
             return found
         return replace(found, state="waiting", error="", fault=None, tries=0, steps={})
 
@@ -140,15 +144,12 @@ def open_sweep(folder: Path) -> Ledger:
     Raises:
         BundleError: There is none.
     """
-    ledger = Ledger(folder)
-    runs = folder / RUNS
-    if not runs.is_file():
+    if not (folder / RUNS).is_file():
         raise BundleError(
             f"{folder} must be a sweep's folder, found none; make one with `sweep run`"
         )
-    for name in json.loads(runs.read_text(encoding="utf-8")):
-        text = (folder / "ledger" / f"{name}.json").read_text(encoding="utf-8")
-        ledger.entries[name] = Entry(**json.loads(text))
+    ledger = Ledger(folder)
+    ledger.take_up()
     return ledger
 
 
@@ -178,7 +179,8 @@ def own_sweep(folder: Path, mark: str) -> Mapping[str, Any]:
         )
     (folder / "runs").mkdir(parents=True, exist_ok=True)
     facts = {"schema": 1, "mark": mark, "hashes": {}}
-    path.write_text(json.dumps(facts), encoding="utf-8")
+    (folder / "ledger").mkdir(exist_ok=True)
+    write_whole(path, json.dumps(facts))
     return facts
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from compress_export.sweep.ledger import Entry, Ledger
 
-__all__ = ["Row", "axis_column", "rows_of"]
+__all__ = ["Row", "axis_column", "measured_rows", "rows_of"]
 
 Row: TypeAlias = dict[str, Any]
 
@@ -25,7 +25,7 @@ def rows_of(ledger: Ledger) -> list[Row]:
     rows: list[Row] = []
     for entry in ledger.entries.values():
         if entry.state == "done":
-            rows += _measured(entry, ledger.report(entry.run))
+            rows += measured_rows(entry, ledger.report(entry.run))
         else:
             rows.append(_facts(entry) | {"variant": None})
     return rows
@@ -51,8 +51,8 @@ def _facts(entry: Entry) -> Row:
     return found
 
 
-def _measured(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
-    """A row for each variant that was measured."""
+def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
+    """A row for each variant of a finished run."""
     where = report["reference"]
     place = (where["batch"], where["sequence"])
     latency = _at(report["latency"], place)

@@ -66,6 +66,7 @@ class Outcome:
     Attributes:
         seconds: Of the work, waiting for a device left out.
         waited: Seconds for the device.
+        accuracy: The rows of the report, once they have been measured.
         error: One line, if it failed.
         fault: Whose, if it failed.
         details: The traceback, where the fault is ours.
@@ -73,6 +74,7 @@ class Outcome:
 
     seconds: float = 0
     waited: float = 0
+    accuracy: list[dict[str, Any]] = field(default_factory=list)
     error: str = ""
     fault: Fault | None = None
     details: str = ""
@@ -115,14 +117,15 @@ def work(task: Task) -> Outcome:
     try:
         with holding(task.uses):
             began = time.perf_counter()
-            _do(task)
+            accuracy = _do(task)
         ended = time.perf_counter()
-        return Outcome(seconds=ended - began, waited=began - start)
+        return Outcome(seconds=ended - began, waited=began - start, accuracy=accuracy)
     except Exception as error:  # the outermost edge of a worker
         return _failed(error)
 
 
-def _do(task: Task) -> None:
+def _do(task: Task) -> list[dict[str, Any]]:
+    """Do it; the accuracy that it found, if it is the step that does."""
     from compress.batches import silent
     from compress_export.pipeline import Run
     from compress_export.recipe import make_recipe
@@ -141,6 +144,7 @@ def _do(task: Task) -> None:
     if store is not None:
         whole = task.step == STEPS[-1]
         store.push(out if whole else partial, task.key, whole=whole)
+    return run.accuracy() if task.step == "evaluate" else []
 
 
 def _folder(task: Task) -> Path:

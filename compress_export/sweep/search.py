@@ -1,0 +1,171 @@
+"""A search over recipes with Optuna: what keeps most at the least latency, trial by trial."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compress.errors import RecipeError
+from compress_export.sweep.axes import Combination, Common, set_field
+from compress_export.sweep.identity import Hashes, run_key
+from compress_export.sweep.ledger import Entry, Ledger
+from compress_export.sweep.results import measured_rows
+from compress_export.sweep.work import Outcome
+
+__all__ = ["Search", "Trials", "open_study"]
+
+TRIAL = "trial"
+
+
+class Range(BaseModel):
+    """Numbers between two ends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float = Field(description="Least.")
+    high: float = Field(description="Most.")
+    step: Annotated[float, Field(gt=0)] | None = Field(None, description="Between values.")
+    log: bool = Field(False, description="Whether ratios count, not differences.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, found {self.low:g} and {self.high:g}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log goes with a low above 0 and no step; leave one out")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether its numbers are whole."""
+        ends = (self.low, self.high, self.step or 1.0)
+        return self.step is not None and all(end == int(end) for end in ends)
+
+
+Choice: TypeAlias = Range | Annotated[list[str | float | int | bool], Field(min_length=1)]
+
+
+class Search(Common):
+    """What is common to all trials, and what is searched over."""
+
+    search: Annotated[dict[str, Choice], Field(min_length=1)] = Field(
+        description="A recipe's field (dotted): a list of values, or low and high."
+    )
+
+
+def open_study(storage: str | None, name: str, folder: Path) -> Any:
+    """The Optuna study of that name, made if there is none.
+
+    Args:
+        storage: An Optuna URL such as `postgresql://…`, or a file that workers share; by default
+            a file in the sweep's folder.
+        name: Of the study in its storage.
+        folder: Of the sweep.
+
+    Raises:
+        RecipeError: Optuna is not installed, or the storage cannot be reached.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError as error:
+        raise RecipeError(
+            "sweep search needs the extra `search`, found none; "
+            "pip install 'compress-export[search]'"
+        ) from error
+    optuna.logging.set_verbosity(logging.WARNING)
+    place = storage or str(folder / "optuna.journal")
+    try:
+        return optuna.create_study(
+            storage=place if "://" in place else JournalStorage(JournalFileBackend(place)),
+            study_name=name,
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+    except Exception as error:  # each kind of storage raises its own
+        line = " ".join(str(error).split())[:160]
+        raise RecipeError(
+            f"--storage must be a store that Optuna can open, found {type(error).__name__}: {line}"
+        ) from error
+
+
+@dataclass(kw_only=True, slots=True)
+class Trials:
+    """Asks a study for recipes as others end, and tells it what became of them.
+
+    Attributes:
+        search: Its file.
+        base: The folder that recipes' paths are taken from.
+        study: Optuna's.
+        ledger: Of the trials of this folder.
+        count: Trials in all that this folder is to have.
+        at_once: Trials that are under way at a time.
+        hashes: Of files.
+    """
+
+    search: Search
+    base: Path
+    study: Any
+    ledger: Ledger
+    count: int
+    at_once: int
+    hashes: Hashes = field(default_factory=Hashes)
+
+    def more(self) -> list[Entry]:
+        """New trials, as many as may be under way."""
+        room = self.at_once - len(self.ledger.in_state("waiting"))
+        wanted = min(room, self.count - len(self.ledger.entries))
+        return [self._asked() for _ in range(wanted)]
+
+    def hopeless(self, entry: Entry, outcome: Outcome) -> str:
+        """Whether the gate on accuracy has surely failed, so that its latency is of no interest."""
+        wanted = (entry.recipe.get("gate") or {}).get("retention")
+        if wanted is None or not outcome.accuracy:
+            return ""
+        found = outcome.accuracy[0]
+        if found["high"] >= wanted:
+            return ""
+        return f"retention is at most {found['high']:.3f}, gate.retention is {wanted:g}"
+
+    def over(self, entry: Entry) -> None:
+        """Tell the study: both objectives, or that the trial was pruned or failed."""
+        from optuna.trial import TrialState
+
+        number = int(entry.labels[TRIAL])
+        if entry.state == "done":
+            self.study.tell(number, self._objectives(entry), skip_if_finished=True)
+            return
+        state = TrialState.PRUNED if entry.state == "pruned" else TrialState.FAIL
+        self.study.tell(number, state=state, skip_if_finished=True)
+
+    def _asked(self) -> Entry:
+        trial = self.study.ask()
+        values = {name: _suggest(trial, name, c) for name, c in self.search.search.items()}
+        recipe: dict[str, Any] = dict(self.search.recipe)
+        for name, value in values.items():
+            recipe = set_field(recipe, name, value)
+        labels = {TRIAL: trial.number} | values
+        key = run_key(recipe, self.base, None, self.hashes)
+        slug = Combination(labels=labels, recipe=recipe).slug
+        return Entry(run=f"{slug}-{key[:8]}", key=key, labels=labels, recipe=recipe)
+
+    def _objectives(self, entry: Entry) -> list[float]:
+        """Accuracy kept and median latency in ms, of the variant that gates look at."""
+        rows = measured_rows(entry, self.ledger.report(entry.run))
+        row = next(row for row in rows if row["reference"])
+        return [row["retention"], row["p50_ms"]]
+
+
+def _suggest(trial: Any, name: str, choice: Choice) -> Any:
+    if not isinstance(choice, Range):
+        return trial.suggest_categorical(name, choice)
+    if choice.whole:
+        low, high, step = (int(end) for end in (choice.low, choice.high, choice.step or 1))
+        return trial.suggest_int(name, low, high, step=step)
+    found = trial.suggest_float(name, choice.low, choice.high, step=choice.step, log=choice.log)
+    return float(f"{found:.6g}")

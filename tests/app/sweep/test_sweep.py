@@ -1,0 +1,231 @@
+"""Whole sweeps of tiny runs: what they leave, repeat, survive and refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from compress_export.sweep import executor as executors
+from compress_export.sweep.ledger import open_sweep
+from tests.app.test_pipeline import cli, write_csv
+from tests.families import tiny
+from tests.tokenizer import tiny_tokenizer
+
+SWEEP = """\
+recipe:
+  task: {train: train.csv, validation: validation.csv, text: [sentence], label: label}
+  prune: {steps: 1, multiple: 4, calibration_examples: 16, score: magnitude}
+  target: {batch: 1, sequence: 8}
+  export: {variants: [cpu-fp32]}
+  benchmark: {batches: [1], sequences: [8], rounds: 2, seconds: 0.05, max_length: 16}
+axes:
+  model: [bert]
+  target.macs: [0.5, 0.7]
+"""
+
+
+def write_project(folder: Path) -> Path:
+    tiny("bert", seed=1).save_pretrained(folder / "bert")
+    tiny_tokenizer().save_pretrained(folder / "bert")
+    write_csv(folder / "train.csv", 40)
+    write_csv(folder / "validation.csv", 30)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    return folder
+
+
+def sweep(project: Path, *more: str) -> int:
+    return cli(["sweep", "run", str(project / "sweep.yaml"), "-o", str(project / "out"), *more])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished sweep with a store; tests that change it work on a copy."""
+    folder = write_project(tmp_path_factory.mktemp("sweep"))
+    assert sweep(folder, "--jobs", "2", "--store", str(folder / "store")) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "project")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("work was begun")
+
+    monkeypatch.setattr(executors.LocalExecutor, "submit", refuse)
+
+
+def test_every_run_is_whole_and_in_the_table(finished: Path) -> None:
+    out = finished / "out"
+    table = pq.read_table(out / "data" / "runs.parquet").to_pylist()
+    assert [row["axis.target.macs"] for row in table] == ["0.5", "0.7"]
+    for row in table:
+        report = json.loads((out / "runs" / row["run"] / "report.json").read_text())
+        assert row["encoder_macs_kept"] == pytest.approx(
+            report["models"]["student"]["encoder_macs"]
+            / report["models"]["teacher"]["encoder_macs"]
+        )
+        assert row["p50_ms"] > 0
+        assert {row[f"node.{step}"] for step in ("prune", "export", "bench")} == {"this machine"}
+    page = (out / "report.md").read_text()
+    assert "Pareto" in page
+    assert "What each choice adds" in page
+    assert (out / "figures" / "pareto.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.usefixtures("no_work")
+def test_the_same_call_again_does_nothing(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Axes are relative to the file, so that a copy is the same sweep.
+    monkeypatch.chdir(copied)
+    assert sweep(copied) == 0
+    assert "2 runs" in capsys.readouterr().out
+
+
+def test_the_same_call_again_needs_no_torch(finished: Path) -> None:
+    code = (
+        "import sys; from compress_export.cli import main; "
+        f"status = main(['sweep', 'run', {str(finished / 'sweep.yaml')!r}, "
+        f"'-o', {str(finished / 'out')!r}]); "
+        "sys.exit(status or 'torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("no_work")
+def test_what_the_store_has_is_not_done_again(copied: Path) -> None:
+    shutil.rmtree(copied / "out")
+    assert sweep(copied, "--store", str(copied / "store")) == 0
+    for entry in open_sweep(copied / "out").entries.values():
+        assert (copied / "out" / "runs" / entry.run / "onnx" / "cpu-fp32" / "model.onnx").is_file()
+
+
+def test_a_changed_model_is_run_again(copied: Path) -> None:
+    before = set(open_sweep(copied / "out").entries)
+    tiny("bert", seed=2).save_pretrained(copied / "bert")
+    assert cli(["sweep", "run", str(copied / "sweep.yaml"), "-o", str(copied / "out"),
+                "--dry-run"]) == 0  # fmt: skip
+    assert not before & set(open_sweep(copied / "out").entries)
+
+
+def test_the_best_is_copied_out(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(finished / "out")
+    assert cli(["sweep", "best", out, "--by", "size", "-o", str(tmp_path / "best"), "--json"]) == 0
+    winner = json.loads(capsys.readouterr().out)
+    assert winner["axis.target.macs"] == "0.5"
+    report = json.loads((tmp_path / "best" / "report.json").read_text())
+    assert report["recipe"]["target"]["macs"] == 0.5
+    assert cli(["sweep", "best", out, "--gate", "latency_ms.p50=1000"]) == 0
+    assert cli(["sweep", "best", out, "--gate", "speedup=1000"]) == 1
+    assert "the nearest is bert-" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--gate", "accuracy=0.9"], "found 'accuracy=0.9'"),
+        (["--gate", "retention=much"], "found 'retention=much'"),
+        (["--by", "speed"], "--by must be among"),
+        ([], "neither --gate nor --by"),
+        (["--by", "size", "--where", "macs=0.5"], "target.macs"),
+        (["--by", "size", "--where", "target.macs=0.6"], "must leave a run"),
+    ],
+)
+def test_best_says_what_is_wrong(
+    finished: Path, capsys: pytest.CaptureFixture[str], more: list[str], told: str
+) -> None:
+    assert cli(["sweep", "best", str(finished / "out"), *more]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "told"),
+    [
+        (SWEEP.replace("score: magnitude", "score: guess"), [], "run bert-"),
+        (SWEEP, ["--executor", "slurm"], "--executor must be among local, ray"),
+        (SWEEP, ["--address", "10.0.0.1:6379"], "--address goes with --executor ray"),
+        (SWEEP, ["--store", "nosuch://bucket"], "nosuch://bucket"),
+    ],
+)
+def test_what_is_wrong_is_found_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, more: list[str], told: str
+) -> None:
+    write_project(tmp_path)
+    (tmp_path / "sweep.yaml").write_text(text)
+    assert sweep(tmp_path, *more) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_other_files_are_never_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_project(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert sweep(tmp_path) == 2
+    assert "found other files" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_told_and_the_rest_goes_on(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SWEEP.replace("model: [bert]", "model: [bert, missing]")
+    (copied / "sweep.yaml").write_text(text)
+    assert sweep(copied) == 2
+    told = capsys.readouterr()
+    assert told.err.count("missing-0.5-") == 1
+    assert "on this machine, at prune" in told.err
+    entries = open_sweep(copied / "out").entries.values()
+    assert sorted(e.state for e in entries) == ["done", "done", "failed", "failed"]
+    assert "Runs that failed" in (copied / "out" / "report.md").read_text()
+
+
+def test_two_calls_in_one_folder_and_a_killed_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sweep runs; another in its folder is refused; its worker is killed; it ends well."""
+    write_project(tmp_path)
+    arguments = ["sweep", "run", str(tmp_path / "sweep.yaml"), "-o", str(tmp_path / "out")]
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(
+            [sys.executable, "-m", "compress_export", *arguments, "--jobs", "1"], stderr=log
+        )
+        _wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial")))
+        assert sweep(tmp_path) == 2
+        assert f"process {first.pid}" in capsys.readouterr().err
+        _kill_worker(first.pid)
+        assert first.wait(240) == 0
+    assert "begun again from there" in (tmp_path / "log").read_text()
+    entries = open_sweep(tmp_path / "out").entries.values()
+    assert [entry.state for entry in entries] == ["done", "done"]
+    assert sum(entry.tries for entry in entries) == 1
+
+
+def _wait_for(seen: object, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _kill_worker(parent: int) -> None:
+    """Kill the process that works for `parent`."""
+    import psutil
+
+    children = psutil.Process(parent).children()
+    busiest = max(children, key=lambda child: sum(child.cpu_times()[:2]))
+    os.kill(busiest.pid, signal.SIGKILL)
