@@ -6,7 +6,7 @@ pruning is also a way to fine-tune.
 
 from __future__ import annotations
 
-from compress.learned.adapt import AdaptGate, AdaptSpec, Descent
+from compress.learned.adapt import AdaptGate, AdaptSpec, Descent, Pace
 from compress.learned.bitmask import BitMasks, wearing
 from compress.learned.gate import MaskGate, UnitGate
 from compress.learned.hard_concrete import HardConcreteGate, HardConcreteSpec
@@ -34,6 +34,7 @@ __all__ = [
     "MaskSpec",
     "MovementGate",
     "MovementSpec",
+    "Pace",
     "SubsetGate",
     "SubsetSpec",
     "UnitGate",

@@ -19,10 +19,11 @@ from compress.cost import CostModel
 from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
 from compress.plan import EncoderShape, Plan
 
-__all__ = ["AdaptGate", "AdaptSpec", "Descent", "first_values", "open_gate"]
+__all__ = ["AdaptGate", "AdaptSpec", "Descent", "Pace", "first_values", "open_gate"]
 
 _FORWARD, _BACKWARD = 1e5, 1.0
 _MEAN, _SPREAD = 0.01, 0.001
+_SAMPLE = 400_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +57,14 @@ class Descent:
         """Plain gradient descent by α; the decay is `settle`'s."""
         return torch.optim.SGD(parameters, lr=self.rate or 0.0)
 
-    def settle(self, optimizer: torch.optim.SGD) -> None:
-        """The rest of an update: the decay; and the rate, if it was left open."""
+    def settle(self, optimizer: torch.optim.SGD, done: float, share: float) -> None:
+        """The rest of an update: the decay; and the rate, if it was left open.
+
+        Args:
+            optimizer: Of `optimizer`.
+            done: Share of the training that is over; the decay is constant.
+            share: Of gates that are to stay; the gate itself knows when to end.
+        """
         (group,) = optimizer.param_groups
         gradients = [p.grad for p in group["params"] if p.grad is not None]
         if group["lr"] == 0 and gradients:
@@ -66,6 +73,60 @@ class Descent:
         with torch.no_grad():
             for parameter in group["params"]:
                 parameter -= self.decay
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """How θ moves where there are hundreds of updates for millions of gates.
+
+    Under a constant decay gates that begin within a tenth of each other close within the last
+    tenth of the updates, which in the paper are thousands. Here the decay of each update is what
+    leaves as many open as a linear schedule asks for, and no gate moves far by one gradient: a few
+    have a thousand times the mean, and closing them all at once would break the model.
+
+    Attributes:
+        bound: The most that a gradient moves θ in an update, in spreads of the first values.
+        start, end: Shares of the training between which gates close.
+        seed: Of the first values.
+    """
+
+    bound: float = 0.02
+    start: float = 0.1
+    end: float = 0.9
+    seed: int = 0
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.SGD:
+        """Holds θ; all of the move is `settle`'s."""
+        return torch.optim.SGD(parameters, lr=0.0)
+
+    def settle(self, optimizer: torch.optim.SGD, done: float, share: float) -> None:
+        """An update: the mean gradient moves θ by a spread, but none by more than the bound.
+
+        Args:
+            optimizer: Of `optimizer`.
+            done: Share of the training that is over.
+            share: Of gates that are to stay at its end.
+        """
+        (group,) = optimizer.param_groups
+        moving = [p for p in group["params"] if p.grad is not None]
+        most = self.bound * _SPREAD
+        with torch.no_grad():
+            mean = float(torch.cat([p.grad.abs().flatten() for p in moving]).mean())
+            for theta in moving:
+                theta -= (theta.grad * (_SPREAD / max(mean, 1e-30))).clamp(-most, most)
+            cut = _quantile(moving, 1 - self.open_share(done, share), self.seed)
+            for theta in moving:
+                theta -= cut
+
+    def open_share(self, done: float, share: float) -> float:
+        """Gates that are open when a share `done` of the training is over.
+
+        Example:
+            >>> [round(Pace().open_share(done, 0.5), 2) for done in (0, 0.1, 0.5, 0.9, 1)]
+            [1.0, 1.0, 0.75, 0.5, 0.5]
+        """
+        span = min(max((done - self.start) / (self.end - self.start), 0.0), 1.0)
+        return 1 - (1 - share) * span
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +191,7 @@ class AdaptGate(UnitGate):
 
     def moved(self, done: float) -> bool:
         """Decay; over once no more is kept than was asked for."""
-        self.spec.descent.settle(self._optimizer)
+        self.spec.descent.settle(self._optimizer, done, self.spec.share)
         return self.kept() <= self.spec.share
 
     def kept(self) -> float:
@@ -165,6 +226,18 @@ def open_gate(theta: Tensor) -> Tensor:
     """``σ(10⁵ θ)`` with the gradient of ``σ(θ)``: the factor of each θ, of its shape."""
     soft = (_BACKWARD * theta).sigmoid()
     return (_FORWARD * theta).sigmoid().detach() + (soft - soft.detach())
+
+
+def _quantile(thetas: list[Tensor], share: float, seed: int) -> float:
+    """The value that a share of all θ lies below, from 400,000 of them; 0 where none is to."""
+    if share <= 0:
+        return 0.0
+    values = torch.cat([theta.flatten() for theta in thetas])
+    if len(values) > _SAMPLE:
+        generator = torch.Generator(values.device).manual_seed(seed)
+        drawn = torch.randint(len(values), (_SAMPLE,), generator=generator, device=values.device)
+        values = values[drawn]
+    return float(torch.quantile(values, share))
 
 
 def _priced(theta: nn.Parameter, price: float) -> None:

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 
 from compress.batches import Batches, Loss, Progress, forward, frozen, silent
 from compress.layout import BoundSlot, Layout
-from compress.learned.adapt import Descent, first_values, open_gate
+from compress.learned.adapt import Descent, Pace, first_values, open_gate
 from compress.learned.gate import MaskGate, check_share
 
 __all__ = ["WEIGHT_SCORES", "FixedMasks", "WeightMasks", "WeightScore", "ranked_masks"]
@@ -45,7 +45,7 @@ class WeightMasks(MaskGate):
         descent: Of θ.
     """
 
-    def __init__(self, layout: Layout, share: float, descent: Descent) -> None:
+    def __init__(self, layout: Layout, share: float, descent: Descent | Pace) -> None:
         super().__init__()
         check_share(share)
         self.share, self._descent = share, descent
@@ -77,7 +77,7 @@ class WeightMasks(MaskGate):
 
     def moved(self, done: float) -> bool:
         """Decay; over once the share of negative θ is what was asked for."""
-        self._descent.settle(self._optimizer)
+        self._descent.settle(self._optimizer, done, self.share)
         return self.kept() <= self.share
 
     def kept(self) -> float:

@@ -67,7 +67,7 @@ class Sweep(Common):
     axes: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         min_length=1,
         description="A recipe's field (dotted) and its values; or any name and, as values, "
-        "mappings of fields, with an optional name each."
+        "mappings of fields, with an optional name each.",
     )
     exclude: list[Values] = Field(
         default_factory=list, description="Combinations to leave out, by the axes' values."

@@ -27,6 +27,7 @@ from compress.learned import (
     Descent,
     FixedMasks,
     MaskSpec,
+    Pace,
     WeightMasks,
     WeightScore,
     learn_masks,
@@ -141,7 +142,7 @@ class Weights(_Adapting):
         layout, spec = bind(model), self.effort.spec(self.seed)
         start = time.perf_counter()
         if self.method == "adapt":
-            gate = WeightMasks(layout, self.share, Descent.within(self.effort.steps, self.seed))
+            gate = WeightMasks(layout, self.share, Pace(seed=self.seed))
             learn_masks(layout, batches, label_loss, gate, spec, trained=task_head(model))
             kept = gate.masks()
         else:

@@ -36,7 +36,7 @@ from compress_export.studies.question import Question
 __all__ = ["study_adapt"]
 
 _GAO = "Gao, Colombo and Wang 2021, arXiv 2105.03343"
-_WEIGHTS, _QUICK_WEIGHTS = (0.8, 0.5, 0.1, 0.01), (0.5, 0.1)
+_WEIGHTS, _QUICK_WEIGHTS = (0.8, 0.5, 0.1, 0.01), (0.5,)
 _UNITS, _QUICK_UNITS = (0.8, 0.6, 0.4, 0.2), (0.7, 0.4)
 _EFFORT, _QUICK_EFFORT = Effort(steps=1000, train=8192), Effort(steps=120, train=1536)
 _WEIGHT_METHODS: tuple[WeightMethod, ...] = ("adapt", "magnitude", "importance", "random")
@@ -99,7 +99,8 @@ def _findings(
     limits = [
         "The task head is the family's own, with its pooler, for the probe too; the paper has a "
         "perceptron on a learnt mean of all layers' first tokens.",
-        "The paper's rate and decay are for 25,000 updates and more; here the decay closes all "
+        "The paper's rate and decay are for 25,000 updates and more. Here masks on weights close "
+        "by a linear schedule and no gradient moves a mask far; on units the decay closes all "
         "gates in half of the updates, and the rate follows from the first gradient.",
         "IMP is read as |weight × gradient| (Molchanov et al. 2019), magnitude as of all layers "
         "together; weights are frozen for every method, so nothing is gained by going in steps.",

@@ -22,6 +22,7 @@ from compress.learned import (
     MaskSpec,
     MovementGate,
     MovementSpec,
+    Pace,
     SubsetGate,
     SubsetSpec,
     UnitGate,
@@ -202,6 +203,23 @@ def test_weight_masks_leave_the_backbone_to_the_bit(family: str) -> None:
     assert masks.keys() == weight_slots(layout).keys()
     kept = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
     assert kept == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "xlnet"])
+def test_paced_masks_close_by_the_schedule_and_follow_gradients(family: str) -> None:
+    layout, pace, steps = bind(tiny(family)), Pace(bound=0.5), 20
+    gate = WeightMasks(layout, 0.4, pace)
+    before = [theta.detach().clone() for theta in gate.thetas]
+    pushed = [torch.randn_like(theta) for theta in gate.thetas]
+    for step in range(1, steps + 1):
+        for theta, gradient in zip(gate.thetas, pushed, strict=True):
+            theta.grad = gradient.clone()
+        gate.moved(step / steps)
+        assert gate.kept() == pytest.approx(pace.open_share(step / steps, 0.4), abs=0.005)
+    for theta, first, gradient in zip(gate.thetas, before, pushed, strict=True):
+        moved = (theta.detach() - first).flatten()
+        assert torch.corrcoef(torch.stack([moved, gradient.flatten()]))[0, 1] < -0.8
+        assert (moved.max() - moved.min()) <= 2 * 0.5 * 0.001 * steps + 1e-6
 
 
 @pytest.mark.parametrize("family", FAMILIES)
