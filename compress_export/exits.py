@@ -24,9 +24,9 @@ _USAGE_ERROR: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
 )
 _INTERRUPTED = (
-    "interrupted; nothing is left half-written; `run` and `demo` go on from the last whole stage "
-    "when called again, trainings, stores and studies from their last whole part, other commands "
-    "start anew"
+    "interrupted; nothing is left half-written; `run`, `demo` and `sweep` go on from the last "
+    "whole stage when called again, trainings, stores and studies from their last whole part, "
+    "other commands start anew"
 )
 
 

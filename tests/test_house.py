@@ -65,7 +65,7 @@ def test_readme_names_only_commands_and_options_that_exist() -> None:
         verb = words[words.index("compress-export") + 1]
         if verb.startswith("-"):
             continue
-        verbs = words[words.index(verb) :][: 2 if verb == "study" else 1]
+        verbs = words[words.index(verb) :][: 2 if verb in ("study", "sweep") else 1]
         text = CliRunner().invoke(app, [*verbs, "--help"]).output
         for word in words:
             if word.startswith("--"):

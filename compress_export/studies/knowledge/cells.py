@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.tasks import METRICS
 from compress.batches import silent
 from compress.binding import bind
 from compress.checkpoint import load, save
@@ -36,7 +40,6 @@ Kind = Literal["cut", "fresh"]
 """As ROSITA's: lower half of the teacher's layers, a sixth of their heads, a quarter of their
 neurons; as TinyBERT's: a third of the layers, narrower, of random weights."""
 
-_RATE = 1e-4
 _ROUNDS = 3
 
 
@@ -55,7 +58,7 @@ def context_of(teacher: str, lessons: Lessons) -> Context:
                 },
                 "recover": {
                     "epochs": lessons.epochs,
-                    "learning_rate": _RATE,
+                    "learning_rate": lessons.learning_rate,
                     "batch_size": lessons.batch_size,
                 },
             }
@@ -266,7 +269,15 @@ class Teacher(Cell):
         if self.lessons.judge is not None:
             validation = validation.sample(self.lessons.judge, 0)
         found = metrics_of(context.teacher, course, validation, silent)
-        return [{"task": self.lessons.task, "metric": found[context.task.metrics[0]]}]
+        name = context.task.metrics[0]
+        chance = _chance(name, context.labels(validation))
+        return [{"task": self.lessons.task, "metric": found[name], "chance": chance}]
+
+
+def _chance(metric: str, labels: NDArray[np.float64]) -> float:
+    """What is had by always giving the commonest answer."""
+    values, counts = np.unique(labels, return_counts=True)
+    return METRICS[metric](labels, np.full(len(labels), values[counts.argmax()]))
 
 
 def share_kept(facts: StoreFacts, lengths: Sequence[int]) -> float:

@@ -15,12 +15,15 @@ from compress_export.studies.grid import Grid, Row
 from compress_export.studies.knowledge.cells import Kind, Paces, Pupilled, Taught, Teacher
 from compress_export.studies.knowledge.findings import knowledge_findings
 from compress_export.studies.question import Question
+from compress_export.studies.schools import Lessons
 
 __all__ = ["KnowledgeGrid", "study_knowledge"]
 
 _KINDS: tuple[Kind, ...] = ("cut", "fresh")
 _WHOLE = Knowledge(depth=None, length=None, width=1.0)
 _PACED = 256
+_QUICK_TRAIN, _QUICK_EPOCHS = 1024, 4
+_RATE, _QUICK_RATE = 1e-4, 5e-4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +99,7 @@ def _taught(
             teacher=teachers[student["task"]],
             student=student["folder"],
             kind=student["kind"],
-            lessons=question.lessons(student["task"]),
+            lessons=_of_students(question, student["task"]),
             dimension=dimension,
             depth=knowledge.depth,
             length=knowledge.length,
@@ -108,6 +111,15 @@ def _taught(
         for dimension, knowledge in points
         for seed in question.seeds
     ]
+
+
+def _of_students(question: Question, task: str) -> Lessons:
+    """A small student learns from little at a higher rate, and longer."""
+    lessons = question.lessons(task, _QUICK_TRAIN)
+    if not question.quick:
+        return replace(lessons, learning_rate=_RATE)
+    epochs = question.epochs or _QUICK_EPOCHS
+    return replace(lessons, learning_rate=_QUICK_RATE, epochs=epochs)
 
 
 def _pace(question: Question, teachers: dict[str, str], student: Row) -> Paces:

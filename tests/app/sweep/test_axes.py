@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from compress.errors import RecipeError
-from compress_export.sweep.axes import combinations, load_sweep, set_field
+from compress_export.recipe import make_recipe
+from compress_export.sweep.axes import combinations, load_file, load_sweep, set_field
 from compress_export.sweep.identity import Hashes, run_key
+from compress_export.sweep.search import Search
 
 SWEEP = """
 recipe: {data: glue, gate: {retention: 0.9}}
@@ -40,6 +42,16 @@ def test_every_combination_that_is_not_excluded(tmp_path: Path) -> None:
         "target": {"macs": 0.7}, "seed": 1,
     }  # fmt: skip
     assert found[-1].slug == "b-mrpc-0.7-1"
+
+
+def test_what_ships_is_valid() -> None:
+    grid = combinations(load_sweep(Path("recipes/sweeps/grid.yaml")))
+    assert len(grid) == 12
+    assert all(make_recipe(combination.recipe) for combination in grid)
+    search = load_file(Path("recipes/sweeps/search.yaml"), Search)
+    assert set(search.search) == {
+        "target.macs", "prune.score", "prune.calibration_examples",
+    }  # fmt: skip
 
 
 def test_setting_a_field_leaves_the_recipe_alone() -> None:

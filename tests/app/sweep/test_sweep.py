@@ -229,3 +229,28 @@ def _kill_worker(parent: int) -> None:
     children = psutil.Process(parent).children()
     busiest = max(children, key=lambda child: sum(child.cpu_times()[:2]))
     os.kill(busiest.pid, signal.SIGKILL)
+
+
+SEARCH = SWEEP[: SWEEP.index("axes:")].replace("recipe:\n", "recipe:\n  model: bert\n") + (
+    "search:\n  target.macs: {low: 0.4, high: 0.8}\n  prune.score: [magnitude, random]\n"
+)
+
+
+def search(project: Path, *more: str) -> int:
+    return cli(["sweep", "search", str(project / "search.yaml"), "-o", str(project / "found"),
+                *more])  # fmt: skip
+
+
+def test_a_search_tells_optuna_what_it_found_and_goes_on(copied: Path) -> None:
+    import optuna
+
+    (copied / "search.yaml").write_text(SEARCH)
+    storage = f"sqlite:///{copied / 'trials.db'}"
+    assert search(copied, "--trials", "1", "--storage", storage) == 0
+    assert search(copied, "--trials", "2", "--storage", storage) == 0
+    trials = optuna.load_study(study_name="search", storage=storage).trials
+    rows = pq.read_table(copied / "found" / "data" / "runs.parquet").to_pylist()
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
+    for trial, row in zip(trials, rows, strict=True):
+        assert trial.values == pytest.approx([row["retention"], row["p50_ms"]])
+        assert row["axis.prune.score"] == trial.params["prune.score"]
