@@ -16,28 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.architectures import architecture_for
-from compress.binding import bind
-from compress.errors import CheckpointError, PlanError
+from compress.errors import CheckpointError
 from compress.folder import verify_own, writing
-from compress.heads import head_of, init_arguments, stock_class
 from compress.plan import Plan
+from compress.plan_config import (
+    BLOCK,
+    describe_,
+    model_class,
+    restore_,
+    skeleton,
+    stored_plan,
+    whole_plan,
+)
 from compress.pooling import Pooling, write_pooling
-from compress.remote_code import module_table, remote_code
-from compress.stock import described_, sayable_attributes, stock_attributes
-from compress.surgery import apply_
+from compress.stock import sayable_attributes
 from compress.tokenizer import save_tokenizer
-from compress.verify import MODELING, compare_models, verify_stock
+from compress.verify import compare_models, verify_stock
 
-__all__ = ["BLOCK", "load", "load_config", "save", "stored_plan"]
+__all__ = ["INDEX", "WEIGHTS", "load", "load_config", "save"]
 
-BLOCK = "compress_export"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -115,15 +118,15 @@ def save(
         VerificationError: Loaded again in a way that is promised, it gives other outputs; nothing
             is left behind.
     """
-    whole = _whole_plan(model.config, plan)
+    whole = whole_plan(model.config, plan)
     config = model.config
     previous = {name: getattr(config, name, None) for name in (BLOCK, "auto_map", "architectures")}
     with writing(folder, "checkpoint") as temporary:
         try:
-            _describe_(config, model, whole, temporary)
+            describe_(config, model, whole, temporary)
             model.save_pretrained(temporary, save_original_format=False)
         finally:
-            _restore_(config, previous)
+            restore_(config, previous)
         whole.save(temporary / "plan.json")
         if tokenizer is not None:
             save_tokenizer(tokenizer, temporary)
@@ -134,66 +137,6 @@ def save(
         saved = model if model.dtype == torch.float32 else copy.deepcopy(model).float()
         compare_models("compress.load", load(temporary), saved)
         verify_stock(temporary, saved)
-
-
-def stored_plan(config: PreTrainedConfig) -> Plan | None:
-    """The plan in a pruned checkpoint's config; `None` for a stock one.
-
-    Raises:
-        PlanError: The block is there and is no plan.
-    """
-    block = getattr(config, BLOCK, None)
-    if block is None:
-        return None
-    if not isinstance(block, dict) or "plan" not in block:
-        raise PlanError(f"config.json's {BLOCK!r} must hold a plan, found {type(block).__name__}")
-    return Plan.from_dict(block["plan"])
-
-
-def _whole_plan(config: PreTrainedConfig, plan: Plan) -> Plan:
-    earlier = stored_plan(config)
-    return plan if earlier is None else earlier.then(plan)
-
-
-def _describe_(config: PreTrainedConfig, model: PreTrainedModel, plan: Plan, folder: Path) -> None:
-    """Put the plan into the config, and write remote code where stock classes cannot load."""
-    name = stock_class(model).__name__
-    arguments = init_arguments(model)
-    block: dict[str, Any] = {"plan": plan.to_dict(), "class": name, "arguments": arguments}
-    config.architectures = [name]
-    if hasattr(config, "auto_map"):
-        del config.auto_map
-    if stock_attributes(architecture_for(config.model_type), plan) is None:
-        block["modules"] = module_table(bind(model), plan)
-        config.auto_map = {head_of(name).auto_class: f"{MODELING}.CompressedModel"}
-        (folder / f"{MODELING}.py").write_text(remote_code(name), encoding="utf-8")
-    setattr(config, BLOCK, block)
-
-
-def _restore_(config: PreTrainedConfig, previous: dict[str, Any]) -> None:
-    for name, value in previous.items():
-        if value is not None:
-            setattr(config, name, value)
-        elif hasattr(config, name):
-            delattr(config, name)
-
-
-def _model_class(config: PreTrainedConfig) -> Any:
-    """The class that the config names; of a student, the one that its plan was made on."""
-    block = getattr(config, BLOCK, None) or {}
-    names = [block["class"]] if "class" in block else config.architectures or []
-    found = getattr(transformers, names[0], None) if names else None
-    if found is None:
-        raise CheckpointError(
-            f"config.architectures must name a class of transformers, found {names}; "
-            "save the model with save_pretrained"
-        )
-    if found.config_class is not type(config):
-        raise CheckpointError(
-            f"config.model_type and config.architectures must be of one family, found "
-            f"{config.model_type!r} and {names}; correct config.json"
-        )
-    return found
 
 
 def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel:
@@ -221,7 +164,7 @@ def _read_stock(
     source: str | Path, config: PreTrainedConfig, **arguments: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and transformers' report of what did not fit."""
-    model, report = _model_class(config).from_pretrained(
+    model, report = model_class(config).from_pretrained(
         str(source),
         config=config,
         dtype=torch.float32,
@@ -251,7 +194,7 @@ def _check_report(source: str | Path, config: PreTrainedConfig, report: dict[str
 
 
 def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
-    """Build the unpruned shape, apply the plan, load the weights into what is left."""
+    """Build the pruned shape, and load the weights into it."""
     architecture = architecture_for(config.model_type)
     for name, value in sayable_attributes(architecture, plan.student_shape).items():
         if getattr(config, name, value) != value:
@@ -259,12 +202,7 @@ def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedMod
                 f"config.{name} of {str(folder)!r} must be {value}, as its plan says, found "
                 f"{getattr(config, name)}; restore config.json"
             )
-    described_(config, architecture, Plan.full(plan.shape))
-    if hasattr(config, "auto_map"):
-        del config.auto_map
-    arguments = getattr(config, BLOCK).get("arguments", {})
-    model: PreTrainedModel = _model_class(config)(config, **arguments)
-    apply_(model, plan)
+    model = skeleton(config)
     try:
         state = _weights(folder)
         missing, unexpected = model.load_state_dict(state, strict=False)

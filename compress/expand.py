@@ -13,12 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.architectures import Architecture
 from compress.binding import bind
-from compress.checkpoint import BLOCK, stored_plan
 from compress.errors import PlanError
 from compress.folder import writing
 from compress.heads import init_arguments, stock_class
 from compress.layout import BoundSlot, LayerLayout, Sublayer, child
 from compress.plan import LayerPlan, Plan
+from compress.plan_config import BLOCK, stored_plan
 from compress.stock import described_
 from compress.surgery import unit_indices
 from compress.tokenizer import save_tokenizer

@@ -33,7 +33,18 @@ from compress.repair import repair_
 from compress.stock import stock_head_counts
 from compress.surgery import apply_
 
-__all__ = ["PlanLayout", "PruneSpec", "Pruned", "check_budget", "predict", "prune", "schedule"]
+__all__ = [
+    "PlanLayout",
+    "PruneSpec",
+    "Pruned",
+    "allocate_step",
+    "budgets",
+    "check_budget",
+    "check_finite",
+    "predict",
+    "prune",
+    "schedule",
+]
 
 
 PlanLayout = Literal["free", "uniform"]
@@ -105,13 +116,13 @@ def prune(
     """
     teacher = bind(model)
     check_budget(teacher, spec)
-    _check_finite(teacher, batches)
+    check_finite(teacher, batches)
     plan = drop_layers(teacher, spec.drop, spec.strategy, batches, progress)
     student = _student(teacher, plan, batches, spec, progress)
     scores: Scores | None = None
-    for budget in _budgets(teacher, plan.student_shape, spec):
+    for budget in budgets(teacher, plan.student_shape, spec):
         scores = scorer(spec.score, spec.seed)(student, batches, progress)
-        step = _allocate(scores, student, teacher, spec, budget)
+        step = allocate_step(scores, student, teacher, spec, budget)
         apply_(student.model, step)
         plan = plan.then(step)
         student = bind(student.model)
@@ -127,7 +138,7 @@ def predict(model: PreTrainedModel, spec: PruneSpec) -> tuple[int, list[int]]:
     layout = bind(model)
     check_budget(layout, spec)
     shape = _after_drop(layout, spec)
-    steps = _budgets(layout, shape, spec) or (spec.cost.total(shape),)
+    steps = budgets(layout, shape, spec) or (spec.cost.total(shape),)
     return spec.cost.total(layout.shape), [math.floor(step) for step in steps]
 
 
@@ -169,9 +180,10 @@ def schedule(share: float, steps: int, start: float = 1.0) -> tuple[float, ...]:
     return tuple(start * (share / start) ** (step / steps) for step in range(1, steps + 1))
 
 
-def _allocate(
+def allocate_step(
     scores: Scores, student: Layout, teacher: Layout, spec: PruneSpec, budget: float
 ) -> Plan:
+    """The student's plan for the next step, by its scores and what the step may cost."""
     if spec.layout == "free":
         return allocate(
             scores, student.shape, spec.cost, budget, units=spec.units, multiple=spec.multiple
@@ -231,7 +243,7 @@ def _student(
     return student
 
 
-def _budgets(teacher: Layout, shape: EncoderShape, spec: PruneSpec) -> tuple[float, ...]:
+def budgets(teacher: Layout, shape: EncoderShape, spec: PruneSpec) -> tuple[float, ...]:
     """What each step may cost; none where dropping layers has met the target, or nothing is cut."""
     total = spec.cost.total(teacher.shape)
     now = spec.cost.total(shape) / total
@@ -252,7 +264,12 @@ def _repair(
         repair_(student, teacher, plan, batches, damping=spec.damping, progress=progress)
 
 
-def _check_finite(teacher: Layout, batches: Batches) -> None:
+def check_finite(teacher: Layout, batches: Batches) -> None:
+    """Refuse a model that gives no numbers.
+
+    Raises:
+        CheckpointError: There is no data, or the logits of the first batch are not finite.
+    """
     if not batches:
         raise CheckpointError("calibration needs at least one batch, found none; give it data")
     with frozen(teacher.model), torch.no_grad():

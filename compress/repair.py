@@ -31,7 +31,7 @@ from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
-__all__ = ["Aims", "repair_", "solve_damped"]
+__all__ = ["Aims", "fit_layer", "kind_of", "passed", "repair_", "solve_damped"]
 
 MOST_REMEMBERED = 1_000_000_000
 """Bytes of a teacher's targets that are kept from one repair to the next."""
@@ -174,10 +174,10 @@ def _repair_stack(
         aims.aim_(teacher_layer, streams)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
-            kind = _kind(teacher, teacher_layer)
-            _fit_layer(layer, kind, lambda: streams, damping)
+            kind = kind_of(teacher, teacher_layer)
+            fit_layer(layer, kind, lambda: streams, damping)
             for stream in streams:
-                stream.student = _passed(student, layer, kind, stream, stream.student)
+                stream.student = passed(student, layer, kind, stream, stream.student)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
@@ -192,7 +192,7 @@ def _repair_shared(
                     _aim(teacher, layer, stream)
                     yield stream
 
-        _fit_layer(student.layers[teacher_layer.index], "", streams, damping)
+        fit_layer(student.layers[teacher_layer.index], "", streams, damping)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
@@ -200,14 +200,22 @@ def _aim(teacher: Layout, layer: LayerLayout, stream: _Stream) -> None:
     """Pass the teacher's layer, keeping what its sublayers gave as targets for the student."""
     seen: dict[str, Tensor] = {}
     with _captured(layer, "attention", seen), _captured(layer, "ffn", seen):
-        kind = _kind(teacher, layer)
-        stream.teacher = _passed(teacher, layer, kind, stream, stream.teacher)
+        kind = kind_of(teacher, layer)
+        stream.teacher = passed(teacher, layer, kind, stream, stream.teacher)
     stream.targets = {sublayer: seen[sublayer][stream.mask] for sublayer in SUBLAYERS}
 
 
-def _fit_layer(
+def fit_layer(
     layer: LayerLayout, kind: str, streams: Callable[[], Iterable[_Stream]], damping: float
 ) -> None:
+    """Refit a layer's output projections, in place.
+
+    Args:
+        layer: Of the student.
+        kind: Of the layer, see `kind_of`.
+        streams: Gives what enters the layer, each time that it is asked.
+        damping: See `repair_`.
+    """
     for sublayer in SUBLAYERS:
         if all(part is None for part in layer.projection(sublayer)):
             continue
@@ -278,7 +286,7 @@ def _captured(
         yield
 
 
-def _passed(
+def passed(
     layout: Layout, layer: LayerLayout, kind: str, stream: _Stream, hidden: Tensor
 ) -> Tensor:
     """The hidden states that leave `layer`, and what is applied after the first."""
@@ -289,7 +297,7 @@ def _passed(
     return output
 
 
-def _kind(layout: Layout, layer: LayerLayout) -> str:
+def kind_of(layout: Layout, layer: LayerLayout) -> str:
     """The kind of a layer of an unpruned model; layers of one kind are called alike."""
     kinds = layout.shape.kinds
     return kinds[layer.index] if kinds else ""
@@ -298,8 +306,8 @@ def _kind(layout: Layout, layer: LayerLayout) -> str:
 def _entering(teacher: Layout, batch: Batch) -> _Stream:
     """Run the teacher up to its first layer, or until every kind of layer has been called."""
     first, *others = teacher.layers
-    missing = {_kind(teacher, layer): layer for layer in reversed(others)}
-    missing.pop(_kind(teacher, first), None)
+    missing = {kind_of(teacher, layer): layer for layer in reversed(others)}
+    missing.pop(kind_of(teacher, first), None)
     (stream,) = _uses(teacher, first, batch, stop=True)
     for kind, layer in missing.items():
         (use,) = _uses(teacher, layer, batch, stop=True)
@@ -313,7 +321,7 @@ def _uses(
     """What enters `layer` at each of its uses; at the first alone, and no further, if `stop`."""
     streams: list[_Stream] = []
     mask = token_mask(batch, teacher.model.device)
-    kind = _kind(teacher, layer)
+    kind = kind_of(teacher, layer)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden, *rest = args

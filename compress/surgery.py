@@ -18,7 +18,7 @@ from compress.removed import ConstantOutput, RemovedAttention
 from compress.shared_bias import pick_rows_
 from compress.stock import described_
 
-__all__ = ["apply_", "sum_by_unit", "unit_indices"]
+__all__ = ["apply_", "prune_layer_", "sum_by_unit", "unit_indices"]
 
 
 def apply_(model: PreTrainedModel, plan: Plan) -> None:
@@ -39,7 +39,7 @@ def apply_(model: PreTrainedModel, plan: Plan) -> None:
             f"{layout.shape.n_heads} and {layout.shape.ffn_widths}; apply it to its own model"
         )
     for layer_plan in plan.layers:
-        _prune_layer(layout, layout.layers[layer_plan.source], layer_plan)
+        prune_layer_(layout, layout.layers[layer_plan.source], layer_plan)
     _drop_layers(layout, plan)
     described_(model.config, layout.architecture, plan)
 
@@ -78,7 +78,8 @@ def sum_by_unit(values: Tensor, width: int, count: int, slot: Slot) -> Tensor:
     return values.view(slot.parts, count, width).sum((0, 2))
 
 
-def _prune_layer(layout: Layout, layer: LayerLayout, plan: LayerPlan) -> None:
+def prune_layer_(layout: Layout, layer: LayerLayout, plan: LayerPlan) -> None:
+    """Remove from one layer, in place, what its plan does not keep."""
     if len(plan.heads) < layer.n_heads:
         _prune_heads(layer, plan.heads, layout.shape)
     if len(plan.neurons) < layer.ffn_width:

@@ -19,7 +19,6 @@ from benchmarks.runtimes.torch import TorchModel
 from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import stored_plan
 from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.identity import data_hash, fingerprint
 from compress.distill.layer_map import LayerMap
@@ -29,6 +28,7 @@ from compress.distill.store import Store
 from compress.distill.teaching import Teaching
 from compress.errors import BundleError, RecipeError
 from compress.plan import Plan
+from compress.plan_config import stored_plan
 from compress.surgery import apply_
 from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_, wait_for_all
 from compress_export.console import note

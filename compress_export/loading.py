@@ -21,10 +21,11 @@ from transformers import (
 
 from benchmarks.tasks import Dataset, tokenise
 from compress.batches import Batch
-from compress.checkpoint import BLOCK, load, load_config, stored_plan
+from compress.checkpoint import load, load_config
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.folder import check_target, verify_own
 from compress.heads import head_of
+from compress.plan_config import BLOCK, stored_plan
 from compress.pooling import read_pooling
 from compress.verify import MODELING
 from export.inputs import longest_sequence

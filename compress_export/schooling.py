@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.tasks import Dataset
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import load, load_config, save, stored_plan
+from compress.checkpoint import load, load_config, save
 from compress.distill.gradual import GradualSpec
 from compress.distill.identity import data_hash, tokenizer_hash
 from compress.distill.objective import Objective
@@ -25,6 +25,7 @@ from compress.distill.teaching import Offline, Online, Teaching
 from compress.errors import RecipeError
 from compress.folder import writing
 from compress.plan import Plan
+from compress.plan_config import stored_plan
 from compress.pooling import Pooling, write_pooling
 from compress.tokenizer import save_tokenizer
 from compress.training import Curve, is_main, wait_for_all

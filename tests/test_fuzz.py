@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from benchmarks.report.card import read_base
 from compress.binding import bind
-from compress.checkpoint import load_config, stored_plan
+from compress.checkpoint import load_config
 from compress.errors import ToolchainError
 from compress.folder import verify_folder, write_manifest
 from compress.latency_table import LatencyTable
 from compress.plan import Plan
+from compress.plan_config import stored_plan
 from compress.pooling import Pooling, read_pooling, write_pooling
 from compress_export.recipe import load_recipe
 from compress_export.reports import read_report

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 from compress.binding import bind
-from compress.checkpoint import load, stored_plan
+from compress.checkpoint import load
 from compress.cost import CostModel
 from compress.layout import Layout
 from compress.plan import EncoderShape, Plan
+from compress.plan_config import stored_plan
 from compress.stock import stock_attributes
 from compress_export.console import out, table
 from compress_export.facts import model_facts

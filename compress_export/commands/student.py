@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compress.binding import bind
-from compress.checkpoint import load, save, stored_plan
+from compress.checkpoint import load, save
 from compress.distill.students import fresh_student, plan_of_sizes
 from compress.errors import RecipeError
 from compress.folder import writing
+from compress.plan_config import stored_plan
 from compress.surgery import apply_
 from compress.tokenizer import save_tokenizer
 from compress_export.console import out as console

@@ -10,7 +10,8 @@ from transformers import AutoModel, NomicBertForSequenceClassification
 
 from compress.architectures import ARCHITECTURES
 from compress.binding import bind
-from compress.checkpoint import load, save, stored_plan
+from compress.checkpoint import load, save
+from compress.plan_config import stored_plan
 from compress.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app

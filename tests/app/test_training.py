@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from compress.binding import bind
-from compress.checkpoint import load, save, stored_plan
+from compress.checkpoint import load, save
 from compress.cost import CostModel
 from compress.distill.store import open_store
+from compress.plan_config import stored_plan
 from compress.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app
