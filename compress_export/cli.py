@@ -84,11 +84,15 @@ def prune(
     sequence: opt.Sequence = 64,
     max_length: opt.MaxLength = 128,
     seed: opt.Seed = 0,
+    streamed: Annotated[
+        bool,
+        typer.Option("--streamed", help="One layer in memory at a time; not with obs or kprune."),
+    ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,
 ) -> None:
     """Prune a model to a speed-up or a share of its encoder and write a checkpoint."""
-    from compress_export.commands.prune import run
+    from compress_export.commands.prune import run, run_streamed
 
     choice = {"score": score, "steps": steps, "repair": repair, "layout": layout}
     choice |= {"drop_layers": drop_layers, "strategy": strategy}
@@ -99,7 +103,7 @@ def prune(
         prune=choice | {"units": units, "calibration_examples": calibration_examples},
         max_length=max_length, seed=seed,
     )  # fmt: skip
-    run(recipe, out, dry_run=dry_run, as_json=json)
+    (run_streamed if streamed else run)(recipe, out, dry_run=dry_run, as_json=json)
 
 
 @app.command()

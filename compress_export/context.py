@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,10 @@ from export.precision import Variant
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 
-LEAST_SAMPLES = 15
-FEEDS = 16
+LEAST_SAMPLES, FEEDS = 15, 16
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
+Reader: TypeAlias = Callable[[str], PreTrainedModel]
 
 
 class Context:
@@ -59,10 +60,11 @@ class Context:
     Args:
         recipe: What to do.
         base: The folder that the recipe's relative paths are taken from.
+        reader: Loads the model; by default all of it into memory.
     """
 
-    def __init__(self, recipe: Recipe, base: Path) -> None:
-        self.recipe, self.base = recipe, base
+    def __init__(self, recipe: Recipe, base: Path, reader: Reader = load) -> None:
+        self.recipe, self.base, self._reader = recipe, base, reader
         self.task: Task = recipe.resolve_task(base)
         self._datasets: dict[Split, Dataset] = {}
 
@@ -157,7 +159,7 @@ class Context:
     @cached_property
     def teacher(self) -> PreTrainedModel:
         """The user's model."""
-        return load(self.model_source)
+        return self._reader(self.model_source)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -242,10 +244,7 @@ class Context:
         return task.load("validation", self.base / self.recipe.data)
 
     def held_out(self) -> Dataset:
-        """Texts without labels that calibration does not look at: a tenth, 1,000 at most.
-
-        All of them where there are fewer than 20.
-        """
+        """Texts that calibration leaves aside: a tenth, 1,000 at most; all if fewer than 20."""
         whole = self.dataset("train")
         return self._part(whole, slice(0, self._n_held or None))
 

@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from compress.errors import PromiseError
+from transformers import PreTrainedModel
+
+from compress.errors import PromiseError, RecipeError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.facts import model_facts
-from compress_export.loading import check_checkpoint_target
+from compress_export.loading import check_checkpoint_target, local_folder
 from compress_export.reach import Reached, reach
 from compress_export.recipe import Recipe, make_recipe
 
@@ -29,14 +31,50 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
     with progress() as report:
         reached = reach(context, report)
     context.save(reached.model, reached.plan, out)
-    teacher, student = (
-        model_facts(m, recipe.promised().sequence) for m in (context.teacher, reached.model)
-    )
+    _print(context, reached.model, out, as_json, reached)
+    _check_kept(reached, recipe)
+
+
+def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
+    """The same for a model that is larger than memory."""
+    from compress.streamed import load_mapped, prune_streamed
+
+    context = Context(make_recipe(data), Path(), reader=lambda s: load_mapped(local_folder(s)))
+    recipe = context.recipe
+    if recipe.prune.walks:
+        raise RecipeError(
+            f"--streamed looks at one layer at a time, found the score {recipe.prune.method!r}, "
+            "which looks at all of them; use --score fisher, michel, activation or magnitude, and "
+            "a share of --macs or --parameters"
+        )
+    check_checkpoint_target(out, context.model_source)
+    context.check(["train"])
+    if dry_run:
+        print_prediction(context, as_json)
+        return
+    with progress() as report:
+        prune_streamed(
+            local_folder(context.model_source),
+            context.calibration(),
+            recipe.prune_spec(),
+            out,
+            context.tokenizer,
+            out.resolve().parent,
+            report,
+        )
+    _print(context, load_mapped(out), out, as_json, None)
+
+
+def _print(
+    context: Context, model: PreTrainedModel, out: Path, as_json: bool, reached: Reached | None
+) -> None:
+    sequence = context.recipe.promised().sequence
+    teacher, student = (model_facts(m, sequence) for m in (context.teacher, model))
     if as_json:
         facts = {"teacher": teacher, "student": student, "checkpoint": str(out)}
-        facts["reached"] = reached.facts()
+        if reached is not None:
+            facts["reached"] = reached.facts()
         console.print_json(json.dumps(facts))
-        _check_kept(reached, recipe)
         return
     rows = [
         [name, f"{teacher[key]:,}", f"{student[key]:,}", f"{student[key] / teacher[key]:.1%}"]
@@ -46,9 +84,8 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
             ("all parameters", "parameters"),
         )
     ]
-    title = f"pruned; MACs for {recipe.promised().sequence} tokens"
-    table(title, ["", "teacher", "student", "kept"], rows)
-    for attempt in reached.attempts:
+    table(f"pruned; MACs for {sequence} tokens", ["", "teacher", "student", "kept"], rows)
+    for attempt in reached.attempts if reached is not None else ():
         console.print(
             f"{attempt.variant}: predicted {attempt.predicted_ms:.2f} ms, measured "
             f"{attempt.measured_ms:.2f} ms beside {attempt.dense_ms:.2f} unpruned, "
@@ -56,7 +93,6 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
             soft_wrap=True,
         )
     console.print(f"checkpoint: {out}", soft_wrap=True)
-    _check_kept(reached, recipe)
 
 
 def _check_kept(reached: Reached, recipe: Recipe) -> None:

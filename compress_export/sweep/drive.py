@@ -72,6 +72,7 @@ class Driver:
     _schedule: Schedule = field(init=False)
     _running: dict[str, tuple[Order, Place]] = field(default_factory=dict)
     _avoid: dict[str, set[str]] = field(default_factory=dict)
+    _lost_on: dict[str, set[str]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
     _seen: set[str] = field(default_factory=set)
 
@@ -86,7 +87,7 @@ class Driver:
         while self.ledger.in_state("waiting"):
             nodes = self._nodes()
             self._give_up(nodes)
-            for order, place in self._schedule.pick(self._ready(), nodes):
+            for order, place in self._schedule.pick(self._ready(nodes), nodes):
                 self._start(order, place)
             self._show()
             for done in self.executor.wait(_POLL):
@@ -119,14 +120,14 @@ class Driver:
             )
         return nodes
 
-    def _ready(self) -> list[Order]:
+    def _ready(self, nodes: Sequence[Node]) -> list[Order]:
         return [
-            self._order(entry)
+            self._order(entry, nodes)
             for entry in self.ledger.in_state("waiting")
             if entry.run not in self._running
         ]
 
-    def _order(self, entry: Entry) -> Order:
+    def _order(self, entry: Entry, nodes: Sequence[Node]) -> Order:
         step = entry.next
         need = self.common.resources.get(step, Need())
         target = entry.recipe.get("target")
@@ -139,8 +140,14 @@ class Driver:
             measures=measures(step, entry.recipe),
             device=(target.get("device") or "cpu") if isinstance(target, dict) else "cpu",
             kind=entry.kind,
-            avoid=frozenset(self._avoid.get(entry.run, ())),
+            avoid=self._avoided(entry.run, nodes),
         )
+
+    def _avoided(self, run: str, nodes: Sequence[Node]) -> frozenset[str]:
+        """Nodes where a run cannot be; and those that lost it, as long as there are others."""
+        unfit = frozenset(self._avoid.get(run, ()))
+        wary = unfit | self._lost_on.get(run, set())
+        return wary if any(node.name not in wary for node in nodes) else unfit
 
     def _start(self, order: Order, place: Place) -> None:
         entry = self.ledger.entries[order.run]
@@ -164,7 +171,7 @@ class Driver:
         """Fail runs that no node can take, once nothing that is under way could change that."""
         if self._running:
             return
-        for order in self._ready():
+        for order in self._ready(nodes):
             if nodes and self._schedule.never_fits(order, nodes):
                 entry = self.ledger.entries[order.run]
                 self._fail(entry, entry.error or _too_much(order), "node")
@@ -209,6 +216,7 @@ class Driver:
             line = f"lost {entry.tries + 1} times at {entry.next}, the last time on {place.node}"
             self._fail(entry, f"{line}; see whether its memory suffices", "node")
             return
+        self._lost_on.setdefault(entry.run, set()).add(place.node)
         self.tell(f"{entry.run}: lost on {place.node} at {entry.next}; begun again from there")
         self.ledger.put(replace(entry, tries=entry.tries + 1))
 

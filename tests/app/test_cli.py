@@ -12,18 +12,19 @@ import torch
 from safetensors import SafetensorError
 from transformers import BertForTokenClassification
 
+from compress.checkpoint import load
 from compress_export.cli import app
 from compress_export.commands import inspect as inspect_command
 from compress_export.demo.teacher import prepare_demo
 from compress_export.exits import run_app
 from compress_export.loading import find_graph
 from tests.app.test_pipeline import RECIPE, write_project
-from tests.families import tiny
+from tests.families import logits, tiny
 from tests.tokenizer import tiny_tokenizer
 
 VERBS = ("inspect", "prune", "expand", "families", "scores", "export", "evaluate", "bench", "run",
          "profile", "frontier", "demo", "doctor", "schema", "load", "check", "report",
-         "history")  # fmt: skip
+         "history", "study", "sweep")  # fmt: skip
 
 
 def cli(arguments: list[str]) -> int:
@@ -121,6 +122,25 @@ def test_task_that_does_not_fit_the_model_is_refused(
                  "--task")  # fmt: skip
     assert "has the 2 labels" in error_of(capsys, *arguments, "sst2")
     assert "one output" in error_of(capsys, *arguments, "stsb")
+
+
+def test_pruning_from_files_is_pruning(
+    project: Path, capsys: pytest.CaptureFixture[str], glue_dir: Path
+) -> None:
+    texts = project / "texts.txt"
+    texts.write_text("\n".join(f"w{i} w{i + 1} w{i + 2}" for i in range(30)))
+    arguments = ("prune", project / "teacher", "--texts", texts, "--macs", "0.5", "--score",
+                 "fisher", "--sequence", "16", "--max-length", "16", "--json")  # fmt: skip
+    found = []
+    for name, more in (("whole", ()), ("streamed", ("--streamed",))):
+        assert cli([str(a) for a in (*arguments, *more, "-o", project / name)]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["student"] == found[1]["student"]
+    outputs = [logits(load(project / name)) for name in ("whole", "streamed")]
+    assert torch.equal(*outputs)
+    told = error_of(capsys, "prune", project / "teacher", "--texts", texts, "--streamed",
+                    "--sequence", "16", "--max-length", "16", "-o", project / "x")  # fmt: skip
+    assert "found the score 'obs'" in told
 
 
 def test_foreign_output_folder_is_left_alone(

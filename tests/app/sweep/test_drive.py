@@ -122,6 +122,8 @@ def test_what_is_lost_is_begun_again_from_its_step(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert ledger.entries["one"].tries == 2
     assert len(told) == 2
+    nodes = [node for _, step, node in executor.asked if step == "export"]
+    assert nodes[:2] == ["a", "b"], "what a node has lost goes to another, if there is one"
 
 
 def test_what_is_lost_again_and_again_fails_and_the_rest_goes_on(tmp_path: Path) -> None:

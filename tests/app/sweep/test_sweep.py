@@ -204,7 +204,7 @@ def test_two_calls_in_one_folder_and_a_killed_worker(
         first = subprocess.Popen(
             [sys.executable, "-m", "compress_export", *arguments, "--jobs", "1"], stderr=log
         )
-        _wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial")))
+        wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial")))
         assert sweep(tmp_path) == 2
         assert f"process {first.pid}" in capsys.readouterr().err
         _kill_worker(first.pid)
@@ -215,7 +215,7 @@ def test_two_calls_in_one_folder_and_a_killed_worker(
     assert sum(entry.tries for entry in entries) == 1
 
 
-def _wait_for(seen: object, seconds: float = 120.0) -> None:
+def wait_for(seen: object, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not seen():  # type: ignore[operator]
         assert time.monotonic() < deadline
