@@ -9,8 +9,6 @@ towards the unpruned model (`repair`). Knows prices, not where they come from.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -33,6 +31,7 @@ from compress.batches import (
 from compress.binding import bind
 from compress.cost import Prices
 from compress.depth import leave_one_out
+from compress.descent import falling_costs, held_out, is_near, looked_at
 from compress.errors import BudgetError, CheckpointError, DataError
 from compress.heads import head_of
 from compress.options import SearchUnit, encoder_options, settled
@@ -46,10 +45,6 @@ from compress.search import Judge, Problem, plan_within, search
 from compress.surgery import apply_
 
 __all__ = ["FamilySpec", "Member", "Walk"]
-
-_MOST, _A_LITTLE = 0.25, 0.25
-_NEAR = 0.1
-_LEAST_TOKENS = 30_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,8 +136,7 @@ class Walk:
     ) -> None:
         self.teacher = bind(model)
         self.prices, self.spec, self.progress = prices, spec or FamilySpec(), progress
-        n_held = max(1, len(batches) // 16)
-        self._held, self._seen = batches[:n_held], batches[n_held:]
+        self._held, self._seen = held_out(batches)
         fitted = self._seen or batches
         tokens, sequences = sum(map(n_tokens, fitted)), sum(map(n_sequences, fitted))
         check_enough(self.teacher.shape, tokens, sequences)
@@ -178,7 +172,7 @@ class Walk:
             BudgetError: Nothing that may go makes the student that cheap.
         """
         self.check(budget)
-        steps = list(self._budgets(budget))
+        steps = list(falling_costs(self._cost, budget, self.spec))
         for done, step in enumerate(steps, start=1):
             self._step(step, last=done == len(steps))
         return self.member()
@@ -224,21 +218,9 @@ class Walk:
         unit, units = self.prices.unit, self.spec.units
         check_reachable(budget, self.floor(), self.dense_cost, unit, units)
 
-    def _budgets(self, budget: float) -> Iterator[float]:
-        """Costs that fall geometrically from the present one to `budget`."""
-        now = self.prices.total(self._student.shape)
-        if now <= budget:
-            return
-        needed = max(1, math.ceil(math.log(now / budget) / -math.log(1 - _MOST) - _A_LITTLE))
-        n_steps = self.spec.steps or needed
-        if (self.spec.ranking == "kprune" and not self.spec.steps) or self._is_near(budget):
-            n_steps = 1
-        for i in range(1, n_steps + 1):
-            yield max(now * (budget / now) ** (i / n_steps), budget)
-
-    def _is_near(self, budget: float) -> bool:
-        """So little is to go, as after a missed promise, that a search would find nothing."""
-        return budget > (1 - _NEAR) * self.prices.total(self._student.shape)
+    @property
+    def _cost(self) -> float:
+        return self.prices.total(self._student.shape)
 
     def _step(self, budget: float, *, last: bool) -> None:
         finally_seen = self._seen if last else self._some()
@@ -248,7 +230,7 @@ class Walk:
                 self._cut(self._plan_of_layer(layer, budget), self._some())
             self._cut(self._plan_of_layer(top, budget), finally_seen)
         else:
-            far = not self._is_near(budget)
+            far = not is_near(self._cost, budget)
             self._cut(self._plan_at_once(budget, searched=last and far), finally_seen)
 
     def _plan_at_once(self, budget: float, *, searched: bool) -> Plan:
@@ -300,10 +282,7 @@ class Walk:
             )
 
     def _some(self) -> Batches:
-        most = self.spec.tokens
-        if most is None:
-            most = max(_LEAST_TOKENS, sum(map(n_tokens, self._seen)) // 3)
-        return first_within(self._seen, most)
+        return looked_at(self._seen, self.spec)
 
     def _judge(self) -> Judge:
         """Mean divergence of a plan's student from the unpruned model, after a quick repair."""

@@ -14,9 +14,9 @@ from compress.batches import Batches, Loss, Progress, silent
 from compress.importance import GradientScore, activation_scores, gradient_scores
 from compress.layout import LayerLayout, Layout, Sublayer
 from compress.obs import Removal, covariance, removal_order
-from compress.statistics import observe
+from compress.statistics import Moments, observe
 
-__all__ = ["Rank", "RankingName", "knowledge_ranking", "obs_ranking"]
+__all__ = ["Rank", "RankingName", "knowledge_ranking", "obs_ranking", "removal_of"]
 
 RankingName = Literal["obs", "kprune"]
 
@@ -46,14 +46,35 @@ def obs_ranking(
         moments = found.get(layer.index)
         if moments is None:
             return None
-        weight, bias = layer.projection(sublayer)
-        assert weight is not None  # it has moments
-        spread = covariance(moments.inputs, damping, centred=bias is not None)
-        metric = moments.outputs.double() / max(statistics.sequences, 1)
-        width = layout.shape.head_width if sublayer == "attention" else 1
-        return removal_order(weight, spread, metric, width)
+        return removal_of(layer, sublayer, layout, moments, statistics.sequences, damping)
 
     return rank
+
+
+def removal_of(
+    layer: LayerLayout,
+    sublayer: Sublayer,
+    layout: Layout,
+    moments: Moments,
+    sequences: int,
+    damping: float,
+) -> Removal:
+    """The order of one sublayer's units by structured OBS.
+
+    Args:
+        layer: That it is of.
+        sublayer: With units.
+        layout: Of the model.
+        moments: Of its output projection.
+        sequences: That the gradients are sums over.
+        damping: Of the inputs' covariance, relative.
+    """
+    weight, bias = layer.projection(sublayer)
+    assert weight is not None  # it has moments
+    spread = covariance(moments.inputs, damping, centred=bias is not None)
+    metric = moments.outputs.double() / max(sequences, 1)
+    width = layout.shape.head_width if sublayer == "attention" else 1
+    return removal_order(weight, spread, metric, width)
 
 
 def knowledge_ranking(

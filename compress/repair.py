@@ -31,7 +31,16 @@ from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import Plan
 from compress.taps import Place, first_of, tapped
 
-__all__ = ["Aims", "fit_layer", "kind_of", "passed", "repair_", "solve_damped"]
+__all__ = [
+    "Aims",
+    "Stream",
+    "entering",
+    "fit_layer",
+    "kind_of",
+    "passed",
+    "repair_",
+    "solve_damped",
+]
 
 MOST_REMEMBERED = 1_000_000_000
 """Bytes of a teacher's targets that are kept from one repair to the next."""
@@ -50,7 +59,7 @@ _Targets: TypeAlias = dict[str, Tensor]
 
 
 @dataclass(slots=True)
-class _Stream:
+class Stream:
     """One batch on its way up: what enters the next layer, and what its sublayers should give.
 
     `teacher` and `student` are hidden states as the family's layers take them, `entry` is what
@@ -124,11 +133,11 @@ class Aims:
         self._batches, self._keep = batches, needed <= most_bytes
         self._kept: dict[tuple[int, int], _Targets] = {}
 
-    def streams(self, count: int) -> list[_Stream]:
+    def streams(self, count: int) -> list[Stream]:
         """What enters the first layer, for the first `count` batches."""
-        return [_entering(self.teacher, batch) for batch in self._batches[:count]]
+        return [entering(self.teacher, batch) for batch in self._batches[:count]]
 
-    def aim_(self, layer: LayerLayout, streams: list[_Stream]) -> None:
+    def aim_(self, layer: LayerLayout, streams: list[Stream]) -> None:
         """Set the targets of one layer after the other, in order."""
         for place, stream in enumerate(streams):
             known = self._kept.get((layer.index, place))
@@ -186,7 +195,7 @@ def _repair_shared(
 ) -> None:
     for teacher_layer in teacher.layers:
 
-        def streams(layer: LayerLayout = teacher_layer) -> Iterator[_Stream]:
+        def streams(layer: LayerLayout = teacher_layer) -> Iterator[Stream]:
             for batch in batches:
                 for stream in _uses(teacher, layer, batch):
                     _aim(teacher, layer, stream)
@@ -196,7 +205,7 @@ def _repair_shared(
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
-def _aim(teacher: Layout, layer: LayerLayout, stream: _Stream) -> None:
+def _aim(teacher: Layout, layer: LayerLayout, stream: Stream) -> None:
     """Pass the teacher's layer, keeping what its sublayers gave as targets for the student."""
     seen: dict[str, Tensor] = {}
     with _captured(layer, "attention", seen), _captured(layer, "ffn", seen):
@@ -206,7 +215,7 @@ def _aim(teacher: Layout, layer: LayerLayout, stream: _Stream) -> None:
 
 
 def fit_layer(
-    layer: LayerLayout, kind: str, streams: Callable[[], Iterable[_Stream]], damping: float
+    layer: LayerLayout, kind: str, streams: Callable[[], Iterable[Stream]], damping: float
 ) -> None:
     """Refit a layer's output projections, in place.
 
@@ -224,7 +233,7 @@ def fit_layer(
 
 
 def _normal_equations(
-    layer: LayerLayout, kind: str, sublayer: Sublayer, streams: Iterable[_Stream]
+    layer: LayerLayout, kind: str, sublayer: Sublayer, streams: Iterable[Stream]
 ) -> tuple[Tensor, Tensor]:
     """``FᵀF`` and ``FᵀR`` over all streams, in float64."""
     _, bias = layer.projection(sublayer)
@@ -251,7 +260,7 @@ def _add_(layer: LayerLayout, sublayer: Sublayer, delta: Tensor) -> None:
 
 
 def _observe(
-    layer: LayerLayout, kind: str, sublayer: Sublayer, stream: _Stream
+    layer: LayerLayout, kind: str, sublayer: Sublayer, stream: Stream
 ) -> tuple[Tensor, Tensor]:
     """What enters the student's projection and the residual sum after it, at real tokens.
 
@@ -286,9 +295,7 @@ def _captured(
         yield
 
 
-def passed(
-    layout: Layout, layer: LayerLayout, kind: str, stream: _Stream, hidden: Tensor
-) -> Tensor:
+def passed(layout: Layout, layer: LayerLayout, kind: str, stream: Stream, hidden: Tensor) -> Tensor:
     """The hidden states that leave `layer`, and what is applied after the first."""
     args, kwargs = stream.calls[kind]
     output = first_of(layer.module(hidden, *args, **kwargs))
@@ -303,7 +310,7 @@ def kind_of(layout: Layout, layer: LayerLayout) -> str:
     return kinds[layer.index] if kinds else ""
 
 
-def _entering(teacher: Layout, batch: Batch) -> _Stream:
+def entering(teacher: Layout, batch: Batch) -> Stream:
     """Run the teacher up to its first layer, or until every kind of layer has been called."""
     first, *others = teacher.layers
     missing = {kind_of(teacher, layer): layer for layer in reversed(others)}
@@ -315,17 +322,15 @@ def _entering(teacher: Layout, batch: Batch) -> _Stream:
     return stream
 
 
-def _uses(
-    teacher: Layout, layer: LayerLayout, batch: Batch, *, stop: bool = False
-) -> list[_Stream]:
+def _uses(teacher: Layout, layer: LayerLayout, batch: Batch, *, stop: bool = False) -> list[Stream]:
     """What enters `layer` at each of its uses; at the first alone, and no further, if `stop`."""
-    streams: list[_Stream] = []
+    streams: list[Stream] = []
     mask = token_mask(batch, teacher.model.device)
     kind = kind_of(teacher, layer)
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden, *rest = args
-        streams.append(_Stream(hidden, hidden, hidden, mask, {kind: (tuple(rest), kwargs)}, {}))
+        streams.append(Stream(hidden, hidden, hidden, mask, {kind: (tuple(rest), kwargs)}, {}))
         if stop:
             raise _Stop
 

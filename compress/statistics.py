@@ -21,7 +21,7 @@ from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.taps import tapped
 
-__all__ = ["Moments", "Statistics", "observe"]
+__all__ = ["Moments", "Statistics", "n_entering", "observe", "with_one"]
 
 _Sums: TypeAlias = dict[tuple[Sublayer, int], tuple[GramSum, GramSum]]
 """By sublayer and layer: of the inputs and of the gradients."""
@@ -32,7 +32,7 @@ class Moments:
     """Second moments of one output projection ``y = W x + b``, summed over real tokens.
 
     Attributes:
-        inputs: ``Σ [x, 1][x, 1]ᵀ``, `(inputs + 1, inputs + 1)`.
+        inputs: ``Σ [x, 1][x, 1]ᵀ``, `(inputs + 1, inputs + 1)`; empty if it was not asked for.
         outputs: ``Σ g gᵀ`` with ``g`` the loss's gradient in ``y``, `(hidden_size, hidden_size)`.
     """
 
@@ -51,7 +51,12 @@ class Statistics:
 
 
 def observe(
-    layout: Layout, batches: Batches, loss: Loss, progress: Progress = silent
+    layout: Layout,
+    batches: Batches,
+    loss: Loss,
+    progress: Progress = silent,
+    *,
+    inputs: bool = True,
 ) -> Statistics:
     """One streamed pass, forward and backward; only sums of a fixed size are kept.
 
@@ -60,6 +65,7 @@ def observe(
         batches: Calibration data.
         loss: Whose curvature counts, see `compress.batches.sampled_fisher_loss`.
         progress: Told after every batch.
+        inputs: Whether inputs count too, or gradients alone.
     """
     found = Statistics()
     sums: _Sums = {}
@@ -67,7 +73,7 @@ def observe(
     with frozen(layout.model), ExitStack() as stack:
         for layer in layout.layers:
             for sublayer in SUBLAYERS:
-                stack.enter_context(_watched(layer, sublayer, layout, sums, mask))
+                stack.enter_context(_watched(layer, sublayer, layout, sums, mask, inputs))
         for done, batch in enumerate(batches, start=1):
             mask[:] = [token_mask(batch, layout.model.device)]
             output = loss(forward(layout.model, batch), batch)
@@ -76,23 +82,37 @@ def observe(
             found.sequences += len(mask[0])
             found.tokens += int(mask[0].sum())
             progress("statistics", done, len(batches))
-    for (sublayer, index), (inputs, outputs) in sums.items():
+    for (sublayer, index), (entering, leaving) in sums.items():
         of = found.attention if sublayer == "attention" else found.ffn
-        of[index] = Moments(inputs=inputs.total()[0], outputs=outputs.total()[0])
+        of[index] = Moments(inputs=entering.total()[0], outputs=leaving.total()[0])
     return found
+
+
+def n_entering(layer: LayerLayout, sublayer: Sublayer, layout: Layout) -> int:
+    """Inputs of a sublayer's output projection."""
+    return layer.n_heads * layout.shape.head_width if sublayer == "attention" else layer.ffn_width
+
+
+def with_one(rows: Tensor) -> Tensor:
+    """Rows with the constant 1 behind them: `(n, inputs + 1)`."""
+    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
 
 
 @contextmanager
 def _watched(
-    layer: LayerLayout, sublayer: Sublayer, layout: Layout, sums: _Sums, mask: list[Tensor]
+    layer: LayerLayout,
+    sublayer: Sublayer,
+    layout: Layout,
+    sums: _Sums,
+    mask: list[Tensor],
+    both: bool,
 ) -> Iterator[None]:
-    """Add every token's input and gradient to the sublayer's sums."""
-    heads = layer.n_heads * layout.shape.head_width
-    n_inputs = heads if sublayer == "attention" else layer.ffn_width
+    """Add every token's input, if they count, and gradient to the sublayer's sums."""
+    n_inputs = n_entering(layer, sublayer, layout)
     if not n_inputs:
         yield
         return
-    inputs = GramSum(n_inputs + 1, dtype=torch.float32)
+    inputs = GramSum(n_inputs + 1 if both else 0, dtype=torch.float32)
     gradients = GramSum(layout.shape.hidden_size, dtype=torch.float32)
     sums[sublayer, layer.index] = inputs, gradients
     entered: list[Tensor] = []
@@ -105,8 +125,8 @@ def _watched(
         features, real = entered.pop(), mask[0]
 
         def add(gradient: Tensor) -> None:
-            seen = features[real].cpu()
-            inputs.add_(torch.cat([seen, seen.new_ones(len(seen), 1)], dim=1))
+            if both:
+                inputs.add_(with_one(features[real].cpu()))
             gradients.add_(gradient[real].cpu())
 
         watched.register_hook(add)

@@ -86,7 +86,9 @@ def prune(
     seed: opt.Seed = 0,
     streamed: Annotated[
         bool,
-        typer.Option("--streamed", help="One layer in memory at a time; not with obs or kprune."),
+        typer.Option(
+            "--streamed", help="One layer in memory at a time, for a share of macs or parameters."
+        ),
     ] = False,
     dry_run: opt.DryRun = False,
     json: opt.Json = False,

@@ -105,6 +105,15 @@ class Resident:
             self._of.pop(parameter.untyped_storage().data_ptr(), None)
             parameter.data = self._views.pop(parameter)
 
+    @contextmanager
+    def held(self, module: nn.Module) -> Iterator[None]:
+        """Within the block, a module's weights are in memory."""
+        self.enter(module)
+        try:
+            yield
+        finally:
+            self.leave(module)
+
     def view_of(self, tensor: Tensor) -> Tensor | None:
         """The view whose copy a tensor is, or is a part of; none for what is no weight."""
         return self._of.get(tensor.untyped_storage().data_ptr())

@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from compress.batches import Progress
+from compress.binding import bind
 from compress.errors import PromiseError, RecipeError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
@@ -37,15 +39,15 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
 
 def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
     """The same for a model that is larger than memory."""
-    from compress.streamed import load_mapped, prune_streamed
+    from compress.streamed import load_mapped
 
     context = Context(make_recipe(data), Path(), reader=lambda s: load_mapped(local_folder(s)))
     recipe = context.recipe
-    if recipe.prune.walks:
+    if recipe.goal() is not None or recipe.prune.method == "kprune":
+        found = recipe.prune.method if recipe.goal() is None else f"the target {recipe.goal()}"
         raise RecipeError(
-            f"--streamed looks at one layer at a time, found the score {recipe.prune.method!r}, "
-            "which looks at all of them; use --score fisher, michel, activation or magnitude, and "
-            "a share of --macs or --parameters"
+            "--streamed goes down to a share of --macs or --parameters, by any score but kprune, "
+            f"found {found}; change it"
         )
     check_checkpoint_target(out, context.model_source)
     context.check(["train"])
@@ -53,16 +55,24 @@ def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: boo
         print_prediction(context, as_json)
         return
     with progress() as report:
-        prune_streamed(
-            local_folder(context.model_source),
-            context.calibration(),
-            recipe.prune_spec(),
-            out,
-            context.tokenizer,
-            out.resolve().parent,
-            report,
-        )
+        _stream(context, out, report)
     _print(context, load_mapped(out), out, as_json, None)
+
+
+def _stream(context: Context, out: Path, report: Progress) -> None:
+    from compress.streamed import prune_streamed, walk_streamed
+
+    source, batches = local_folder(context.model_source), context.calibration()
+    recipe, scratch = context.recipe, out.resolve().parent
+    if not recipe.prune.walks:
+        spec, tokenizer = recipe.prune_spec(), context.tokenizer
+        prune_streamed(source, batches, spec, out, tokenizer, context.pooling, scratch, report)
+        return
+    shape = bind(context.teacher).shape
+    prices = recipe.cost().prices(shape)
+    budget = recipe.share() * prices.total(shape)
+    walking = recipe.family_spec(context.pooling)
+    walk_streamed(source, batches, prices, budget, walking, out, context.tokenizer, scratch, report)
 
 
 def _print(

@@ -14,11 +14,12 @@ from compress.binding import bind
 from compress.checkpoint import load, save
 from compress.cost import CostModel
 from compress.errors import CheckpointError
+from compress.family import FamilySpec, Walk
 from compress.importance import GradientScore
 from compress.importance.gradient import gradient_scores
 from compress.plan import Plan
 from compress.pruning import PruneSpec, prune
-from compress.streamed import load_mapped, paged, prune_streamed, spilled
+from compress.streamed import load_mapped, paged, prune_streamed, spilled, walk_streamed
 from tests.families import FAMILIES, batch, tiny
 
 UNSHARED = [family for family in FAMILIES if family != "albert"]
@@ -62,6 +63,26 @@ def test_the_student_is_the_same_to_the_bit(family: str, tmp_path: Path) -> None
     with torch.no_grad():
         expected, found = pruned.model(**batch()).logits, loaded(**batch()).logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "family", ["bert", "roberta", "deberta-v2", "xlnet", "modernbert", "mpnet"]
+)
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_walk_from_files_is_the_walk(family: str, steps: int, tmp_path: Path) -> None:
+    source = stock(family, tmp_path / "teacher")
+    batches = [batch(rows=16, seed=i) for i in range(4)]
+    walking = FamilySpec(steps=steps, trials=0, multiple=4)
+    model = load(source)
+    prices = CostModel(unit="macs", sequence=8).prices(bind(model).shape)
+    walk = Walk(model, batches, prices, walking)
+    budget = 0.5 * walk.dense_cost
+    member = walk.down_to(budget)
+    save(member.model, member.plan, tmp_path / "whole")
+    plan = walk_streamed(source, batches, prices, budget, walking, tmp_path / "streamed")
+    assert plan == member.plan
+    whole, streamed = weights(tmp_path / "whole"), weights(tmp_path / "streamed")
+    assert [name for name in whole if not torch.equal(whole[name], streamed[name])] == []
 
 
 @pytest.mark.parametrize(

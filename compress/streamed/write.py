@@ -1,0 +1,132 @@
+"""The arrow from a plan to a student on disk: cut, repaired and written layer by layer."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from compress.batches import Batches, Progress, frozen
+from compress.binding import bind
+from compress.folder import writing
+from compress.layout import LayerLayout, Layout
+from compress.plan import LayerPlan, Plan
+from compress.plan_config import describe_, whole_plan
+from compress.pooling import Pooling, write_pooling
+from compress.repair import Aims, fit_layer, kind_of, passed
+from compress.streamed.mapped import empty_model, forget, load_mapped, paged, pages_of
+from compress.streamed.shards import Shards
+from compress.surgery import apply_, prune_layer_
+from compress.tokenizer import save_tokenizer
+
+__all__ = ["StudentWriter"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudentWriter:
+    """Cuts, repairs and writes students of one teacher.
+
+    Attributes:
+        teacher: The unpruned model, in place.
+        damping: Of the repair, relative; none for no repair.
+        tokenizer: Saved beside the weights.
+        pooling: Of an embedding model, saved too.
+        progress: Told after every layer.
+    """
+
+    teacher: Layout
+    damping: float | None
+    tokenizer: PreTrainedTokenizerBase | None
+    pooling: Pooling | None
+    progress: Progress
+
+    def write(self, now: Path, step: Plan, plan: Plan, batches: Batches, folder: Path) -> None:
+        """Write the student as it becomes.
+
+        Args:
+            now: Checkpoint of the student as it is.
+            step: What of it stays.
+            plan: What stays of the teacher once the step is done.
+            batches: Calibration data.
+            folder: Appears when it is complete.
+        """
+        teacher, damping = self.teacher, self.damping
+        student = load_mapped(now)
+        before = bind(student)
+        shape = empty_model(now)
+        apply_(shape, step)
+        place_of = {layer.source: i for i, layer in enumerate(plan.layers)}
+        with writing(folder, "checkpoint") as temporary, ExitStack() as stack:
+            describe_(shape.config, shape, whole_plan(teacher.model.config, plan), temporary)
+            shape.config.dtype = torch.float32
+            shape.config.save_pretrained(temporary)
+            stack.enter_context(frozen(student))
+            stack.enter_context(frozen(teacher.model))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(paged(teacher))
+            shards, names = Shards(temporary), _layer_names(before)
+            aims = Aims(teacher, batches, most_bytes=0) if damping is not None else None
+            streams = aims.streams(len(batches)) if aims else []
+            for layer in teacher.layers:
+                if aims:
+                    aims.aim_(layer, streams)
+                index = place_of.get(layer.index)
+                if index is not None:
+                    cut = _cut(before, step.layers[index], index)
+                    if damping is not None:
+                        kind = kind_of(teacher, layer)
+                        fit_layer(cut, kind, lambda: streams, damping)
+                        for stream in streams:
+                            stream.student = passed(before, cut, kind, stream, stream.student)
+                    shards.add(_renamed(cut, f"{names}.{index}."))
+                    cut.module.to("meta")
+                self.progress("pruning", layer.index + 1, len(teacher.layers))
+            shards.add(_rest(student, names))
+            shards.close()
+            whole_plan(teacher.model.config, plan).save(temporary / "plan.json")
+            if self.tokenizer is not None:
+                save_tokenizer(self.tokenizer, temporary)
+            if self.pooling is not None:
+                write_pooling(self.pooling, teacher.shape.hidden_size, temporary)
+
+
+def _cut(before: Layout, plan: LayerPlan, index: int) -> LayerLayout:
+    """A layer of the student once it is cut, its weights its own and no longer those of a file.
+
+    Args:
+        before: The student before the step, in place.
+        plan: Of the layer.
+        index: Of the layer in the student as it becomes.
+    """
+    layer = before.layers[plan.source]
+    pages = pages_of(layer.module)
+    prune_layer_(before, layer, plan)
+    for parameter in layer.module.parameters():
+        parameter.data = parameter.data.clone()
+    forget(pages)
+    return replace(bind(before.model).layers[plan.source], index=index)
+
+
+def _layer_names(layout: Layout) -> str:
+    """What the names of all layers' weights begin with."""
+    (container,) = layout.containers
+    modules: list[tuple[str, nn.Module]] = list(layout.model.named_modules())
+    return next(name for name, module in modules if module is container)
+
+
+def _renamed(layer: LayerLayout, prefix: str) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in layer.module.state_dict().items()}
+
+
+def _rest(student: PreTrainedModel, layers: str) -> dict[str, Tensor]:
+    """All weights but the layers', each once."""
+    tied = set(getattr(student, "all_tied_weights_keys", {}) or {})
+    return {
+        name: tensor
+        for name, tensor in student.state_dict().items()
+        if not name.startswith(f"{layers}.") and name not in tied
+    }
