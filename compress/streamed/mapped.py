@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -28,18 +28,14 @@ from compress.layout import Layout
 from compress.plan_config import skeleton
 
 __all__ = [
-    "Pages",
     "Resident",
-    "drop_pages",
     "empty_model",
     "forget",
+    "is_mapped",
+    "layer_views",
     "load_mapped",
     "paged",
-    "pages_of",
 ]
-
-Pages: TypeAlias = list[tuple[int, int]]
-"""Addresses, and bytes from there."""
 
 
 def load_mapped(folder: Path) -> PreTrainedModel:
@@ -97,7 +93,7 @@ class Resident:
             parameter.data = view.clone()
             self._views[parameter] = view
             self._of[parameter.untyped_storage().data_ptr()] = view
-            forget([(view.data_ptr(), view.nbytes)])
+            forget([view])
 
     def leave(self, module: nn.Module) -> None:
         """Put the views back; a copy goes when nothing holds it any more."""
@@ -141,28 +137,37 @@ def paged(layout: Layout) -> Iterator[Resident]:
         yield resident
 
 
-def drop_pages(module: nn.Module) -> None:
-    """Give back the memory of a module's mapped weights; they are read again when they are used.
+def layer_views(module: nn.Module) -> list[Tensor]:
+    """A mapped layer's weights as views of the file; to be held while `forget` is told of them."""
+    return [parameter.data for parameter in module.parameters()]
 
-    Weights that have been changed must not be among them: they would be as in the file again.
+
+def forget(views: Iterable[Tensor]) -> None:
+    """Give back the memory of views of files; they are read again when they are used.
+
+    Nothing else may be among them: what was changed would be as in the file again, and ordinary
+    memory would be zeros. The views keep their files mapped for as long as this takes.
     """
-    forget(pages_of(module))
-
-
-def pages_of(module: nn.Module) -> Pages:
-    """Where a module's weights are."""
-    return [(p.data_ptr(), p.nbytes) for p in module.parameters() if not p.is_meta]
-
-
-def forget(pages: Pages) -> None:
-    """Tell the system that whole pages within ranges are not needed now, where it can be told."""
     if _LIBC is None:
         return
-    for start, n_bytes in pages:
-        first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
-        end = (start + n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    for view in views:
+        first = -(-view.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = (view.data_ptr() + view.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
         if end > first:
             _LIBC.madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
+
+
+def is_mapped(view: Tensor, file: Path) -> bool:
+    """Whether a tensor lies in a mapping of the file, as far as the system tells."""
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        return True
+    for line in maps.read_text(encoding="utf-8", errors="replace").splitlines():
+        place, *_ = line.split(maxsplit=1)
+        start, end = (int(edge, 16) for edge in place.split("-"))
+        if start <= view.data_ptr() and view.data_ptr() + view.nbytes <= end:
+            return line.endswith(str(file.resolve()))
+    return False
 
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -205,7 +210,13 @@ def _mapped_weights(folder: Path) -> dict[str, Tensor]:
     try:
         for file in _files(folder):
             with safe_open(folder / file, framework="pt") as opened:
-                found |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                views = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            if views and not is_mapped(next(iter(views.values())), folder / file):
+                raise CheckpointError(
+                    f"{folder / file} must be mapped into memory, found that this version of "
+                    "safetensors copies it; prune without streaming"
+                )
+            found |= views
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"the weights of {str(folder)!r} must be readable safetensors, found: {error}"

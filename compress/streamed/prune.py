@@ -20,7 +20,7 @@ from compress.layout import Layout
 from compress.plan import Plan
 from compress.pooling import Pooling
 from compress.pruning import PruneSpec, allocate_step, budgets, check_budget, check_finite
-from compress.streamed.mapped import drop_pages, load_mapped, paged
+from compress.streamed.mapped import forget, layer_views, load_mapped, paged
 from compress.streamed.spill import spilled
 from compress.streamed.write import StudentWriter
 
@@ -94,7 +94,8 @@ def _scored(
 ) -> Scores:
     with paged(student) as resident, spilled(resident, work):
         scores = scorer(spec.score, spec.seed)(student, batches, progress)
-    drop_pages(student.model)
+    for layer in student.layers:
+        forget(layer_views(layer.module))
     return scores
 
 

@@ -18,7 +18,7 @@ from compress.plan import LayerPlan, Plan
 from compress.plan_config import describe_, whole_plan
 from compress.pooling import Pooling, write_pooling
 from compress.repair import Aims, fit_layer, kind_of, passed
-from compress.streamed.mapped import empty_model, forget, load_mapped, paged, pages_of
+from compress.streamed.mapped import empty_model, forget, layer_views, load_mapped, paged
 from compress.streamed.shards import Shards
 from compress.surgery import apply_, prune_layer_
 from compress.tokenizer import save_tokenizer
@@ -103,11 +103,11 @@ def _cut(before: Layout, plan: LayerPlan, index: int) -> LayerLayout:
         index: Of the layer in the student as it becomes.
     """
     layer = before.layers[plan.source]
-    pages = pages_of(layer.module)
+    views = layer_views(layer.module)
     prune_layer_(before, layer, plan)
     for parameter in layer.module.parameters():
         parameter.data = parameter.data.clone()
-    forget(pages)
+    forget(views)
     return replace(bind(before.model).layers[plan.source], index=index)
 
 

@@ -133,11 +133,32 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
     before = process.memory_info().rss
     assert float(tensor.sum()) == 0
     read = process.memory_info().rss - before
-    forget([(tensor.data_ptr(), tensor.nbytes)])
+    forget([tensor])
     given_back = before + read - process.memory_info().rss
     assert read > 48 * mib
     assert given_back > 48 * mib
     assert float(tensor.sum()) == 0
+
+
+def test_only_what_is_of_a_file_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ordinary memory that is given back would be zeros: every view must lie in a mapped file."""
+    from compress.streamed import mapped, prune, spill, write
+
+    source = stock("modernbert", tmp_path / "teacher")
+    seen = []
+
+    def checked(views: list[torch.Tensor]) -> None:
+        for view in views:
+            files = [*source.parent.rglob("*.safetensors")]
+            seen.append(any(mapped.is_mapped(view, file) for file in files))
+
+    for module in (mapped, prune, spill, write):
+        monkeypatch.setattr(module, "forget", checked)
+    prune_streamed(source, [batch()], spec(steps=2), tmp_path / "out", scratch=tmp_path)
+    assert len(seen) > 100
+    assert all(seen)
 
 
 def test_what_cannot_be_read_in_place_is_told(tmp_path: Path) -> None:
