@@ -62,7 +62,7 @@ class _Silent(Report):
 
 def note(text: str) -> None:
     """A line on stderr, above any bar."""
-    _err.print(text, soft_wrap=True)
+    _err.print(text, soft_wrap=True, markup=False)
 
 
 def hush() -> None:

@@ -111,9 +111,9 @@ class Run:
                 self._close_work(self._report(self._accuracy(), self._latency()))
 
     def accuracy(self) -> list[dict[str, Any]]:
-        """The report's rows of accuracy, measured if they are not yet."""
-        rows: list[dict[str, Any]] = self._accuracy()["accuracy"]
-        return rows
+        """The report's rows of the variant that gates look at, measured if they are not yet."""
+        variant = self._student()["reached"]["variant"]
+        return [row for row in self._accuracy()["accuracy"] if row["variant"] == variant]
 
     def check(self) -> None:
         """Find what is wrong with model, data, target or serving stacks before any work is done."""

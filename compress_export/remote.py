@@ -25,7 +25,7 @@ from compress.folder import MANIFEST, TOOL, read_manifest
 from compress_export.console import note
 from export.precision import VARIANTS
 
-__all__ = ["Sent", "fetch", "localised", "reach_store", "resolve", "within"]
+__all__ = ["Sent", "StoreError", "fetch", "localised", "reach_store", "resolve", "within"]
 
 _URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://.+", re.DOTALL)
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
@@ -56,6 +56,10 @@ class _Output:
     def beside(self) -> bool:
         """Whether a command has written something else than what it was asked for."""
         return any(path != self.path for path in self.path.parent.iterdir())
+
+
+class StoreError(RecipeError):
+    """A store cannot be reached, or does not take what is written."""
 
 
 class Sent:
@@ -134,6 +138,11 @@ def localised(arguments: Sequence[str]) -> Iterator[tuple[list[str], Sent]]:
                 found.append(argument)
                 continue
             start, url = argument[: match.start()], match.group()
+            if option in _OUTPUTS and "sweep" in arguments[:2]:
+                raise RecipeError(
+                    f"--out of a sweep must be a local folder, found {_shown(url)}: it goes on "
+                    "there; share finished runs by --store"
+                )
             if option in _OUTPUTS:
                 found.append(start + sent.stand_in(url, appended=option == _APPENDED))
                 continue
@@ -286,7 +295,7 @@ def within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
     try:
         return call(*arguments, **settings)
     except Exception as error:  # each file system raises kinds of its own
-        raise RecipeError(
+        raise StoreError(
             f"{_shown(url)} must be readable or writable from here, found: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:160]}; check the URL and the credentials"
         ) from error

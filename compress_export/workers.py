@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, cast
 
 from compress_export.console import hush
 
@@ -87,7 +87,7 @@ class Workers:
         """
         busy = {w.pipe: w for w in self._all if w.ticket is not None}
         ready = wait(list(busy), seconds)[:most]
-        return [self._answer(busy[pipe]) for pipe in ready if isinstance(pipe, Connection)]
+        return [self._answer(busy[cast("Connection", pipe)]) for pipe in ready]
 
     def close(self) -> None:
         """End all processes, whatever they are at."""
@@ -127,6 +127,8 @@ class Workers:
             worker.pipe.close()
             worker.process.join(_ENDING)
             return Answer(ticket=ticket, lost=True)
+        except Exception as broken:  # what was sent cannot be made again here
+            return Answer(ticket=ticket, error=TypeError(f"an answer cannot be read: {broken}"))
         return Answer(ticket=ticket, value=value, error=error)
 
 

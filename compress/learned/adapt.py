@@ -100,7 +100,9 @@ class Pace:
         return torch.optim.SGD(parameters, lr=0.0)
 
     def settle(self, optimizer: torch.optim.SGD, done: float, share: float) -> None:
-        """An update: the mean gradient moves θ by a spread, but none by more than the bound.
+        """An update, in which a mean gradient would move θ by a spread, but for the bound.
+
+        So most move by just that, as their gradient's sign says, and only the smallest by less.
 
         Args:
             optimizer: Of `optimizer`.

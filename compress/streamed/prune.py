@@ -6,6 +6,7 @@ Only where weights and activations lie differs.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -60,13 +61,8 @@ def prune_streamed(
         BudgetError: The share cannot be reached.
     """
     teacher = open_teacher(source)
-    writer = StudentWriter(
-        teacher=teacher,
-        damping=spec.damping if spec.repair else None,
-        tokenizer=tokenizer,
-        pooling=pooling,
-        progress=progress,
-    )
+    damping = spec.damping if spec.repair else None
+    writer = StudentWriter(teacher, damping, tokenizer, pooling, progress)
     check_budget(teacher, spec)
     with tempfile.TemporaryDirectory(prefix="compress-export-", dir=scratch) as temporary:
         work = Path(temporary)
@@ -85,6 +81,7 @@ def prune_streamed(
             plan = plan.then(step)
             target = folder if number == len(steps) else work / str(number)
             writer.write(now, step, plan, batches, target)
+            drop_old(now, work)
             now = target
     return plan
 
@@ -97,6 +94,12 @@ def _scored(
     for layer in student.layers:
         forget(layer_views(layer.module))
     return scores
+
+
+def drop_old(student: Path, work: Path) -> None:
+    """Remove a student of an earlier step: each is large, and only the last is wanted."""
+    if student.is_relative_to(work):
+        shutil.rmtree(student)
 
 
 def open_teacher(source: Path) -> Layout:

@@ -43,7 +43,7 @@ from compress.repair import Stream, entering, kind_of, passed
 from compress.search import Problem, plan_within
 from compress.statistics import n_entering, observe, with_one
 from compress.streamed.mapped import load_mapped, paged
-from compress.streamed.prune import open_teacher
+from compress.streamed.prune import drop_old, open_teacher
 from compress.streamed.spill import spilled
 from compress.streamed.write import StudentWriter
 from compress.taps import Place, tapped
@@ -91,13 +91,8 @@ def walk_streamed(
     plan, now = Plan.full(teacher.shape), source
     steps = list(falling_costs(prices.total(teacher.shape), budget, spec))
     some = looked_at(seen, spec)
-    writer = StudentWriter(
-        teacher=teacher,
-        damping=spec.damping if spec.repair else None,
-        tokenizer=tokenizer,
-        pooling=spec.pooling,
-        progress=progress,
-    )
+    damping = spec.damping if spec.repair else None
+    writer = StudentWriter(teacher, damping, tokenizer, spec.pooling, progress)
     with tempfile.TemporaryDirectory(prefix="compress-export-", dir=scratch) as temporary:
         for number, cost in enumerate(steps or [budget], start=1):
             last = number >= len(steps)
@@ -107,6 +102,7 @@ def walk_streamed(
             target = folder if last else Path(temporary) / str(number)
             fitted = seen if last else some
             writer.write(now, step, plan, fitted, target)
+            drop_old(now, Path(temporary))
             now = target
     return plan
 

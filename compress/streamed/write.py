@@ -26,7 +26,7 @@ from compress.tokenizer import save_tokenizer
 __all__ = ["StudentWriter"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class StudentWriter:
     """Cuts, repairs and writes students of one teacher.
 

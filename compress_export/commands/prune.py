@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from compress.batches import Progress
 from compress.binding import bind
+from compress.checkpoint import load_config
 from compress.errors import PromiseError, RecipeError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
@@ -41,7 +42,7 @@ def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: boo
     """The same for a model that is larger than memory."""
     from compress.streamed import load_mapped
 
-    context = Context(make_recipe(data), Path(), reader=lambda s: load_mapped(local_folder(s)))
+    context = Context(make_recipe(data), Path(), reader=_mapped)
     recipe = context.recipe
     if recipe.goal() is not None or recipe.prune.method == "kprune":
         found = recipe.prune.method if recipe.goal() is None else f"the target {recipe.goal()}"
@@ -59,11 +60,19 @@ def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: boo
     _print(context, load_mapped(out), out, as_json, None)
 
 
+def _mapped(source: str) -> PreTrainedModel:
+    from compress.streamed import load_mapped
+
+    load_config(source)  # which says what is wrong with it
+    return load_mapped(local_folder(source))
+
+
 def _stream(context: Context, out: Path, report: Progress) -> None:
     from compress.streamed import prune_streamed, walk_streamed
 
     source, batches = local_folder(context.model_source), context.calibration()
     recipe, scratch = context.recipe, out.resolve().parent
+    scratch.mkdir(parents=True, exist_ok=True)
     if not recipe.prune.walks:
         spec, tokenizer = recipe.prune_spec(), context.tokenizer
         prune_streamed(source, batches, spec, out, tokenizer, context.pooling, scratch, report)

@@ -56,6 +56,12 @@ class Workplace:
         """Steps at once on a node."""
         return self.jobs or min(_MOST_JOBS, usable_cores())
 
+    def opened_store(self) -> Store | None:
+        """The store, by a path or URL that means the same on every node."""
+        if self.store is None:
+            return None
+        return Store(self.store if "://" in self.store else str(Path(self.store).resolve()))
+
     @contextmanager
     def opened(self) -> Iterator[Callable[[], Executor]]:
         """Gives the executor when it is first asked for, and closes it if it was."""
@@ -63,7 +69,7 @@ class Workplace:
 
         def executor() -> Executor:
             if not made:
-                made.append(_executor(self.executor, self.address))
+                made.append(_executor(self.executor, self.address, shares=self.store is not None))
             return made[0]
 
         try:
@@ -76,14 +82,17 @@ class Workplace:
 def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool) -> None:
     """Do what is left of the sweep at `path`, and exit by the worst that became of a run."""
     sweep = load_sweep(path)
-    store = None if where.store is None else Store(where.store)
+    store = where.opened_store()
     out, base = out.resolve(), path.resolve().parent
+    if dry_run:
+        with where.opened() as executor:
+            call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of), dry=True)
+        _validate(call.left)
+        _print_plan(call, store)
+        return
     with locked(out):
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of))
-            if dry_run:
-                _print_plan(call)
-                return
             if call.left:
                 _validate(call.left)
                 _drive(call, sweep, base, executor(), where, store)
@@ -102,7 +111,7 @@ def search(
 ) -> None:
     """Search over recipes until this folder has so many trials."""
     wanted = load_file(path, Search)
-    store = None if where.store is None else Store(where.store)
+    store = where.opened_store()
     out, base = out.resolve(), path.resolve().parent
     with locked(out):
         call = opened(out)
@@ -155,7 +164,7 @@ def find_best(
         console.print(f"bundle: {out}", soft_wrap=True)
 
 
-def _executor(name: str, address: str | None) -> Executor:
+def _executor(name: str, address: str | None, *, shares: bool) -> Executor:
     if name not in _EXECUTORS:
         raise RecipeError(f"--executor must be among {', '.join(_EXECUTORS)}, found {name!r}")
     if name == "local":
@@ -164,7 +173,7 @@ def _executor(name: str, address: str | None) -> Executor:
         return LocalExecutor()
     from compress_export.sweep.cluster import RayExecutor
 
-    return RayExecutor(address)
+    return RayExecutor(address, shares=shares)
 
 
 def _validate(entries: Sequence[Entry]) -> None:
@@ -256,13 +265,16 @@ def _line(row: Row) -> list[str]:
     ]
 
 
-def _print_plan(call: Call) -> None:
-    rows = [
-        [entry.run, *map(str, entry.labels.values()), entry.state if entry.state == "done" else ""]
-        for entry in call.ledger.entries.values()
-    ]
-    axes = next(iter(call.ledger.entries.values())).labels
-    title = f"{len(rows)} runs, {len(call.left)} to do"
+def _print_plan(call: Call, store: Store | None) -> None:
+    def state(entry: Entry) -> str:
+        if entry.state == "waiting" and store is not None and store.has(entry.key):
+            return "in the store"
+        return "" if entry.state == "waiting" else entry.state
+
+    found = list(call.ledger.entries.values())
+    rows = [[entry.run, *map(str, entry.labels.values()), state(entry)] for entry in found]
+    axes, left = found[0].labels, sum(not row[-1] for row in rows)
+    title = f"{len(rows)} runs, {left} to do"
     table(title, ["run", *axes, "state"], rows, left=range(len(axes) + 2))
 
 

@@ -110,14 +110,32 @@ def load_sweep(path: Path) -> Sweep:
         RecipeError: It cannot be read, or a field is wrong: names it, the value and the remedy.
     """
     sweep = load_file(path, Sweep)
+    for axis, values in sweep.axes.items():
+        labels = [_label(value) for value in values]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise RecipeError(
+                f"sweep field 'axes.{axis}': values must differ by what they are called, found "
+                f"{twice!r} twice; take one out, or give each a name of its own"
+            )
     for rule in sweep.exclude:
-        for axis in rule:
-            if axis not in sweep.axes:
-                raise RecipeError(
-                    f"sweep field 'exclude': axes are {', '.join(sweep.axes)}, found {axis!r}; "
-                    "name one of them"
-                )
+        for axis, value in rule.items():
+            _check_rule(sweep, axis, value)
     return sweep
+
+
+def _check_rule(sweep: Sweep, axis: str, value: Any) -> None:
+    if axis not in sweep.axes:
+        raise RecipeError(
+            f"sweep field 'exclude': axes are {', '.join(sweep.axes)}, found {axis!r}; name one of "
+            "them"
+        )
+    if value not in sweep.axes[axis] and value not in map(_label, sweep.axes[axis]):
+        known = ", ".join(str(_label(v)) for v in sweep.axes[axis])
+        raise RecipeError(
+            f"sweep field 'exclude': values of {axis} are {known}, found {value!r}; name one of "
+            "them"
+        )
 
 
 def load_file(path: Path, kind: type[File]) -> File:
@@ -150,7 +168,8 @@ def combinations(sweep: Sweep) -> list[Combination]:
     found: list[Combination] = []
     for values in itertools.product(*sweep.axes.values()):
         labels = dict(zip(sweep.axes, map(_label, values), strict=True))
-        if any(all(labels[a] == v for a, v in rule.items()) for rule in sweep.exclude):
+        raw = dict(zip(sweep.axes, values, strict=True))
+        if any(all(v in (labels[a], raw[a]) for a, v in rule.items()) for rule in sweep.exclude):
             continue
         recipe = dict(sweep.recipe)
         for axis, value in zip(sweep.axes, values, strict=True):

@@ -71,7 +71,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def planned(
-    sweep: Sweep, base: Path, folder: Path, kinds: Callable[[Path, str], Sequence[str | None]]
+    sweep: Sweep,
+    base: Path,
+    folder: Path,
+    kinds: Callable[[Path, str], Sequence[str | None]],
+    *,
+    dry: bool = False,
 ) -> Call:
     """The runs of a sweep, with what an earlier call in this folder has left.
 
@@ -80,11 +85,12 @@ def planned(
         base: The folder that recipes' paths are taken from.
         folder: Of the sweep.
         kinds: Asked, where every run is wanted for each of them, for the kinds of devices.
+        dry: Write nothing.
 
     Raises:
         BundleError: The folder holds other files.
     """
-    facts = own_sweep(folder, uuid.uuid4().hex)
+    facts = own_sweep(folder, uuid.uuid4().hex, dry=dry)
     mark = str(facts["mark"])
     hashes = Hashes(facts.get("hashes"))
     wanted = list(kinds(folder, mark)) if sweep.devices == "each" else [None]
@@ -94,10 +100,13 @@ def planned(
         for combination in combinations(sweep)
         for kind in wanted
     ]  # fmt: skip
-    written = json.dumps({"schema": 1, "mark": mark, "hashes": hashes.to_dict()})
-    write_whole(folder / MARK, written)
     ledger = Ledger(folder)
-    ledger.open(entries)
+    if dry:
+        ledger.look(entries)
+    else:
+        written = json.dumps({"schema": 1, "mark": mark, "hashes": hashes.to_dict()})
+        write_whole(folder / MARK, written)
+        ledger.open(entries)
     return Call(ledger=ledger, mark=mark)
 
 

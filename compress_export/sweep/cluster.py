@@ -31,12 +31,14 @@ class RayExecutor:
     Args:
         address: Of the cluster, as Ray takes it; left out, `RAY_ADDRESS` or one that is started
             here and ends with this process.
+        shares: Whether there is a store, so that nodes need not see the sweep's folder.
 
     Raises:
         RecipeError: Ray is not installed, or the cluster cannot be reached.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, *, shares: bool = False) -> None:
+        self._shares = shares
         self._ray = _import_ray()
         self._ray.cloudpickle.register_pickle_by_value(carried)
         try:
@@ -119,6 +121,8 @@ class RayExecutor:
         except self._ray.exceptions.RayError as error:
             return None, f"{name} does not answer ({type(error).__name__})"
         assert isinstance(found, Probe)  # what `probe` gives
+        if not (found.sees or self._shares):
+            return None, f"{name} cannot see {folder}; mount it there, or name a --store"
         here = versions()
         other = [p for p in _SAME if found.versions.get(p) != here.get(p)]
         if other:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from compress.errors import RecipeError
+from compress_export.remote import StoreError
 from compress_export.stages import STEPS
 from compress_export.sweep.axes import Common
 from compress_export.sweep.executor import Done, Executor
@@ -106,8 +107,22 @@ class Driver:
             if self.store is None or entry.run in self._seen:
                 continue
             self._seen.add(entry.run)
-            if self.store.has(entry.key):
-                self._finish(entry)
+            self._taken(entry)
+
+    def _taken(self, entry: Entry) -> bool:
+        """Whether a run was in the store; a store that does not answer has it not."""
+        if self.store is None:
+            return False
+        try:
+            there = self.store.has(entry.key)
+            if there:
+                self.store.pull(entry.key, self.ledger.folder / "runs" / entry.run)
+        except StoreError as error:
+            self._once(str(error))
+            return False
+        if there:
+            self._settle(self.ledger.finished(entry))
+        return there
 
     def _nodes(self) -> list[Node]:
         nodes, unfit = self.executor.nodes(str(self.ledger.folder), self.mark)
@@ -122,12 +137,12 @@ class Driver:
 
     def _ready(self, nodes: Sequence[Node]) -> list[Order]:
         return [
-            self._order(entry, nodes)
+            self._wary(self._order(entry), nodes)
             for entry in self.ledger.in_state("waiting")
             if entry.run not in self._running
         ]
 
-    def _order(self, entry: Entry, nodes: Sequence[Node]) -> Order:
+    def _order(self, entry: Entry) -> Order:
         step = entry.next
         need = self.common.resources.get(step, Need())
         target = entry.recipe.get("target")
@@ -140,17 +155,19 @@ class Driver:
             measures=measures(step, entry.recipe),
             device=(target.get("device") or "cpu") if isinstance(target, dict) else "cpu",
             kind=entry.kind,
-            avoid=self._avoided(entry.run, nodes),
+            avoid=frozenset(self._avoid.get(entry.run, ())),
         )
 
-    def _avoided(self, run: str, nodes: Sequence[Node]) -> frozenset[str]:
-        """Nodes where a run cannot be; and those that lost it, as long as there are others."""
-        unfit = frozenset(self._avoid.get(run, ()))
-        wary = unfit | self._lost_on.get(run, set())
-        return wary if any(node.name not in wary for node in nodes) else unfit
+    def _wary(self, order: Order, nodes: Sequence[Node]) -> Order:
+        """Keep a run from nodes that lost it, as long as another could take it."""
+        wary = replace(order, avoid=order.avoid | self._lost_on.get(order.run, set()))
+        return order if self._schedule.never_fits(wary, nodes) else wary
 
     def _start(self, order: Order, place: Place) -> None:
         entry = self.ledger.entries[order.run]
+        if order.step == STEPS[0] and self._taken(entry):  # by another sweep, meanwhile
+            self._schedule.end(order)
+            return
         task = Task(
             run=entry.run,
             key=entry.key,
@@ -199,7 +216,7 @@ class Driver:
             entry = replace(entry, kind=self._kind(place.node))  # its table is of that kind
         hopeless = self.guide.hopeless(entry, outcome) if self.guide is not None else ""
         if step == STEPS[-1]:
-            self._finish(replace(entry, kind=self._kind(place.node)))
+            self._finish(replace(entry, kind=self._kind(place.node) or entry.kind))
         elif hopeless:
             self._settle(replace(entry, state="pruned", error=hopeless))
         else:
@@ -208,7 +225,11 @@ class Driver:
     def _finish(self, entry: Entry) -> None:
         folder = self.ledger.folder / "runs" / entry.run
         if self.store is not None and not (folder / "report.json").is_file():
-            self.store.fetch(entry.key, folder)
+            try:
+                self.store.pull(entry.key, folder)
+            except StoreError as error:
+                self._fail(entry, str(error), "node")
+                return
         self._settle(self.ledger.finished(entry))
 
     def _lost(self, entry: Entry, place: Place) -> None:

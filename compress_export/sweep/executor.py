@@ -38,7 +38,12 @@ class Executor(Protocol):
     """Does tasks somewhere. Schedules nothing: it is told where each goes."""
 
     def nodes(self, folder: str, mark: str) -> tuple[list[Node], list[str]]:
-        """Nodes that can work now, and a line for each that cannot."""
+        """Nodes that can work now, and a line for each that cannot.
+
+        Args:
+            folder: Of the sweep.
+            mark: Its name for itself, by which a node knows the folder.
+        """
         ...
 
     def submit(self, task: Task, place: Place) -> None:

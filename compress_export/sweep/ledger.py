@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 from compress.errors import BundleError
 from compress.folder import MANIFEST, write_whole
 from compress_export.stages import STEPS, Step, content_key
-from compress_export.sweep.work import MARK, Fault, Outcome
+from compress_export.sweep.work import MARK, Fault, Outcome, kind_of_device
 
 __all__ = ["LOCK", "OWNER", "Entry", "Ledger", "open_sweep", "own_sweep"]
 
@@ -34,7 +34,8 @@ class Entry:
         kind: Of the device that it is for, or was measured on.
         state: Whether it is over.
         steps: Of each that is done: node, seconds.
-        tries: Times that a step was begun again.
+        tries: Times that the present step was begun again.
+        lost: Times that earlier steps were.
         error, fault: Why it failed.
         verdict: Of its gates, once it is done.
     """
@@ -47,6 +48,7 @@ class Entry:
     state: State = "waiting"
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     tries: int = 0
+    lost: int = 0
     error: str = ""
     fault: Fault | None = None
     verdict: str = ""
@@ -65,7 +67,7 @@ class Entry:
         """The run once a step is done."""
         done = {"node": node, "seconds": round(outcome.seconds, 3),
                 "waited": round(outcome.waited, 3)}  # fmt: skip
-        return replace(self, steps=self.steps | {step: done})
+        return replace(self, steps=self.steps | {step: done}, tries=0, lost=self.lost + self.tries)
 
 
 class Ledger:
@@ -83,6 +85,10 @@ class Ledger:
         """Take up these runs: those that are whole stay so, all others are to be done."""
         for entry in wanted:
             self.put(self._kept(entry) or entry)
+
+    def look(self, wanted: Sequence[Entry]) -> None:
+        """The same, with nothing written down."""
+        self.entries = {entry.run: self._kept(entry) or entry for entry in wanted}
 
     def take_up(self) -> None:
         """The runs of the last call, as it left them; none where there was none."""
@@ -110,9 +116,12 @@ class Ledger:
         return found
 
     def finished(self, entry: Entry) -> Entry:
-        """A run that is whole, with its verdict."""
-        verdict = self.report(entry.run)["verdict"]
-        return replace(entry, state="done", verdict=verdict, error="", fault=None)
+        """A run that is whole, with its verdict and the kind of device that it was measured on."""
+        report = self.report(entry.run)
+        kind = entry.kind or kind_of_device(report["environment"])
+        return replace(
+            entry, state="done", verdict=report["verdict"], kind=kind, error="", fault=None
+        )
 
     def state_key(self) -> str:
         """Hash of what has become of all runs."""
@@ -131,7 +140,7 @@ class Ledger:
             return None
         if found.state == "pruned" or (found.state == "done" and self._is_whole(found.run)):
             return found
-        return replace(found, state="waiting", error="", fault=None, tries=0, steps={})
+        return entry
 
     def _is_whole(self, run: str) -> bool:
         folder = self.folder / "runs" / run
@@ -153,12 +162,13 @@ def open_sweep(folder: Path) -> Ledger:
     return ledger
 
 
-def own_sweep(folder: Path, mark: str) -> Mapping[str, Any]:
+def own_sweep(folder: Path, mark: str, *, dry: bool = False) -> Mapping[str, Any]:
     """Make `folder` that of a sweep; what its file says, if it was one already.
 
     Args:
         folder: New, empty, or of an earlier sweep.
         mark: A name for it, if it is new.
+        dry: Only check.
 
     Raises:
         BundleError: It holds other files.
@@ -177,8 +187,10 @@ def own_sweep(folder: Path, mark: str) -> Mapping[str, Any]:
             f"--out must be a sweep's folder, new or empty, found other files in {folder}; "
             "name another"
         )
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
     facts = {"schema": 1, "mark": mark, "hashes": {}}
+    if dry:
+        return facts
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
     (folder / "ledger").mkdir(exist_ok=True)
     write_whole(path, json.dumps(facts))
     return facts

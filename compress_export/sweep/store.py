@@ -1,6 +1,7 @@
 """A place that several machines reach, where finished runs are found and unfinished ones go on.
 
-Each run is a folder `<key>/` there: its files, and an index of their hashes that is written last.
+Each run is a folder there, named by its key: its files, and an index of their hashes that is
+written last. Unfinished ones are under a key of their sweep's own: two sweeps do not meet there.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compress.folder import sha256
-from compress_export.remote import reach_store, within
+from compress.folder import replace_folder, sha256
+from compress_export.remote import StoreError, reach_store, within
 
 __all__ = ["Store"]
 
@@ -40,53 +41,75 @@ class Store:
     def push(self, folder: Path, key: str, *, whole: bool) -> None:
         """Copy what has changed in a folder since it was last pushed.
 
+        What is finished there is left as it is: the same key is the same run.
+
         Args:
             folder: Of a run, finished or not.
-            key: Of the run.
+            key: Of the run; one that is not finished has a key of its sweep's own.
             whole: Whether it is finished.
         """
-        there = self._index(key).get("files", {})
+        index = self._index(key)
+        if index.get("whole"):
+            return
+        there = index.get("files", {})
         here = {p.relative_to(folder).as_posix(): sha256(p) for p in _files(folder)}
         for name, digest in here.items():
             if there.get(name) != digest:
                 target = f"{self._root}/{key}/{name}"
                 self._call(self._fs.makedirs, target.rpartition("/")[0], exist_ok=True)
                 self._call(self._fs.put_file, str(folder / name), target)
-        index = json.dumps({"files": here, "whole": whole}).encode()
-        self._call(self._fs.pipe_file, f"{self._root}/{key}/{_INDEX}", index)
+        self._write_index(key, {"files": here, "whole": whole})
         for name in sorted(set(there) - set(here)):
             if self._call(self._fs.exists, f"{self._root}/{key}/{name}"):
                 self._call(self._fs.rm_file, f"{self._root}/{key}/{name}")
 
-    def pull(self, key: str, folder: Path) -> bool:
-        """Make `folder` what was last pushed; `False` where nothing was."""
+    def pull(self, key: str, target: Path) -> bool:
+        """Make `target` what was last pushed, whole or not at all; `False` where nothing was.
+
+        Raises:
+            StoreError: A file is not what the index says.
+        """
         files: dict[str, str] = self._index(key).get("files", {})
         if not files:
             return False
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in _files(folder):
-            if path.relative_to(folder).as_posix() not in files:
-                path.unlink()
+        fresh = target.with_name(f"{target.name}.pulled")
+        shutil.rmtree(fresh, ignore_errors=True)
         for name, digest in files.items():
-            path = folder / name
-            if not (path.is_file() and sha256(path) == digest):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._call(self._fs.get_file, f"{self._root}/{key}/{name}", str(path))
+            path, here = fresh / name, target / name
+            if not path.resolve().is_relative_to(fresh.resolve()):
+                raise StoreError(f"{self.url}/{key} must hold files of its own alone, found {name}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if here.is_file() and sha256(here) == digest:
+                shutil.copy2(here, path)
+                continue
+            self._call(self._fs.get_file, f"{self._root}/{key}/{name}", str(path))
+            if sha256(path) != digest:
+                raise StoreError(
+                    f"{self.url}/{key}/{name} must be what its index says, found other bytes; "
+                    "remove the folder there"
+                )
+        replace_folder(fresh, target)
         return True
 
-    def fetch(self, key: str, target: Path) -> None:
-        """Put a finished run at `target`, which appears when it is complete."""
-        temporary = target.with_name(f"{target.name}.fetched")
-        self.pull(key, temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
+    def drop(self, key: str) -> None:
+        """Remove what was pushed under a key."""
+        if self._call(self._fs.exists, f"{self._root}/{key}"):
+            self._call(self._fs.rm, f"{self._root}/{key}", recursive=True)
 
     def _index(self, key: str) -> dict[str, Any]:
         path = f"{self._root}/{key}/{_INDEX}"
         if not self._call(self._fs.exists, path):
             return {}
-        found: dict[str, Any] = json.loads(self._call(self._fs.cat_file, path))
+        try:
+            found: dict[str, Any] = json.loads(self._call(self._fs.cat_file, path))
+        except ValueError:  # somebody is writing it
+            return {}
         return found
+
+    def _write_index(self, key: str, index: dict[str, Any]) -> None:
+        path = f"{self._root}/{key}/{_INDEX}"
+        self._call(self._fs.pipe_file, f"{path}.new", json.dumps(index).encode())
+        self._call(self._fs.mv, f"{path}.new", path)
 
     def _call(self, call: Any, *arguments: Any, **settings: Any) -> Any:
         return within(self.url, call, *arguments, **settings)

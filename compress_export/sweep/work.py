@@ -20,7 +20,7 @@ from compress_export.stages import STEPS, Step
 from compress_export.sweep.devices import Uses, holding
 from compress_export.sweep.store import Store
 
-__all__ = ["Fault", "Outcome", "Probe", "Task", "probe", "work"]
+__all__ = ["MARK", "Fault", "Outcome", "Probe", "Task", "kind_of_device", "probe", "work"]
 
 MARK = "sweep.json"
 
@@ -66,7 +66,7 @@ class Outcome:
     Attributes:
         seconds: Of the work, waiting for a device left out.
         waited: Seconds for the device.
-        accuracy: The rows of the report, once they have been measured.
+        accuracy: Of the variant that gates look at, once it has been measured.
         error: One line, if it failed.
         fault: Whose, if it failed.
         details: The traceback, where the fault is ours.
@@ -104,11 +104,15 @@ def probe(folder: str, mark: str) -> Probe:
     from benchmarks.environment import machine
     from compress.folder import versions
 
-    facts = machine()
-    gpu = facts["gpu"]
-    kind = f"{facts['cpu']}, {facts['cores']} cores" + (f", {gpu['name']}" if gpu else "")
+    kind = kind_of_device(machine())
     n_gpus = torch.cuda.device_count()
     return Probe(kind=kind, n_gpus=n_gpus, versions=versions(), sees=_sees(folder, mark))
+
+
+def kind_of_device(facts: Mapping[str, Any]) -> str:
+    """A machine's hardware in words, the same for those whose latencies can be compared."""
+    gpu = facts["gpu"]
+    return f"{facts['cpu']}, {facts['cores']} cores" + (f", {gpu['name']}" if gpu else "")
 
 
 def work(task: Task) -> Outcome:
@@ -133,8 +137,9 @@ def _do(task: Task) -> list[dict[str, Any]]:
     out = _folder(task) / task.run
     store = None if task.store is None else Store(task.store)
     partial = out.with_name(f"{out.name}.partial")
+    unfinished = f"{task.key}-{task.mark[:12]}"
     if store is not None and (task.moved or not partial.exists()):
-        store.pull(task.key, partial)
+        store.pull(unfinished, partial)
     _take(task.cpus)
     text = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True)
     run = Run(make_recipe(task.recipe), text, Path(task.base), out, silent)
@@ -142,8 +147,11 @@ def _do(task: Task) -> list[dict[str, Any]]:
         run.check()
     run.do(task.step)
     if store is not None:
-        whole = task.step == STEPS[-1]
-        store.push(out if whole else partial, task.key, whole=whole)
+        if task.step == STEPS[-1]:
+            store.push(out, task.key, whole=True)
+            store.drop(unfinished)
+        else:
+            store.push(partial, unfinished, whole=False)
     return run.accuracy() if task.step == "evaluate" else []
 
 
@@ -175,13 +183,20 @@ def _take(cpus: float) -> None:
 
 def _failed(error: Exception) -> Outcome:
     """What an error means to a sweep: retried elsewhere, or told."""
-    from compress.errors import CheckpointError, DataError, ToolchainError, VerificationError
+    from compress.errors import (
+        CheckpointError,
+        DataError,
+        ProviderError,
+        ToolchainError,
+        VerificationError,
+    )
+    from compress_export.remote import StoreError
 
     line = " ".join(str(error).split())
     if isinstance(error, VerificationError):
         return Outcome(error=line, fault="promise")
-    if isinstance(error, CheckpointError | DataError):
-        return Outcome(error=line, fault="node")  # perhaps another node has the model or the data
+    if isinstance(error, CheckpointError | DataError | ProviderError | StoreError):
+        return Outcome(error=line, fault="node")  # another may have model, data, device or network
     if isinstance(error, ToolchainError):
         return Outcome(error=line, fault="input")
     if isinstance(error, ImportError):
@@ -190,7 +205,7 @@ def _failed(error: Exception) -> Outcome:
         full = getattr(error, "errno", None) == errno.ENOSPC or "os error 28" in line
         what = "the disk is full" if full else "a file could not be read or written"
         return Outcome(error=f"{what}: {line}", fault="node")
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "out of memory" in line or "not enough memory" in line:
         return Outcome(error="memory ran out; give the step more memory_gb", fault="node")
     told = f"this is a bug of compress-export: {type(error).__name__}: {line}"
     return Outcome(error=told, fault="bug", details=traceback.format_exc())

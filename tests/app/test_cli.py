@@ -141,6 +141,9 @@ def test_pruning_from_files_is_pruning(
     told = error_of(capsys, "prune", project / "teacher", "--texts", texts, "--streamed",
                     "--speedup", "2", "-o", project / "x")  # fmt: skip
     assert "found the target 2×" in told
+    told = error_of(capsys, "prune", project / "none", "--texts", texts, "--streamed",
+                    "-o", project / "x")  # fmt: skip
+    assert "model must be a checkpoint folder" in told
 
 
 def test_foreign_output_folder_is_left_alone(

@@ -63,7 +63,10 @@ def test_setting_a_field_leaves_the_recipe_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("axes: {seed: [0, 0]}", "once, found it twice"),
+        ("axes: {seed: [0, 0]}", "found 0 twice"),
+        ("axes: {model: [{model: a/bert}, {model: b/bert}]}", "'bert' twice"),
+        ("axes: {a: [{seed: 0}], b: [{name: x, seed: 1}, {name: y, seed: 1}]}", "found it twice"),
+        ("axes: {seed: [0]}\nexclude: [{seed: 1}]", "values of seed are 0, found 1"),
         ("axes: {seed: [0]}\nexclude: [{seed: 0}]", "all are excluded"),
         ("axes: {seed: [0]}\nexclude: [{sed: 0}]", "axes are seed, found 'sed'"),
         ("axes: {seed: [0]}\nexclude: [{}]", "an empty rule"),

@@ -120,7 +120,7 @@ def test_what_is_lost_is_begun_again_from_its_step(tmp_path: Path) -> None:
     assert [step for _, step, _ in executor.asked] == [
         "prune", "recover", "export", "export", "export", "evaluate", "bench",
     ]  # fmt: skip
-    assert ledger.entries["one"].tries == 2
+    assert (ledger.entries["one"].tries, ledger.entries["one"].lost) == (0, 2)
     assert len(told) == 2
     nodes = [node for _, step, node in executor.asked if step == "export"]
     assert nodes[:2] == ["a", "b"], "what a node has lost goes to another, if there is one"
@@ -133,6 +133,18 @@ def test_what_is_lost_again_and_again_fails_and_the_rest_goes_on(tmp_path: Path)
     ledger, _, told = driven(tmp_path, answer, [entry("one"), entry("two")])
     assert [e.state for e in ledger.entries.values()] == ["failed", "done"]
     assert "lost 3 times at prune" in told[-1]
+
+
+def test_the_only_node_that_fits_is_tried_again(tmp_path: Path) -> None:
+    lost = iter([True])
+
+    def answer(task: Task, place: Place) -> Outcome | None:
+        return None if task.step == "export" and next(lost, False) else Outcome()
+
+    common = Sweep.model_validate({"axes": {"seed": [0]}, "resources": {"export": {"cpus": 4}}})
+    large = Node(name="b", kind="large", cpus=4)
+    ledger, _, _ = driven(tmp_path, answer, [entry("one")], nodes=(A, large), common=common)
+    assert ledger.entries["one"].state == "done"
 
 
 def test_a_node_where_a_run_cannot_be_is_avoided(tmp_path: Path) -> None:

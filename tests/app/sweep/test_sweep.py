@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from compress_export.stages import file_hashes
 from compress_export.sweep import executor as executors
 from compress_export.sweep.ledger import open_sweep
 from tests.app.test_pipeline import cli, write_csv
@@ -114,12 +115,20 @@ def test_what_the_store_has_is_not_done_again(copied: Path) -> None:
         assert (copied / "out" / "runs" / entry.run / "onnx" / "cpu-fp32" / "model.onnx").is_file()
 
 
-def test_a_changed_model_is_run_again(copied: Path) -> None:
-    before = set(open_sweep(copied / "out").entries)
+def test_a_dry_run_tells_what_is_left_and_writes_nothing(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file_hashes([copied / "out"], copied)
+    assert sweep(copied, "--dry-run") == 0
+    assert "2 runs, 0 to do" in capsys.readouterr().out
     tiny("bert", seed=2).save_pretrained(copied / "bert")
-    assert cli(["sweep", "run", str(copied / "sweep.yaml"), "-o", str(copied / "out"),
-                "--dry-run"]) == 0  # fmt: skip
-    assert not before & set(open_sweep(copied / "out").entries)
+    assert sweep(copied, "--dry-run") == 0
+    assert "2 runs, 2 to do" in capsys.readouterr().out
+    assert file_hashes([copied / "out"], copied) == before
+    (copied / "sweep.yaml").write_text(SWEEP.replace("score: magnitude", "score: guess"))
+    assert sweep(copied, "--dry-run") == 2
+    assert cli(["sweep", "run", str(copied / "sweep.yaml"), "-o", "s3://bucket/out"]) == 2
+    assert "must be a local folder" in capsys.readouterr().err
 
 
 def test_the_best_is_copied_out(
@@ -212,7 +221,7 @@ def test_two_calls_in_one_folder_and_a_killed_worker(
     assert "begun again from there" in (tmp_path / "log").read_text()
     entries = open_sweep(tmp_path / "out").entries.values()
     assert [entry.state for entry in entries] == ["done", "done"]
-    assert sum(entry.tries for entry in entries) == 1
+    assert sum(entry.lost for entry in entries) == 1
 
 
 def wait_for(seen: object, seconds: float = 120.0) -> None:

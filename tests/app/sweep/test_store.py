@@ -1,0 +1,73 @@
+"""A store that machines share: what is pushed is what is pulled, or nothing is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compress.errors import RecipeError
+from compress_export.remote import StoreError
+from compress_export.stages import file_hashes
+from compress_export.sweep.store import Store
+
+
+def folder(place: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = place / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return place
+
+
+@pytest.mark.parametrize("url", ["{}/store", "memory://{}"])
+def test_a_folder_comes_back_as_it_was(url: str, tmp_path: Path) -> None:
+    store = Store(url.format(tmp_path))
+    first = folder(tmp_path / "first", a="1", sub__b="2", sub__c="3")
+    store.push(first, "key", whole=False)
+    assert not store.has("key")
+    (first / "sub" / "b").unlink()
+    folder(first, a="changed", d="4")
+    store.push(first, "key", whole=True)
+    assert store.has("key")
+    assert store.pull("key", tmp_path / "second")
+    assert file_hashes([tmp_path / "second"], tmp_path / "second") == file_hashes([first], first)
+    folder(tmp_path / "second", stale="x")
+    assert store.pull("key", tmp_path / "second")
+    assert not (tmp_path / "second" / "stale").exists()
+    store.drop("key")
+    assert not store.pull("key", tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_what_is_finished_is_not_written_over(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.push(folder(tmp_path / "whole", report="done"), "key", whole=True)
+    store.push(folder(tmp_path / "part", other="begun"), "key", whole=False)
+    assert store.has("key")
+    assert store.pull("key", tmp_path / "found")
+    assert [p.name for p in (tmp_path / "found").iterdir()] == ["report"]
+
+
+def test_torn_and_foreign_files_are_not_taken(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.push(folder(tmp_path / "one", a="1"), "key", whole=True)
+    there = tmp_path / "store" / "key"
+    (there / "a").write_text("2")
+    with pytest.raises(StoreError, match="must be what its index says"):
+        store.pull("key", tmp_path / "found")
+    assert not (tmp_path / "found").exists()
+    (there / "index.json").write_text(json.dumps({"files": {"../../x": "0"}, "whole": True}))
+    with pytest.raises(StoreError, match="files of its own alone"):
+        store.pull("key", tmp_path / "found")
+    (there / "index.json").write_text('{"files": {"a"')
+    assert not store.has("key")
+
+
+def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="nosuch://x"):
+        Store("nosuch://x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"):
+        Store(str(tmp_path / "file" / "below"))
