@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -24,7 +25,7 @@ from compress_export.sweep.drive import Driver
 from compress_export.sweep.executor import Executor, LocalExecutor
 from compress_export.sweep.ledger import Entry, open_sweep
 from compress_export.sweep.results import Row, axis_column, rows_of
-from compress_export.sweep.search import Search, Trials, open_study
+from compress_export.sweep.search import Search, Trials, corners, open_study
 from compress_export.sweep.show import shown
 from compress_export.sweep.store import Store
 from export.session import usable_cores
@@ -87,14 +88,14 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
     if dry_run:
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of), dry=True)
-        _validate(call.left)
+        _validate(_runs(call.left))
         _print_plan(call, store)
         return
     with locked(out):
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of))
             if call.left:
-                _validate(call.left)
+                _validate(_runs(call.left))
                 _drive(call, sweep, base, executor(), where, store)
         _finish(call, as_json)
 
@@ -111,6 +112,7 @@ def search(
 ) -> None:
     """Search over recipes until this folder has so many trials."""
     wanted = load_file(path, Search)
+    _validate([(f"a recipe of {path.name}", recipe) for recipe in corners(wanted)])
     store = where.opened_store()
     out, base = out.resolve(), path.resolve().parent
     with locked(out):
@@ -176,15 +178,19 @@ def _executor(name: str, address: str | None, *, shares: bool) -> Executor:
     return RayExecutor(address, shares=shares)
 
 
-def _validate(entries: Sequence[Entry]) -> None:
+def _validate(named: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Every recipe, before any work is done."""
     from compress_export.recipe import make_recipe
 
-    for entry in entries:
+    for name, recipe in named:
         try:
-            make_recipe(entry.recipe)
+            make_recipe(recipe)
         except RecipeError as error:
-            raise RecipeError(f"run {entry.run}: {error}") from error
+            raise RecipeError(f"{name}: {error}") from error
+
+
+def _runs(entries: Sequence[Entry]) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"run {entry.run}", entry.recipe) for entry in entries]
 
 
 def _drive(

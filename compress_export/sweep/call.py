@@ -90,7 +90,7 @@ def planned(
     Raises:
         BundleError: The folder holds other files.
     """
-    facts = own_sweep(folder, uuid.uuid4().hex, dry=dry)
+    facts = own_sweep(folder, uuid.uuid4().hex, "grid", dry=dry)
     mark = str(facts["mark"])
     hashes = Hashes(facts.get("hashes"))
     wanted = list(kinds(folder, mark)) if sweep.devices == "each" else [None]
@@ -104,19 +104,19 @@ def planned(
     if dry:
         ledger.look(entries)
     else:
-        written = json.dumps({"schema": 1, "mark": mark, "hashes": hashes.to_dict()})
+        written = json.dumps({**facts, "hashes": hashes.to_dict()})
         write_whole(folder / MARK, written)
         ledger.open(entries)
     return Call(ledger=ledger, mark=mark)
 
 
 def opened(folder: Path) -> Call:
-    """The runs that a folder has, whatever they are: a search adds to them.
+    """The trials that a folder has; a search adds to them.
 
     Raises:
         BundleError: The folder holds other files.
     """
-    facts = own_sweep(folder, uuid.uuid4().hex)
+    facts = own_sweep(folder, uuid.uuid4().hex, "search")
     ledger = Ledger(folder)
     ledger.take_up()
     return Call(ledger=ledger, mark=str(facts["mark"]))

@@ -1,11 +1,12 @@
 """Tokens of this machine's devices: many work at one, a measurement has it alone.
 
-Locks of files that the system drops when their holder ends, so that they hold between processes,
-users and sweeps, whatever started them.
+Locks of files that the system drops when their holder ends, so that they hold between processes
+and sweeps of one user, whatever started them.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -49,6 +50,10 @@ def uses_of(*, measures: bool, device: str, gpu_index: int | None) -> Uses:
     return uses
 
 
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else "all"
+
+
 @contextmanager
 def holding(uses: Mapping[str, Use], folder: Path | None = None) -> Iterator[None]:
     """Hold the tokens of devices for the length of the block, waiting for them first.
@@ -59,7 +64,7 @@ def holding(uses: Mapping[str, Use], folder: Path | None = None) -> Iterator[Non
         uses: Of each device.
         folder: Where the locks lie; by default one of this machine's.
     """
-    place = folder or Path(tempfile.gettempdir()) / "compress-export-devices"
+    place = folder or Path(tempfile.gettempdir()) / f"compress-export-devices-{_user()}"
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         for device in sorted(uses):  # one order for all, so that no two wait for each other

@@ -27,7 +27,9 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
         bounds: Gates to name a winner for, each by itself; those of the recipes are added.
     """
     rows = rows_of(ledger)
-    axes = list(next(iter(ledger.entries.values())).labels)
+    axes = list(dict.fromkeys(a for entry in ledger.entries.values() for a in entry.labels))
+    for row in rows:  # a search may have changed what it searches over
+        row |= {axis_column(axis): row.get(axis_column(axis)) for axis in axes}
     measured = [row for row in rows if row["variant"] is not None]
     for row in measured:
         row["pareto"] = _is_best(row, measured)
@@ -60,7 +62,7 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
 def _facts(ledger: Ledger, axes: Sequence[str]) -> Mapping[str, str]:
     entries = list(ledger.entries.values())
     values = {
-        axis: ", ".join(dict.fromkeys(str(entry.labels[axis]) for entry in entries))
+        axis: ", ".join(dict.fromkeys(str(entry.labels.get(axis, "–")) for entry in entries))
         for axis in axes
     }
     states = {state: len(ledger.in_state(state)) for state in ("done", "failed", "waiting")}

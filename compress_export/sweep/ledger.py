@@ -19,6 +19,7 @@ RUNS = "runs.json"
 LOCK, OWNER = ".lock", ".owner"
 OWN = (LOCK, OWNER)
 
+Kind: TypeAlias = Literal["grid", "search"]
 State: TypeAlias = Literal["waiting", "done", "failed", "pruned"]
 
 
@@ -162,16 +163,19 @@ def open_sweep(folder: Path) -> Ledger:
     return ledger
 
 
-def own_sweep(folder: Path, mark: str, *, dry: bool = False) -> Mapping[str, Any]:
+def own_sweep(
+    folder: Path, mark: str, kind: Kind = "grid", *, dry: bool = False
+) -> Mapping[str, Any]:
     """Make `folder` that of a sweep; what its file says, if it was one already.
 
     Args:
         folder: New, empty, or of an earlier sweep.
         mark: A name for it, if it is new.
+        kind: What the folder is of.
         dry: Only check.
 
     Raises:
-        BundleError: It holds other files.
+        BundleError: It holds other files, or a sweep of the other kind.
     """
     path = folder / MARK
     if path.is_file():
@@ -181,13 +185,18 @@ def own_sweep(folder: Path, mark: str, *, dry: bool = False) -> Mapping[str, Any
             raise BundleError(
                 f"{path} must be as `sweep` wrote it, found {error}; name another --out"
             ) from error
+        if found.get("kind") != kind:
+            raise BundleError(
+                f"--out must be a folder of a {kind}, new or empty, found one of a "
+                f"{found.get('kind')} in {folder}; name another"
+            )
         return found
     if folder.exists() and (not folder.is_dir() or any(_others(folder))):
         raise BundleError(
             f"--out must be a sweep's folder, new or empty, found other files in {folder}; "
             "name another"
         )
-    facts = {"schema": 1, "mark": mark, "hashes": {}}
+    facts: dict[str, Any] = {"schema": 1, "kind": kind, "mark": mark, "hashes": {}}
     if dry:
         return facts
     (folder / "runs").mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -16,7 +17,7 @@ from compress_export.sweep.ledger import Entry, Ledger
 from compress_export.sweep.results import measured_rows
 from compress_export.sweep.work import Outcome
 
-__all__ = ["Search", "Trials", "open_study"]
+__all__ = ["Search", "Trials", "corners", "open_study"]
 
 TRIAL = "trial"
 
@@ -26,9 +27,9 @@ class Range(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    low: float = Field(description="Least.")
-    high: float = Field(description="Most.")
-    step: Annotated[float, Field(gt=0)] | None = Field(None, description="Between values.")
+    low: int | float = Field(description="Least.")
+    high: int | float = Field(description="Most; whole numbers alone if both ends are whole.")
+    step: Annotated[int | float, Field(gt=0)] | None = Field(None, description="Between values.")
     log: bool = Field(False, description="Whether ratios count, not differences.")
 
     @model_validator(mode="after")
@@ -42,8 +43,7 @@ class Range(BaseModel):
     @property
     def whole(self) -> bool:
         """Whether its numbers are whole."""
-        ends = (self.low, self.high, self.step or 1.0)
-        return self.step is not None and all(end == int(end) for end in ends)
+        return all(isinstance(end, int) for end in (self.low, self.high, self.step or 1))
 
 
 Choice: TypeAlias = Range | Annotated[list[str | float | int | bool], Field(min_length=1)]
@@ -55,6 +55,20 @@ class Search(Common):
     search: Annotated[dict[str, Choice], Field(min_length=1)] = Field(
         description="A recipe's field (dotted): a list of values, or low and high."
     )
+
+
+def corners(search: Search) -> Iterator[dict[str, Any]]:
+    """Recipes at each end and choice of one field, the others at their first: to be validated."""
+    ends = {
+        name: [c.low, c.high] if isinstance(c, Range) else list(c)
+        for name, c in search.search.items()
+    }
+    for name, values in ends.items():
+        for value in values:
+            recipe: dict[str, Any] = dict(search.recipe)
+            for other, others in ends.items():
+                recipe = set_field(recipe, other, value if other == name else others[0])
+            yield recipe
 
 
 def open_study(storage: str | None, name: str, folder: Path) -> Any:

@@ -250,6 +250,28 @@ def search(project: Path, *more: str) -> int:
                 *more])  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (SEARCH.replace("prune.score", "prune.scor"), "'prune.scor' is unknown"),
+        (SEARCH.replace("low: 0.4", "low: 0.9"), "low must be below high"),
+        (SEARCH.replace("target.macs: {low: 0.4, high: 0.8}", "prune.steps: {low: 1, high: 2.5}"),
+         "prune.steps"),
+        (SWEEP, "'search' is required"),
+    ],
+)  # fmt: skip
+def test_a_wrong_search_is_told_before_any_trial(
+    copied: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
+) -> None:
+    (copied / "search.yaml").write_text(text)
+    assert search(copied) == 2
+    assert told in capsys.readouterr().err
+    assert not (copied / "found").exists()
+    (copied / "search.yaml").write_text(SEARCH)
+    assert cli(["sweep", "search", str(copied / "search.yaml"), "-o", str(copied / "out")]) == 2
+    assert "found one of a grid" in capsys.readouterr().err
+
+
 def test_a_search_tells_optuna_what_it_found_and_goes_on(copied: Path) -> None:
     import optuna
 
