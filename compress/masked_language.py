@@ -5,7 +5,7 @@ Knows tensors; texts and tokenizers are the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,10 +65,13 @@ class MaskedLanguageLearner(nn.Module):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Each tensor once: tied embeddings have two names, and files of weights take one."""
         whole: dict[str, Any] = super().state_dict(*args, **kwargs)
-        first: dict[int, str] = {}
-        for name, tensor in whole.items():
-            first.setdefault(tensor.data_ptr(), name)
-        return {name: whole[name] for name in first.values()}
+        return {name: whole[name] for name in dict.fromkeys(_first_names(whole).values())}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """What `state_dict` gave, under all its names again."""
+        first = _first_names(super().state_dict())
+        aliases = {n: state_dict[f] for n, f in first.items() if n != f and f in state_dict}
+        return super().load_state_dict({**aliases, **state_dict}, *args, **kwargs)
 
     def forward(self, labels: Tensor, **inputs: Tensor) -> dict[str, Any]:
         """The mean loss of masked tokens in nats, and their logits `(masked, vocabulary)`."""
@@ -93,3 +96,9 @@ class MaskedLanguageLearner(nn.Module):
             yield
         finally:
             handle.remove()
+
+
+def _first_names(whole: Mapping[str, Tensor]) -> dict[str, str]:
+    """Of each name, the first name of its tensor."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(tensor.data_ptr(), name) for name, tensor in whole.items()}

@@ -94,7 +94,7 @@ def prune(
     json: opt.Json = False,
 ) -> None:
     """Prune a model to a speed-up or a share of its encoder and write a checkpoint."""
-    from compress_export.commands.prune import run, run_streamed
+    from compress_export.commands.prune import run
 
     choice = {"score": score, "steps": steps, "repair": repair, "layout": layout}
     choice |= {"drop_layers": drop_layers, "strategy": strategy}
@@ -105,7 +105,7 @@ def prune(
         prune=choice | {"units": units, "calibration_examples": calibration_examples},
         max_length=max_length, seed=seed,
     )  # fmt: skip
-    (run_streamed if streamed else run)(recipe, out, dry_run=dry_run, as_json=json)
+    run(recipe, out, streamed=streamed, dry_run=dry_run, as_json=json)
 
 
 @app.command()

@@ -37,13 +37,7 @@ from compress_export.recovery import recover
 from compress_export.stages import STEPS, Stages, Step, content_key
 from export.bundle import Exported, export_bundle, export_variant
 from export.serving.order import served
-from export.serving.write import (
-    SERVING,
-    check_served,
-    describe,
-    make_source,
-    write_serving,
-)
+from export.serving.write import SERVING, check_served, describe, make_source, write_serving
 
 __all__ = ["Outcome", "Run"]
 
@@ -103,7 +97,8 @@ class Run:
             case "export":
                 self._bundle()
                 self._serving()
-                self._teacher_graph()
+                if not self._is_measured():
+                    self._teacher_graph()
             case "evaluate":
                 self._accuracy()
                 self._importance()
@@ -118,8 +113,8 @@ class Run:
     def check(self) -> None:
         """Find what is wrong with model, data, target or serving stacks before any work is done."""
         self.context.check()
-        orders, context = self.recipe.serving(), self.context
-        if orders:
+        if orders := self.recipe.serving():
+            context = self.context
             folder = local_folder(context.model_source)
             check_served(orders, describe(context.teacher, context.tokenizer, folder))
 
@@ -239,6 +234,10 @@ class Run:
             return measure_latency(self.context, self._runnable(), self.progress)
 
         return self.stages.run("latency", self._key("latency", "bundle"), (), work)
+
+    def _is_measured(self) -> bool:
+        keys = {stage: self._key(stage, "bundle") for stage in ("accuracy", "latency")}
+        return all(self.stages.is_done(stage, key) for stage, key in keys.items())
 
     def _importance(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:

@@ -123,15 +123,15 @@ def paged(layout: Layout) -> Iterator[Resident]:
         What is in memory; a backward pass needs `spilled` with it, or holds all copies.
     """
     resident = Resident()
+
+    def enter(module: nn.Module, _: Any) -> None:
+        resident.enter(module)
+
+    def leave(module: nn.Module, _: Any, __: Any) -> None:
+        resident.leave(module)
+
     with ExitStack() as stack:
         for layer in layout.layers:
-
-            def enter(module: nn.Module, _: Any) -> None:
-                resident.enter(module)
-
-            def leave(module: nn.Module, _: Any, __: Any) -> None:
-                resident.leave(module)
-
             stack.callback(layer.module.register_forward_pre_hook(enter).remove)
             stack.callback(layer.module.register_forward_hook(leave, always_call=True).remove)
         yield resident

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from compress.batches import Progress
 from compress.binding import bind
-from compress.checkpoint import load_config
+from compress.checkpoint import load, load_config
 from compress.errors import PromiseError, RecipeError
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
@@ -22,14 +22,29 @@ from compress_export.reach import Reached, reach
 from compress_export.recipe import Recipe, make_recipe
 
 
-def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
-    """Prune by the recipe `data` and write the checkpoint to `out`."""
-    context = Context(make_recipe(data), Path())
+def run(data: dict[str, Any], out: Path, *, streamed: bool, dry_run: bool, as_json: bool) -> None:
+    """Prune by the recipe `data` and write the checkpoint to `out`.
+
+    Args:
+        data: A recipe.
+        out: Of the student.
+        streamed: Keep one layer in memory at a time.
+        dry_run: Print what is predicted, and write nothing.
+        as_json: Print JSON.
+    """
+    context = Context(make_recipe(data), Path(), reader=_mapped if streamed else load)
     recipe = context.recipe
+    if streamed:
+        _check_streamed(recipe)
     check_checkpoint_target(out, context.model_source)
     context.check(["train"])
     if dry_run:
         print_prediction(context, as_json)
+        return
+    if streamed:
+        with progress() as report:
+            _stream(context, out, report)
+        _print(context, _mapped(str(out)), out, as_json, None)
         return
     with progress() as report:
         reached = reach(context, report)
@@ -38,26 +53,13 @@ def run(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> Non
     _check_kept(reached, recipe)
 
 
-def run_streamed(data: dict[str, Any], out: Path, *, dry_run: bool, as_json: bool) -> None:
-    """The same for a model that is larger than memory."""
-    from compress.streamed import load_mapped
-
-    context = Context(make_recipe(data), Path(), reader=_mapped)
-    recipe = context.recipe
+def _check_streamed(recipe: Recipe) -> None:
     if recipe.goal() is not None or recipe.prune.method == "kprune":
         found = recipe.prune.method if recipe.goal() is None else f"the target {recipe.goal()}"
         raise RecipeError(
             "--streamed goes down to a share of --macs or --parameters, by any score but kprune, "
             f"found {found}; change it"
         )
-    check_checkpoint_target(out, context.model_source)
-    context.check(["train"])
-    if dry_run:
-        print_prediction(context, as_json)
-        return
-    with progress() as report:
-        _stream(context, out, report)
-    _print(context, load_mapped(out), out, as_json, None)
 
 
 def _mapped(source: str) -> PreTrainedModel:

@@ -87,13 +87,13 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
     out, base = out.resolve(), path.resolve().parent
     if dry_run:
         with where.opened() as executor:
-            call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of), dry=True)
+            call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of), dry=True)
         _validate(_runs(call.left))
         _print_plan(call, store)
         return
     with locked(out):
         with where.opened() as executor:
-            call = planned(sweep, base, out, lambda *of: kinds_of(executor())(*of))
+            call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of))
             if call.left:
                 _validate(_runs(call.left))
                 _drive(call, sweep, base, executor(), where, store)
@@ -289,9 +289,11 @@ def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:
     found = list(rows)
     for rule in where:
         name, equals, value = rule.partition("=")
-        column = name if found and name in found[0] else axis_column(name)
+        axis = axis_column(name)
+        column = axis if any(axis in row for row in found) else name
         if not equals or not any(column in row for row in found):
-            known = sorted({k.removeprefix("axis.") for k in found[0] if k.startswith("axis.")})
+            columns = {column for row in found for column in row if column.startswith("axis.")}
+            known = sorted(column.removeprefix("axis.") for column in columns)
             raise RecipeError(
                 f"--where must be NAME=VALUE with an axis ({', '.join(known)}) or a column of the "
                 f"table of runs, found {rule!r}"

@@ -122,14 +122,10 @@ def opened(folder: Path) -> Call:
     return Call(ledger=ledger, mark=str(facts["mark"]))
 
 
-def kinds_of(executor: Executor) -> Callable[[Path, str], list[str]]:
-    """Asks an executor's nodes for their kinds, each once."""
-
-    def ask(folder: Path, mark: str) -> list[str]:
-        nodes, _ = executor.nodes(str(folder), mark)
-        return list(dict.fromkeys(node.kind for node in nodes))
-
-    return ask
+def kinds_of(executor: Executor, folder: Path, mark: str) -> list[str]:
+    """The kinds of an executor's nodes, each once."""
+    nodes, _ = executor.nodes(str(folder), mark)
+    return list(dict.fromkeys(node.kind for node in nodes))
 
 
 def _entry(
