@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import (
@@ -32,8 +31,11 @@ from transformers import (
 from compress.batches import Progress, silent
 from compress.dropout import dropout_of
 from compress.errors import DataError, TrainingError
+from compress.processes import this_worker
+from compress.recompute import recomputed
 from compress.resuming import Marked, newest_whole
 from compress.sampler import LengthGrouped
+from compress.sharding import unsharded
 from compress.trackers import tensorboard_beside, trackers
 
 __all__ = [
@@ -42,9 +44,7 @@ __all__ = [
     "Held",
     "TrainPrecision",
     "TrainSpec",
-    "is_main",
     "train_",
-    "wait_for_all",
 ]
 
 Examples: TypeAlias = Sequence[Mapping[str, Any]]
@@ -69,6 +69,7 @@ class TrainSpec:
         patience: Looks at the held examples without a gain after which to stop, and the best
             weights are taken; none by default.
         looks: At the held examples, an epoch.
+        gradient_checkpointing: Compute activations again in the backward pass, and keep none.
         seed: Of order, dropout and new projections.
         report_to: As `TrainingArguments` takes it; TensorBoard where it is installed, by default.
     """
@@ -83,6 +84,7 @@ class TrainSpec:
     dropout: float | None = None
     patience: int | None = None
     looks: int = 4
+    gradient_checkpointing: bool = False
     seed: int = 0
     report_to: tuple[str, ...] | None = None
 
@@ -106,21 +108,6 @@ class Curve:
     """What training told on its way: rows of `step`, `epoch`, `loss`, its parts, the metric."""
 
     rows: list[dict[str, float]]
-
-
-def _processes() -> PartialState:
-    """The processes that train together; on the CPU where there is no GPU, as `Trainer` will."""
-    return PartialState(cpu=not torch.cuda.is_available())
-
-
-def is_main() -> bool:
-    """Whether this process is the one that writes, of those that train together."""
-    return bool(_processes().is_main_process)
-
-
-def wait_for_all() -> None:
-    """Wait until every process that trains is here."""
-    _processes().wait_for_everyone()
 
 
 def train_(
@@ -157,12 +144,14 @@ def train_(
     """
     with (
         dropout_of(module, spec.dropout),
+        recomputed(module, spec.gradient_checkpointing),
+        unsharded(module) as trained,
         tensorboard_beside(folder),
         tempfile.TemporaryDirectory() as temporary,
     ):
         home = Path(temporary) if folder is None else folder
         trainer = Training(
-            module=module,
+            module=trained,
             tokenizer=tokenizer,
             examples=examples,
             spec=spec,
@@ -275,7 +264,7 @@ def _arguments(
     spec: TrainSpec, home: Path, n_examples: int, *, saves: bool, held: Held | None
 ) -> TrainingArguments:
     cuda = torch.cuda.is_available()
-    at_once = spec.batch_size * spec.accumulate * _processes().num_processes
+    at_once = spec.batch_size * spec.accumulate * this_worker().count
     steps = max(1, math.ceil(n_examples / at_once))
     every = max(1, steps // spec.looks)
     stops = held is not None and spec.patience is not None

@@ -43,6 +43,7 @@ def finetune(
     batch_size: opt.BatchSize = 32,
     precision: opt.TrainPrecision = "fp32",
     patience: opt.Patience = None,
+    gradient_checkpointing: opt.GradientCheckpointing = False,
     drop_layers: Annotated[int, typer.Option(min=0, help="Layers to drop first.")] = 0,
     strategy: opt.Strategy = "top",
     max_length: opt.MaxLength = 128,
@@ -54,6 +55,7 @@ def finetune(
 
     recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
                "precision": precision, "patience": patience,
+               "gradient_checkpointing": gradient_checkpointing,
                "objective": {"labels": 1.0, "logits": 0.0, "hidden": 0.0}}  # fmt: skip
     recipe = _recipe(model, task, None, data, max_length, recover)
     run(recipe, out, seed or [0], drop_layers, strategy, as_json=json)
@@ -102,6 +104,8 @@ def distill(
     batch_size: opt.BatchSize = 32,
     precision: opt.TrainPrecision = "fp32",
     patience: opt.Patience = None,
+    gradient_checkpointing: opt.GradientCheckpointing = False,
+    teacher_device: opt.TeacherDevice = None,
     learn: opt.Learn = None,
     layers: opt.LayerMap = None,
     temperature: opt.Temperature = 2.0,
@@ -119,7 +123,9 @@ def distill(
 
     objective = opt.weights(learn) | {"layers": opt.layer_map(layers), "temperature": temperature}
     recover = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size,
-               "precision": precision, "patience": patience, "objective": objective}  # fmt: skip
+               "precision": precision, "patience": patience, "objective": objective,
+               "gradient_checkpointing": gradient_checkpointing,
+               "teacher_device": teacher_device}  # fmt: skip
     if (teacher is None) == (store is None):
         raise typer.BadParameter("give --teacher MODEL or --store FOLDER, one of the two")
     model = teacher or student

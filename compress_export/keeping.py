@@ -16,6 +16,7 @@ from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.errors import BundleError, RecipeError
 from compress.folder import check_target, replace_folder, write_manifest
 from compress.heads import head_of, n_labels_of
+from compress.processes import is_main, wait_for_all
 from compress.training import Examples
 from compress_export.context import Context
 from compress_export.learning import encoded
@@ -58,11 +59,16 @@ def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Sto
     cut = context.recipe.benchmark.max_length
     examples = encoded(context.dataset("train").texts, context.tokenizer, cut)
     facts = _facts(context, wanted, examples)
-    home, mark = _working_folder(out, facts)
+    home, mark = (out.with_name(f"{out.name}.partial{end}") for end in ("", ".key"))
+    if is_main():
+        _own(home, mark, facts)
+    wait_for_all()
     remember(context.teacher, context.tokenizer, examples, facts, home, progress)
-    write_manifest(home, "store")
-    replace_folder(home, out)
-    mark.unlink()
+    if is_main():
+        write_manifest(home, "store")
+        replace_folder(home, out)
+        mark.unlink()
+    wait_for_all()
     return open_store(out)
 
 
@@ -89,9 +95,8 @@ def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
     )
 
 
-def _working_folder(out: Path, facts: StoreFacts) -> tuple[Path, Path]:
-    """Where the store grows, and the mark beside it; parts of another store are dropped."""
-    home, mark = (out.with_name(f"{out.name}.partial{end}") for end in ("", ".key"))
+def _own(home: Path, mark: Path, facts: StoreFacts) -> None:
+    """Make the folder that the store grows in, and its mark; parts of another are dropped."""
     key = content_key({"facts": repr(facts)})
     if home.exists() and not mark.is_file():
         raise BundleError(
@@ -102,4 +107,3 @@ def _working_folder(out: Path, facts: StoreFacts) -> tuple[Path, Path]:
         shutil.rmtree(home)
     home.mkdir(parents=True, exist_ok=True)
     mark.write_text(key, encoding="utf-8")
-    return home, mark

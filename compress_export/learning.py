@@ -25,13 +25,16 @@ from compress.distill.layer_map import LayerMap
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.store import Store
-from compress.distill.teaching import Teaching
+from compress.distill.teaching import Online, Teaching
 from compress.errors import BundleError, RecipeError
 from compress.plan import Plan
 from compress.plan_config import stored_plan
+from compress.processes import is_main, wait_for_all
+from compress.sharding import is_sharded
 from compress.surgery import apply_
-from compress.training import Curve, Examples, Held, TrainSpec, is_main, train_, wait_for_all
+from compress.training import Curve, Examples, Held, TrainSpec, train_
 from compress_export.console import note
+from compress_export.context import Context
 from compress_export.loading import label2id
 from compress_export.recipe_parts import ObjectivePart, Recover
 from compress_export.stages import content_key
@@ -47,6 +50,7 @@ __all__ = [
     "metrics_of",
     "objective_of",
     "own_training",
+    "teacher_of",
     "train_spec",
 ]
 
@@ -183,6 +187,8 @@ def learn(
             there is dropped.
         progress: Told after every step.
     """
+    if course.gradual is not None:
+        _check_gradual(course.spec)
     gates = None if course.gradual is None else Gates(bind(student), course.gradual)
     torch.manual_seed(course.spec.seed)  # of new projections
     learner = Learner(student, course.objective, teaching, plan, gates)
@@ -212,6 +218,16 @@ def learn(
     return Learnt(curve=curve, plan=gates.plan)
 
 
+def _check_gradual(spec: TrainSpec) -> None:
+    found = {"gradient checkpointing": spec.gradient_checkpointing, "FSDP": is_sharded()}
+    for name, is_on in found.items():
+        if is_on:
+            raise RecipeError(
+                f"--prune-to watches whole activations and weights while it trains, found it under "
+                f"{name}; prune first (`prune`), then distil"
+            )
+
+
 def metrics_of(
     model: PreTrainedModel, course: Course, dataset: Dataset, progress: Progress
 ) -> dict[str, float]:
@@ -229,7 +245,7 @@ def metrics_of(
 
 def train_spec(recover: Recover, seed: int) -> TrainSpec:
     """The part of a recipe that `compress.training` takes."""
-    given = recover.model_dump(exclude={"objective", "report_to"})
+    given = recover.model_dump(exclude={"objective", "report_to", "teacher_device"})
     trackers = None if recover.report_to is None else tuple(recover.report_to)
     return TrainSpec(seed=seed, report_to=trackers, **given)
 
@@ -238,6 +254,27 @@ def objective_of(part: ObjectivePart, plan: Plan | None) -> Objective:
     """The part of a recipe that a `Learner` takes; layers by default as `plan` pairs them."""
     layers: LayerMap = part.layers or ("uniform" if plan is None else "source")
     return Objective(layers=layers, **part.model_dump(exclude={"layers"}))
+
+
+def teacher_of(context: Context) -> Online:
+    """The context's teacher, to be run on every batch as the recipe's `recover` says.
+
+    Raises:
+        RecipeError: There is no such device.
+    """
+    recover = context.recipe.recover
+    try:
+        device = None if recover.teacher_device is None else torch.device(recover.teacher_device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"recover.teacher_device must be a device of this machine, found "
+            f"{recover.teacher_device!r}: {str(error).splitlines()[0][:160]}; name another, or "
+            "leave it out"
+        ) from error
+    part = recover.objective
+    listens = bool(part.attention or part.relations)
+    return Online(context.teacher, projections=listens, device=device)
 
 
 def came_from(student: PreTrainedModel, teacher: PreTrainedModel) -> Plan | None:

@@ -159,8 +159,8 @@ def check_alone(verb: str) -> None:
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count > 1:
         raise RecipeError(
-            f"{verb} must run as one process, found {count}; train with `finetune` or `distill` "
-            "under accelerate or torchrun"
+            f"{verb} must run as one process, found {count}; `finetune`, `distill` and `remember` "
+            "go under accelerate or torchrun"
         )
 
 

@@ -116,6 +116,13 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Examples a process and step
 TrainPrecision = Annotated[
     str, typer.Option("--precision", help="Of matrix products: fp32, bf16 or fp16.")
 ]
+GradientCheckpointing = Annotated[
+    bool, typer.Option(help="Compute activations again in the backward pass, to save memory.")
+]
+TeacherDevice = Annotated[
+    str | None,
+    typer.Option(help="Where the teacher runs, such as cuda:1; left out, beside the student."),
+]
 MoreTexts = Annotated[
     Path | None,
     typer.Option(help="Text file to learn from beside the task's data, without labels."),

@@ -257,9 +257,14 @@ class Recover(Part):
         description="Looks at a held-out part of the training data without a gain, four an epoch, "
         "after which to stop with the best weights.",
     )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass, to save memory."
+    )
+    teacher_device: str | None = Field(
+        None, description="Where the teacher runs, such as cuda:1; by default beside the student."
+    )
     report_to: list[str] | None = Field(
-        None,
-        description="Trackers, as transformers names them; by default tensorboard if installed.",
+        None, description="Trackers of transformers; by default tensorboard if installed."
     )
     objective: ObjectivePart = Field(
         default_factory=lambda: ObjectivePart(), description="What is learnt."

@@ -12,7 +12,14 @@ from compress.checkpoint import load
 from compress.distill.teaching import Online
 from compress.plan import Plan
 from compress_export.context import Context
-from compress_export.learning import Course, came_from, learn, objective_of, train_spec
+from compress_export.learning import (
+    Course,
+    came_from,
+    learn,
+    objective_of,
+    teacher_of,
+    train_spec,
+)
 
 __all__ = ["course_of", "recover"]
 
@@ -51,13 +58,13 @@ def course_of(context: Context, plan: Plan | None) -> tuple[Course, Online]:
         context: Of the teacher and its task.
         plan: How the student came from the teacher.
     """
-    recipe, part = context.recipe, context.recipe.recover.objective
+    recipe = context.recipe
     course = Course(
         metrics=context.task.metrics,
         dataset=context.dataset("train"),
         tokenizer=context.tokenizer,
         max_length=recipe.benchmark.max_length,
         spec=train_spec(recipe.recover, recipe.seed),
-        objective=objective_of(part, plan),
+        objective=objective_of(recipe.recover.objective, plan),
     )
-    return course, Online(context.teacher, projections=bool(part.attention or part.relations))
+    return course, teacher_of(context)

@@ -27,8 +27,9 @@ from compress.folder import writing
 from compress.plan import Plan
 from compress.plan_config import stored_plan
 from compress.pooling import Pooling, write_pooling
+from compress.processes import is_main, wait_for_all
 from compress.tokenizer import save_tokenizer
-from compress.training import Curve, is_main, wait_for_all
+from compress.training import Curve
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.context import Context
@@ -40,6 +41,7 @@ from compress_export.learning import (
     learn,
     metrics_of,
     objective_of,
+    teacher_of,
     train_spec,
 )
 from compress_export.loading import check_labels, label_names, load_tokenizer
@@ -122,11 +124,11 @@ class School:
             )
 
     def _online(self) -> Online:
-        context, part = self.context, self.context.recipe.recover.objective
+        context = self.context
         texts = context.dataset("train").texts
         check_tokenizers(self.tokenizer, context.tokenizer, texts)
         check_labels(label_names(load(self.student)), label_names(context.teacher))
-        return Online(context.teacher, projections=bool(part.attention or part.relations))
+        return teacher_of(context)
 
     def _offline(self, store: Store) -> Offline:
         part, cut = self.context.recipe.recover.objective, self.context.recipe.benchmark.max_length

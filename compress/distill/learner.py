@@ -106,6 +106,11 @@ class Learner(nn.Module):
         return {"loss": loss, "parts": told, "logits": mine.logits.detach()}
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """What FSDP shards one by one."""
+        return sorted({type(layer.module).__name__ for layer in self._layout.layers})
+
+    @property
     def _n_layers(self) -> int:
         return sum(self._layout.shape.uses)
 

@@ -18,6 +18,7 @@ from compress.distill.signals import Signals, listen
 from compress.distill.store import SHARD, Kept, StoreFacts, shard_name, write_shard
 from compress.errors import DataError, TrainingError
 from compress.layout import Layout
+from compress.processes import is_main, this_worker, wait_for_all
 from compress.training import Examples
 
 __all__ = ["remember"]
@@ -37,8 +38,10 @@ def remember(
 ) -> None:
     """Write a store; parts that are there already are left as they are.
 
+    Where several processes were started, each writes its own parts.
+
     Args:
-        teacher: Run once on every example.
+        teacher: Run once on every example, on this process's device.
         tokenizer: Pads the batches, and says what a separator is.
         examples: In the order in which rows are asked for later.
         facts: Of the store.
@@ -51,6 +54,7 @@ def remember(
     """
     lengths = [len(example["input_ids"]) for example in examples]
     there = sum(path.stat().st_size for path in folder.glob("*.arrow"))
+    worker = this_worker()
     _check_room(folder, facts.n_bytes(lengths) - there)
     layout = bind(teacher)
     implementation = teacher.config._attn_implementation
@@ -58,7 +62,8 @@ def remember(
         teacher.set_attn_implementation("eager")  # others give no attention
     try:
         with frozen(teacher), torch.no_grad():
-            for start in range(0, len(examples), SHARD):
+            teacher.to(worker.device)  # type: ignore[arg-type]
+            for start in range(worker.rank * SHARD, len(examples), worker.count * SHARD):
                 path = folder / shard_name(start)
                 if not path.is_file():
                     some = examples[start : start + SHARD]
@@ -66,7 +71,11 @@ def remember(
                 progress("teacher", min(start + SHARD, len(examples)), len(examples))
     finally:
         teacher.set_attn_implementation(implementation)
-    facts.save(folder)
+        teacher.to("cpu")  # type: ignore[arg-type]
+    wait_for_all()
+    if is_main():
+        facts.save(folder)
+    wait_for_all()
 
 
 def _write(

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor, nn
 
 from compress.architectures import Slot
@@ -42,6 +43,15 @@ class Signals:
     hidden: tuple[Tensor, ...]
     attentions: tuple[Tensor, ...] = ()
     projections: dict[tuple[Projection, int], Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> Signals:
+        """The same on a device."""
+        return Signals(
+            logits=self.logits.to(device),
+            hidden=tuple(state.to(device) for state in self.hidden),
+            attentions=tuple(attention.to(device) for attention in self.attentions),
+            projections={key: value.to(device) for key, value in self.projections.items()},
+        )
 
 
 def listen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -88,16 +88,28 @@ class Online:
     """The teacher, run on every batch.
 
     Args:
-        model: The teacher; it moves to where the batches are.
+        model: The teacher.
         projections: Listen to queries, keys and values too.
+        device: Where it runs; by default it moves to where the batches are.
     """
 
-    def __init__(self, model: PreTrainedModel, *, projections: bool = False) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        projections: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
         self._layout, self._projections = bind(model.eval()), projections
+        self._device = device
         shape = self._layout.shape
         self.n_layers, self.hidden_size = sum(shape.uses), shape.hidden_size
         self.n_labels, self.head_width = n_labels_of(model), shape.head_width
         self.identity = fingerprint(model)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Online:
+        """One teacher is enough for every copy of its student."""
+        return self
 
     def rest(self) -> None:
         """See `Teaching`."""
@@ -108,12 +120,14 @@ class Online:
     ) -> Heard:
         """See `Teaching`."""
         model = self._layout.model
-        device = inputs["input_ids"].device
+        home = inputs["input_ids"].device
+        device = self._device or home
         if model.device != device:
             model.to(device)  # type: ignore[arg-type]
+        heard = layers if self._projections else ()
         with torch.no_grad():
-            heard = layers if self._projections else ()
-            return Heard(listen(self._layout, inputs, layers=heard))
+            there = {name: value.to(device) for name, value in inputs.items()}
+            return Heard(listen(self._layout, there, layers=heard).to(home))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 from compress.distill.store import FACTS, Store
 from compress.folder import check_target
+from compress.processes import is_main
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.keeping import Wanted, keep
-from compress_export.loading import check_alone
 from compress_export.recipe import make_recipe
 
 
@@ -19,7 +19,6 @@ def run(
     data: dict[str, Any], wanted: Wanted, more_texts: Path | None, out: Path, *, as_json: bool
 ) -> None:
     """Write the store of the recipe `data`'s teacher and training data to `out`."""
-    check_alone("remember")
     context = Context(make_recipe(data), Path())
     check_target(out, "store")
     context.check(["train"])
@@ -27,7 +26,8 @@ def run(
         context.add(more_texts)
     with progress() as report:
         store = keep(context, wanted, out, report)
-    _print(store, as_json)
+    if is_main():
+        _print(store, as_json)
 
 
 def _print(store: Store, as_json: bool) -> None:

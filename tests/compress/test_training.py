@@ -245,7 +245,8 @@ import sys, torch
 from compress.binding import bind
 from compress.cost import CostModel
 from compress.distill.gradual import Closing
-from compress.training import TrainSpec, train_, is_main
+from compress.processes import is_main
+from compress.training import TrainSpec, train_
 from tests.compress.test_training import answers, examples, gated
 from tests.tokenizer import tiny_tokenizer
 module, gates = gated()
