@@ -61,11 +61,15 @@ class RayExecutor:
     def nodes(self, folder: str, mark: str) -> tuple[list[Node], list[str]]:
         """Nodes that are alive and have what is needed; a line for each that has not."""
         fit, unfit = [], []
-        for facts in self._ray.nodes():
-            if not facts["Alive"]:
-                continue
-            if facts["NodeID"] not in self._probes:
-                self._probes[facts["NodeID"]] = self._probed(facts, folder, mark)
+        alive = [facts for facts in self._ray.nodes() if facts["Alive"]]
+        asked = [
+            (facts, self._asked(facts, folder, mark))
+            for facts in alive
+            if facts["NodeID"] not in self._probes
+        ]
+        for facts, reference in asked:
+            self._probes[facts["NodeID"]] = self._probed(facts, reference, folder)
+        for facts in alive:
             node, line = self._probes[facts["NodeID"]]
             if node is not None:
                 fit.append(node)
@@ -108,11 +112,16 @@ class RayExecutor:
         assert isinstance(found, Outcome)  # what `work` gives
         return found
 
-    def _probed(self, facts: Mapping[str, Any], folder: str, mark: str) -> tuple[Node | None, str]:
+    def _asked(self, facts: Mapping[str, Any], folder: str, mark: str) -> Any:
+        """A probe under way on a node."""
+        options = self._pinned(facts["NodeID"]) | {"num_cpus": 0}
+        return self._call.options(**options).remote("probe", folder, mark)
+
+    def _probed(
+        self, facts: Mapping[str, Any], reference: Any, folder: str
+    ) -> tuple[Node | None, str]:
         """A node as the schedule knows it, or why it cannot work."""
         name = self._name(facts)
-        options = self._pinned(facts["NodeID"]) | {"num_cpus": 0}
-        reference = self._call.options(**options).remote("probe", folder, mark)
         try:
             found = self._ray.get(reference, timeout=_PROBE_SECONDS)
         except self._ray.exceptions.RayTaskError as error:

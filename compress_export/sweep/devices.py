@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from filelock import FileLock, ReadWriteLock
 
-__all__ = ["CPU", "Use", "Uses", "gpu", "holding", "uses_of"]
+__all__ = ["CPU", "Use", "Uses", "by_identity", "gpu", "holding", "uses_of"]
 
 CPU = "cpu"
 Use: TypeAlias = Literal["alone", "shared"]
@@ -48,6 +48,22 @@ def uses_of(*, measures: bool, device: str, gpu_index: int | None) -> Uses:
     if gpu_index is not None:
         uses[gpu(gpu_index)] = "alone" if measures else "shared"
     return uses
+
+
+def by_identity(uses: Uses, identity: str | None) -> Uses:
+    """The same uses, the GPU under a name that all processes of the machine know it by.
+
+    Args:
+        uses: With the GPU's place among those that a sweep sees.
+        identity: Of the one GPU that this process sees; none where it sees none.
+
+    Example:
+        >>> by_identity({"cpu": "shared", "gpu-0": "alone"}, "GPU-1b2c")
+        {'cpu': 'shared', 'GPU-1b2c': 'alone'}
+    """
+    if identity is None:
+        return uses
+    return {device if device == CPU else identity: use for device, use in uses.items()}
 
 
 def _user() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from compress_export.sweep.ledger import Entry, Ledger
 from compress_export.sweep.schedule import Node, Order, Place, Schedule
 from compress_export.sweep.steps import Need, is_measured, measures
 from compress_export.sweep.store import Store
-from compress_export.sweep.work import Fault, Outcome, Task
+from compress_export.sweep.work import Fault, Outcome, Task, unfinished
 
 __all__ = ["Driver", "Guide", "Tell"]
 
@@ -146,14 +147,16 @@ class Driver:
         step = entry.next
         need = self.common.resources.get(step, Need())
         target = entry.recipe.get("target")
+        device = (target.get("device") or "cpu") if isinstance(target, dict) else "cpu"
+        sees_gpu = device != "cpu" or step not in ("evaluate", "bench")  # both judge the same
         return Order(
             run=entry.run,
             step=step,
             cpus=need.cpus,
-            gpus=need.gpus,
+            gpus=need.gpus if sees_gpu else 0,
             memory_gb=need.memory_gb,
             measures=measures(step, entry.recipe),
-            device=(target.get("device") or "cpu") if isinstance(target, dict) else "cpu",
+            device=device,
             kind=entry.kind,
             avoid=frozenset(self._avoid.get(entry.run, ())),
         )
@@ -219,8 +222,18 @@ class Driver:
             self._finish(replace(entry, kind=self._kind(place.node) or entry.kind))
         elif hopeless:
             self._settle(replace(entry, state="pruned", error=hopeless))
+            self._clear(entry)
         else:
             self.ledger.put(entry)
+
+    def _clear(self, entry: Entry) -> None:
+        """Remove what is half done of a run that does not go on."""
+        shutil.rmtree(self.ledger.folder / "runs" / f"{entry.run}.partial", ignore_errors=True)
+        if self.store is not None:
+            try:
+                self.store.drop(unfinished(entry.key, self.mark))
+            except StoreError as error:
+                self._once(str(error))
 
     def _finish(self, entry: Entry) -> None:
         folder = self.ledger.folder / "runs" / entry.run

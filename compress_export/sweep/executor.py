@@ -96,9 +96,13 @@ class LocalExecutor:
 
 
 def _settle(gpu: int | None) -> None:
-    """Prepare a process: it sees its own GPU alone, or none."""
-    if gpu != _ALL:
-        os.environ["CUDA_VISIBLE_DEVICES"] = "" if gpu is None else str(gpu)
+    """Prepare a process: of the GPUs that the user lets us see, it sees its own alone, or none."""
+    if gpu is None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif gpu != _ALL:
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = [name for name in seen.split(",") if name]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[gpu] if names else str(gpu)
     calm()
 
 

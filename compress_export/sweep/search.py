@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.errors import RecipeError
+from compress_export.stages import STEPS
 from compress_export.sweep.axes import Combination, Common, set_field
 from compress_export.sweep.identity import Hashes, run_key
 from compress_export.sweep.ledger import Entry, Ledger
@@ -20,6 +21,8 @@ from compress_export.sweep.work import Outcome
 __all__ = ["Search", "Trials", "corners", "open_study"]
 
 TRIAL = "trial"
+_SAME_AGAIN = 20
+"""Times that a study may ask for what is done, before it is taken to know nothing else."""
 
 
 class Range(BaseModel):
@@ -130,11 +133,21 @@ class Trials:
     at_once: int
     hashes: Hashes = field(default_factory=Hashes)
 
+    def __post_init__(self) -> None:
+        """Tell the study what a kill kept from it."""
+        trials = self.study.get_trials(deepcopy=False)
+        open_ones = {trial.number for trial in trials if not trial.state.is_finished()}
+        for entry in self.ledger.entries.values():
+            if entry.state != "waiting" and entry.labels[TRIAL] in open_ones:
+                self.over(entry)
+
     def more(self) -> list[Entry]:
         """New trials, as many as may be under way."""
-        room = self.at_once - len(self.ledger.in_state("waiting"))
+        waiting = self.ledger.in_state("waiting")
+        working = [entry for entry in waiting if entry.next != STEPS[-1]]
+        room = min(self.at_once - len(working), 2 * self.at_once - len(waiting))
         wanted = min(room, self.count - len(self.ledger.entries))
-        return [self._asked() for _ in range(wanted)]
+        return [entry for entry in (self._asked() for _ in range(wanted)) if entry is not None]
 
     def hopeless(self, entry: Entry, outcome: Outcome) -> str:
         """Whether the gate on accuracy has surely failed, so that its latency is of no interest."""
@@ -157,7 +170,18 @@ class Trials:
         state = TrialState.PRUNED if entry.state == "pruned" else TrialState.FAIL
         self.study.tell(number, state=state, skip_if_finished=True)
 
-    def _asked(self) -> Entry:
+    def _asked(self) -> Entry | None:
+        """A trial of a recipe that is not done yet; none where the study finds no other."""
+        for _ in range(_SAME_AGAIN):
+            entry = self._suggested()
+            twin = next((e for e in self.ledger.in_state("done") if e.key == entry.key), None)
+            if twin is None:
+                return entry
+            number = int(entry.labels[TRIAL])
+            self.study.tell(number, self._objectives(twin), skip_if_finished=True)
+        return None
+
+    def _suggested(self) -> Entry:
         trial = self.study.ask()
         values = {name: _suggest(trial, name, c) for name, c in self.search.search.items()}
         recipe: dict[str, Any] = dict(self.search.recipe)

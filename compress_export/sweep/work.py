@@ -6,6 +6,7 @@ Everything heavy is loaded inside, so that the sender needs no torch.
 from __future__ import annotations
 
 import errno
+import shutil
 import tempfile
 import time
 import traceback
@@ -17,10 +18,20 @@ from typing import Any, Literal
 import yaml
 
 from compress_export.stages import STEPS, Step
-from compress_export.sweep.devices import Uses, holding
+from compress_export.sweep.devices import Uses, by_identity, holding
 from compress_export.sweep.store import Store
 
-__all__ = ["MARK", "Fault", "Outcome", "Probe", "Task", "kind_of_device", "probe", "work"]
+__all__ = [
+    "MARK",
+    "Fault",
+    "Outcome",
+    "Probe",
+    "Task",
+    "kind_of_device",
+    "probe",
+    "unfinished",
+    "work",
+]
 
 MARK = "sweep.json"
 
@@ -119,7 +130,7 @@ def work(task: Task) -> Outcome:
     """Do a step in this process; whatever goes wrong is told, not raised."""
     start = time.perf_counter()
     try:
-        with holding(task.uses):
+        with holding(by_identity(task.uses, _gpu())):
             began = time.perf_counter()
             accuracy = _do(task)
         ended = time.perf_counter()
@@ -137,9 +148,9 @@ def _do(task: Task) -> list[dict[str, Any]]:
     out = _folder(task) / task.run
     store = None if task.store is None else Store(task.store)
     partial = out.with_name(f"{out.name}.partial")
-    unfinished = f"{task.key}-{task.mark[:12]}"
+    so_far = unfinished(task.key, task.mark)
     if store is not None and (task.moved or not partial.exists()):
-        store.pull(unfinished, partial)
+        store.pull(so_far, partial)
     _take(task.cpus)
     text = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True)
     run = Run(make_recipe(task.recipe), text, Path(task.base), out, silent)
@@ -149,10 +160,17 @@ def _do(task: Task) -> list[dict[str, Any]]:
     if store is not None:
         if task.step == STEPS[-1]:
             store.push(out, task.key, whole=True)
-            store.drop(unfinished)
+            store.drop(so_far)
+            if not _sees(task.folder, task.mark):
+                shutil.rmtree(out, ignore_errors=True)  # the sweep's folder gets it from the store
         else:
-            store.push(partial, unfinished, whole=False)
+            store.push(partial, so_far, whole=False)
     return run.accuracy() if task.step == "evaluate" else []
+
+
+def unfinished(key: str, mark: str) -> str:
+    """The name in the store of what is half done of a run of a sweep."""
+    return f"{key}-{mark[:12]}"
 
 
 def _folder(task: Task) -> Path:
@@ -173,6 +191,15 @@ def _sees(folder: str, mark: str) -> bool:
         return mark in (Path(folder) / MARK).read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+def _gpu() -> str | None:
+    """The identity of the GPU that this process sees, if it sees one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return f"gpu-{torch.cuda.get_device_properties(0).uuid}"
 
 
 def _take(cpus: float) -> None:

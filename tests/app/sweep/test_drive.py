@@ -212,3 +212,45 @@ def test_a_search_prunes_what_is_hopeless(tmp_path: Path) -> None:
         assert found.state == ("pruned" if low else "done")
         assert ((found.run, "bench") in {(r, s) for r, s, _ in executor.asked}) is not low
         assert trial.values == (None if low else [0.9, 2.0])
+
+
+def test_a_search_goes_on_while_others_wait_to_be_measured_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    search = Search.model_validate({"recipe": {}, "search": {"prune.score": ["michel", "random"]}})
+    guides: list[Trials] = []
+
+    def guide(ledger: Ledger) -> Trials:
+        guides.append(
+            Trials(search=search, base=tmp_path, study=study, ledger=ledger, count=9, at_once=2)
+        )
+        return guides[0]
+
+    ledger, executor, _ = driven(tmp_path, well, [], nodes=(A,), common=search, guide=guide)
+    keys = {found.key for found in ledger.entries.values()}
+    assert len(keys) == 2
+    assert len(ledger.entries) < 9, "a space of two recipes is soon known"
+    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+    first = next(run for run, step, _ in executor.asked if step == "bench")
+    begun = {run for run, _, _ in executor.asked[: executor.asked.index((first, "bench", "a"))]}
+    assert len(begun) > 1
+
+
+def test_what_a_kill_kept_from_a_study_is_told_to_it(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    search = Search.model_validate({"recipe": {}, "search": {"seed": [0, 1, 2, 3]}})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trials, "over", lambda *_: None)
+        ledger, _, _ = driven(
+            tmp_path, well, [], common=search,
+            guide=lambda found: Trials(search=search, base=tmp_path, study=study, ledger=found,
+                                       count=2, at_once=1),
+        )  # fmt: skip
+    assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING"]
+    Trials(search=search, base=tmp_path, study=study, ledger=ledger, count=2, at_once=1)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]

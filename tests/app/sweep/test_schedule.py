@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress_export.sweep.devices import Uses, holding, uses_of
+from compress_export.sweep import executor
+from compress_export.sweep.devices import Uses, by_identity, holding, uses_of
 from compress_export.sweep.schedule import Node, Order, Place, Schedule
 
 NODES = (
@@ -168,3 +170,27 @@ def test_shares_of_a_gpu(share: float) -> None:
     assert len(started) == min(2 / share, 8)
     full = Counter(place.gpu for _, place in started)
     assert set(full.values()) == {1 / share}
+
+
+@pytest.mark.parametrize(
+    ("seen", "gpu", "expected"),
+    [(None, 1, "1"), ("5,7", 1, "7"), ("GPU-a,GPU-b", 0, "GPU-a"), ("5,7", None, "")],
+)
+def test_a_process_sees_its_own_of_the_gpus_that_the_user_shows(
+    seen: str | None, gpu: int | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "calm", lambda: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    executor._settle(gpu)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+def test_a_gpu_has_one_token_whatever_a_sweep_calls_it() -> None:
+    assert by_identity({"cpu": "shared", "gpu-1": "alone"}, "gpu-abc") == {
+        "cpu": "shared", "gpu-abc": "alone",
+    }  # fmt: skip
+    assert by_identity({"cpu": "alone"}, None) == {"cpu": "alone"}

@@ -1,0 +1,227 @@
+"""How time and memory grow: random weights of real shapes, each step in a process of its own.
+
+python benchmarks/results/growth.py OUT [SHAPE…]
+
+Writes `OUT/growth.json` (steps that are in it already are not done again). A shape is a name in
+`SHAPES`; `@tokens=N` and `@layers=N` behind it change calibration tokens and depth. Memory is the
+largest resident set of the process, pages of mapped files included.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TOKENS, SEQUENCE, BATCH = 512, 64, 4
+FREE = 2 * 2**30
+"""Bytes of disk that are left alone."""
+
+SHAPES: dict[str, dict[str, Any]] = {
+    name: {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": width // 64,
+        "intermediate_size": 4 * width,
+    }
+    for name, layers, width in (
+        ("11M", 4, 256),
+        ("33M", 12, 384),
+        ("110M", 12, 768),
+        ("335M", 24, 1024),
+        ("730M", 24, 1536),
+        ("1.5B", 48, 1600),
+    )
+}
+SHAPES["deberta-v2-xxlarge"] = {
+    "model_type": "deberta-v2",
+    "vocab_size": 128100,
+    "num_hidden_layers": 48,
+    "hidden_size": 1536,
+    "num_attention_heads": 24,
+    "intermediate_size": 6144,
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "max_relative_positions": -1,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "conv_kernel_size": 3,
+    "position_biased_input": False,
+    "layer_norm_eps": 1e-7,
+}
+SHAPES["xlm-roberta-xl"] = {
+    "model_type": "xlm-roberta-xl",
+    "vocab_size": 250880,
+    "num_hidden_layers": 36,
+    "hidden_size": 2560,
+    "num_attention_heads": 32,
+    "intermediate_size": 10240,
+    "max_position_embeddings": 514,
+}
+STEPS = ("score and cut", "export")
+
+
+def main(out: str, *shapes: str) -> None:
+    """Do each step of each shape once."""
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "growth.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    for shape in shapes or tuple(SHAPES):
+        for step in STEPS:
+            if any((row["shape"], row["step"]) == (shape, step) for row in rows):
+                continue
+            teacher = folder / shape.replace("@", "-")
+            if not teacher.is_dir():
+                child("make", shape, teacher)
+            row = {"shape": shape, "step": step, **child(step, shape, teacher)}
+            rows.append(row)
+            sys.stdout.write(f"{json.dumps(row)}\n")
+            sys.stdout.flush()
+            file.write_text(json.dumps(rows, indent=1))
+        shutil.rmtree(folder / shape.replace("@", "-"), ignore_errors=True)
+
+
+def child(step: str, shape: str, folder: Path) -> dict[str, Any]:
+    """Do one step in a process of its own."""
+    command = [sys.executable, __file__, "--step", step, shape, str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def step_here(step: str, shape: str, folder: str) -> None:
+    """Do one step, and print what it took."""
+    start = time.perf_counter()
+    facts = DO[step](shape, Path(folder))
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    facts = {"seconds": round(seconds, 2), "peak_mib": round(peak)} | facts
+    sys.stdout.write(f"{json.dumps(facts)}\n")
+
+
+def settings(shape: str) -> tuple[dict[str, Any], int]:
+    """A shape's config, and how many calibration tokens."""
+    name, *changes = shape.split("@")
+    given = dict(change.split("=") for change in changes)
+    config = dict(SHAPES[name])
+    if "layers" in given:
+        config["num_hidden_layers"] = int(given["layers"])
+    return config, int(given.get("tokens", TOKENS))
+
+
+def make(shape: str, folder: Path) -> dict[str, Any]:
+    """A checkpoint of random weights, written a tensor at a time, with a tokenizer."""
+    import torch
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    from compress.streamed.shards import Shards
+    from tests.tokenizer import tiny_tokenizer
+
+    config = AutoConfig.for_model(**settings(shape)[0], num_labels=2)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForSequenceClassification.from_config(config)
+    folder.mkdir(parents=True)
+    config.architectures, config.dtype = [type(model).__name__], torch.float32
+    config.save_pretrained(folder)
+    tokenizer: PreTrainedTokenizerFast = tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    shards, part, held = Shards(folder), {}, 0
+    for name, tensor in model.state_dict().items():
+        value = torch.empty(tensor.shape).normal_(0, 0.02)
+        if name.endswith("LayerNorm.weight"):
+            value += 1
+        part[name], held = value, held + value.nbytes
+        if held > 2**28:
+            shards.add(part)
+            part, held = {}, 0
+    shards.add(part)
+    shards.close()
+    return {}
+
+
+def batches(shape: str, vocabulary: int) -> list[dict[str, Any]]:
+    """Random tokens."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    count = settings(shape)[1] // (SEQUENCE * BATCH)
+    ids = torch.randint(5, vocabulary, (count, BATCH, SEQUENCE), generator=generator)
+    return [{"input_ids": part, "attention_mask": torch.ones_like(part)} for part in ids]
+
+
+def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
+    """Fisher scores, allocation, surgery, repair and writing, streamed; half of the MACs stay."""
+    from compress.checkpoint import load_config
+    from compress.pruning import PruneSpec
+    from compress.streamed import prune_streamed
+
+    student, marks = folder.with_name(f"{folder.name}-student"), {}
+    start = time.perf_counter()
+
+    def progress(label: str, done: int, total: int) -> None:
+        marks[label] = round(time.perf_counter() - start, 2)
+
+    spec = PruneSpec(share=0.5, steps=1, score="fisher")
+    examples = batches(shape, load_config(folder).vocab_size)
+    prune_streamed(folder, examples, spec, student, scratch=folder.parent, progress=progress)
+    size = sum(p.stat().st_size for p in student.glob("*.safetensors"))
+    whole = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
+    shutil.rmtree(student)
+    return {"until": marks, "teacher_mib": whole >> 20, "student_mib": size >> 20}
+
+
+def export(shape: str, folder: Path) -> dict[str, Any]:
+    """The portable variant from a mapped model, and one run of it in ONNX Runtime."""
+    import numpy as np
+    import onnxruntime
+
+    from compress.streamed import load_mapped
+    from export.onnx import export_graphs
+    from export.precision import variant
+
+    out = folder.with_name(f"{folder.name}-onnx")
+    out.mkdir(exist_ok=True)
+    graph, start = out / "model.onnx", time.perf_counter()
+    names = ("input_ids", "attention_mask")
+    export_graphs(load_mapped(folder), names, [variant("portable")], [graph])
+    exported = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    ids = np.ones((1, 16), np.int64) * 7
+    (logits,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
+    sizes = {p.name: p.stat().st_size >> 20 for p in out.iterdir()}
+    shutil.rmtree(out)
+    return {
+        "export_seconds": round(exported, 2),
+        "export_peak_mib": round(peak),
+        "sizes_mib": sizes,
+        "finite": bool(np.isfinite(logits).all()),
+    }
+
+
+DO: dict[str, Callable[[str, Path], dict[str, Any]]] = {
+    "make": make,
+    "score and cut": score_and_cut,
+    "export": export,
+}
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--step":
+        step_here(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])
