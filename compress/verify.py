@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from compress.errors import VerificationError
 from compress.heads import head_of, init_arguments, named_outputs
 
-__all__ = ["MODELING", "compare_models", "compare_outputs", "verify_stock"]
+__all__ = ["MODELING", "TOLERANCE", "compare_models", "compare_outputs", "verify_stock"]
 
 MODELING = "modeling_compressed"
 TOLERANCE = 1e-5

@@ -2,9 +2,10 @@
 
 python benchmarks/results/growth.py OUT [SHAPE…]
 
-Writes `OUT/growth.json` (steps that are in it already are not done again). A shape is a name in
-`SHAPES`; `@tokens=N` and `@layers=N` behind it change calibration tokens and depth. Memory is the
-largest resident set of the process, pages of mapped files included.
+Writes `OUT/growth.json` (steps that are in it already are not done again) and draws it to
+`OUT/growth.svg`. A shape is a name in `SHAPES`; `@tokens=N` and `@layers=N` behind it change
+calibration tokens and depth. Memory is the largest resident set of the process, pages of mapped
+files included.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ SHAPES["xlm-roberta-xl"] = {
     "intermediate_size": 10240,
     "max_position_embeddings": 514,
 }
-STEPS = ("score and cut", "export")
+STEPS = ("score and cut", "export", "load")
 
 
 def main(out: str, *shapes: str) -> None:
@@ -84,12 +85,48 @@ def main(out: str, *shapes: str) -> None:
             teacher = folder / shape.replace("@", "-")
             if not teacher.is_dir():
                 child("make", shape, teacher)
-            row = {"shape": shape, "step": step, **child(step, shape, teacher)}
+            made = {"shape": shape, "step": step, "parameters": parameters(teacher)}
+            row = made | child(step, shape, teacher)
             rows.append(row)
             sys.stdout.write(f"{json.dumps(row)}\n")
             sys.stdout.flush()
             file.write_text(json.dumps(rows, indent=1))
         shutil.rmtree(folder / shape.replace("@", "-"), ignore_errors=True)
+    (folder / "growth.svg").write_text(draw(rows), encoding="utf-8")
+
+
+def parameters(folder: Path) -> int:
+    """Of a checkpoint in float32."""
+    return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 4
+
+
+def draw(rows: list[dict[str, Any]]) -> str:
+    """Time and memory against parameters, of shapes at the usual calibration."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from benchmarks.report.drawing import STYLE, TEACHER, look, svg
+
+    panels = {"seconds": "seconds", "peak_mib": "largest resident set, MiB"}
+    plain = [
+        r for r in rows if "@" not in r["shape"] and SHAPES[r["shape"]]["model_type"] == "bert"
+    ]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 3.8))
+        for axes, (field, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+            for index, step in enumerate(STEPS, start=1):
+                found = sorted((r["parameters"], r[field]) for r in plain if r["step"] == step)
+                axes.loglog(*zip(*found, strict=True), **look(index), label=step)
+                first = found[0]
+                ends = [first[0], found[-1][0]]
+                linear = [first[1] * end / first[0] for end in ends]
+                axes.loglog(ends, linear, color=TEACHER, linewidth=0.8, linestyle=":")
+            axes.set_xlabel("parameters")
+            axes.set_ylabel(name)
+        figure.axes[0].legend(frameon=False)
+        figure.axes[1].set_title("dotted: in proportion", fontsize=9, loc="right")
+        figure.set_layout_engine("constrained")
+        return svg(figure)
 
 
 def child(step: str, shape: str, folder: Path) -> dict[str, Any]:
@@ -184,40 +221,44 @@ def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
 
 
 def export(shape: str, folder: Path) -> dict[str, Any]:
-    """The portable variant from a mapped model, and one run of it in ONNX Runtime."""
-    import numpy as np
-    import onnxruntime
-
+    """The portable variant from a mapped model."""
     from compress.streamed import load_mapped
     from export.onnx import export_graphs
     from export.precision import variant
 
-    out = folder.with_name(f"{folder.name}-onnx")
+    out = graph_of(folder).parent
     out.mkdir(exist_ok=True)
-    graph, start = out / "model.onnx", time.perf_counter()
     names = ("input_ids", "attention_mask")
-    export_graphs(load_mapped(folder), names, [variant("portable")], [graph])
-    exported = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    export_graphs(load_mapped(folder), names, [variant("portable")], [graph_of(folder)])
+    return {"sizes_mib": {p.name: p.stat().st_size >> 20 for p in out.iterdir()}}
+
+
+def load(shape: str, folder: Path) -> dict[str, Any]:
+    """One run of the graph in ONNX Runtime."""
+    import numpy as np
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_prepacking", "1")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        graph_of(folder), options, providers=["CPUExecutionProvider"]
+    )
     ids = np.ones((1, 16), np.int64) * 7
     (logits,) = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    sizes = {p.name: p.stat().st_size >> 20 for p in out.iterdir()}
-    shutil.rmtree(out)
-    return {
-        "export_seconds": round(exported, 2),
-        "export_peak_mib": round(peak),
-        "sizes_mib": sizes,
-        "finite": bool(np.isfinite(logits).all()),
-    }
+    shutil.rmtree(graph_of(folder).parent)
+    return {"finite": bool(np.isfinite(logits).all())}
+
+
+def graph_of(folder: Path) -> Path:
+    """Where a checkpoint's graph goes."""
+    return folder.with_name(f"{folder.name}-onnx") / "model.onnx"
 
 
 DO: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "make": make,
     "score and cut": score_and_cut,
     "export": export,
+    "load": load,
 }
 
 if __name__ == "__main__":

@@ -10,18 +10,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.batches import Batches, Progress, frozen
+from compress.batches import Batch, Batches, Progress, frozen
 from compress.binding import bind
+from compress.errors import VerificationError
 from compress.folder import writing
 from compress.layout import LayerLayout, Layout
 from compress.plan import LayerPlan, Plan
 from compress.plan_config import describe_, whole_plan
 from compress.pooling import Pooling, write_pooling
-from compress.repair import Aims, fit_layer, kind_of, passed
+from compress.repair import Aims, entering, fit_layer, kind_of, passed
 from compress.streamed.mapped import empty_model, forget, layer_views, load_mapped, paged
 from compress.streamed.shards import Shards
 from compress.surgery import apply_, prune_layer_
 from compress.tokenizer import save_tokenizer
+from compress.verify import TOLERANCE
 
 __all__ = ["StudentWriter"]
 
@@ -92,6 +94,33 @@ class StudentWriter:
                 save_tokenizer(self.tokenizer, temporary)
             if self.pooling is not None:
                 write_pooling(self.pooling, teacher.shape.hidden_size, temporary)
+            _verify(temporary, batches[0], streams[0].student if streams else None)
+
+
+def _verify(folder: Path, batch: Batch, expected: Tensor | None) -> None:
+    """Read what was written, and hold what its layers give against what they gave before.
+
+    Args:
+        folder: A checkpoint.
+        batch: Of calibration data.
+        expected: What left the last layer when it was cut; none if nothing was computed then.
+
+    Raises:
+        VerificationError: It gives something else, or values that are not finite.
+    """
+    saved = bind(load_mapped(folder))
+    with frozen(saved.model), torch.no_grad(), paged(saved):
+        stream = entering(saved, batch)
+        for layer in saved.layers:
+            kind = kind_of(saved, layer)
+            stream.teacher = passed(saved, layer, kind, stream, stream.teacher)
+    found = stream.teacher
+    gap = float((found - (found if expected is None else expected)).abs().max())
+    if not gap <= TOLERANCE * max(1.0, float(found.abs().max())):
+        raise VerificationError(
+            f"the checkpoint read from its files must give what was written, found hidden states "
+            f"that differ by {gap:.1e}; see whether the disk is sound"
+        )
 
 
 def _cut(before: Layout, plan: LayerPlan, index: int) -> LayerLayout:
