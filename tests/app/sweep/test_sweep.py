@@ -8,15 +8,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from compress_export.stages import file_hashes
+from compress_export.stages import STEPS, file_hashes
 from compress_export.sweep import executor as executors
 from compress_export.sweep.ledger import open_sweep
+from compress_export.sweep.work import Task, work
 from tests.app.test_pipeline import cli, write_csv
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
@@ -285,3 +288,48 @@ def test_a_search_tells_optuna_what_it_found_and_goes_on(copied: Path) -> None:
     for trial, row in zip(trials, rows, strict=True):
         assert trial.values == pytest.approx([row["retention"], row["p50_ms"]])
         assert row["axis.prune.score"] == trial.params["prune.score"]
+
+
+def test_ctrl_c_stops_and_a_second_call_goes_on(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    command = [sys.executable, "-m", "compress_export", "sweep", "run"]
+    command += [str(tmp_path / "sweep.yaml"), "-o", str(tmp_path / "out"), "--jobs", "1"]
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(command, stderr=log, start_new_session=True)
+        wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial/stages/prune.json")))
+        os.killpg(first.pid, signal.SIGINT)
+        assert first.wait(60) == 130
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    begun = next((tmp_path / "out" / "runs").glob("*.partial/stages/prune.json"))
+    run, before = begun.parents[1].name.removesuffix(".partial"), begun.stat().st_mtime_ns
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    entries = open_sweep(tmp_path / "out").entries.values()
+    assert [entry.state for entry in entries] == ["done", "done"]
+    kept = tmp_path / "out" / "runs" / run / "stages" / "prune.json"
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_nodes_that_do_not_see_the_folder_hand_a_run_over_through_the_store(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step on a node of its own; the result is that of the node that sees everything."""
+    (entry, *_) = open_sweep(finished / "out").entries.values()
+    store = tmp_path / "store"
+    for number, step in enumerate(STEPS):
+        node = tmp_path / f"node-{number}"
+        node.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(node))
+        task = Task(
+            run=entry.run, key=entry.key, step=step, recipe=entry.recipe, base=str(finished),
+            folder=str(tmp_path / "unseen"), mark="mark", store=str(store), moved=number > 0,
+        )  # fmt: skip
+        outcome = work(task)
+        assert outcome.fault is None, outcome.error + outcome.details
+    assert not list(node.rglob("report.json")), "nothing is left on a node"
+    assert [p.name for p in store.iterdir()] == [entry.key]
+    here = finished / "out" / "runs" / entry.run
+    for part in ("checkpoint", "plan.json"):
+        hashes = (file_hashes([root / part], root) for root in (here, store / entry.key))
+        assert next(hashes) == next(hashes)
+    alone = replace(task, store=None, step=STEPS[0])
+    assert "name a --store" in work(alone).error
