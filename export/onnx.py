@@ -23,6 +23,7 @@ from export.int8 import SINGLE_FILE_LIMIT, Feeds, quantise_dynamic, quantise_sta
 from export.nodes import settle_
 from export.precision import Variant
 from export.quiet import quiet
+from export.single_file import write_single_file
 
 __all__ = ["export_graph", "export_graphs"]
 
@@ -182,5 +183,7 @@ def _forget_origin(program: Any) -> None:
 
 def _save(program: Any, path: Path) -> None:
     size = sum(value.const_value.nbytes for value in program.graph.initializers.values())
-    external = EXTERNAL_DATA if size > SINGLE_FILE_LIMIT else None
-    onnx_ir.save(program, str(path), external_data=external)
+    if size > SINGLE_FILE_LIMIT:
+        onnx_ir.save(program, str(path), external_data=EXTERNAL_DATA)
+    else:
+        write_single_file(program, path)
