@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from accelerate import PartialState
 
 __all__ = ["Worker", "is_main", "this_worker", "wait_for_all"]
+
+
+_PATIENCE = timedelta(hours=12)
+"""For the process that writes, while others wait for it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,4 +48,4 @@ def wait_for_all() -> None:
 
 def _state() -> PartialState:
     """On the CPU where there is no GPU, as `Trainer` will."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)

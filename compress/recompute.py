@@ -34,3 +34,4 @@ def recomputed(module: nn.Module, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.activation_checkpointing_disable()
+        model.disable_input_require_grads()

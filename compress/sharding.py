@@ -22,14 +22,18 @@ def is_sharded() -> bool:
 
 
 @contextmanager
-def unsharded(module: nn.Module) -> Iterator[nn.Module]:
+def unsharded(module: nn.Module, precision: str) -> Iterator[nn.Module]:
     """Yield what is to be trained; afterwards `module` has the trained weights, whole.
 
     Sharding changes modules for good, so it is a copy that is sharded.
 
+    Args:
+        module: To train.
+        precision: Of its products; float16 would need its gradients scaled.
+
     Raises:
-        RecipeError: The launcher asked for the first version of FSDP, which moves weights out of
-            the places that losses look at.
+        RecipeError: That precision is asked for, or the first version of FSDP, which moves weights
+            out of the places that losses look at.
     """
     if not is_sharded():
         yield module
@@ -39,6 +43,8 @@ def unsharded(module: nn.Module) -> Iterator[nn.Module]:
             f"fsdp_version must be 2, found {os.environ.get('FSDP_VERSION', '1')}; set it in the "
             "configuration of accelerate, see recipes/accelerate/fsdp.yaml"
         )
+    if precision == "fp16":
+        raise RecipeError("precision must be fp32 or bf16 under FSDP, found fp16; choose bf16")
     shards = copy.deepcopy(module)
     yield shards
     _gather(shards, module)

@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -35,7 +36,7 @@ from compress.processes import this_worker
 from compress.recompute import recomputed
 from compress.resuming import Marked, newest_whole
 from compress.sampler import LengthGrouped
-from compress.sharding import unsharded
+from compress.sharding import is_sharded, unsharded
 from compress.trackers import tensorboard_beside, trackers
 
 __all__ = [
@@ -145,7 +146,7 @@ def train_(
     with (
         dropout_of(module, spec.dropout),
         recomputed(module, spec.gradient_checkpointing),
-        unsharded(module) as trained,
+        unsharded(module, spec.precision) as trained,
         tensorboard_beside(folder),
         tempfile.TemporaryDirectory() as temporary,
     ):
@@ -210,7 +211,8 @@ class Training(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The module's loss; told apart by its parts, and refused when it is not finite."""
-        output = model(**inputs)
+        with self._autocast():
+            output = model(**inputs)
         loss = output["loss"]
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
@@ -220,6 +222,12 @@ class Training(Trainer):
         for name, value in (output.get("parts") or {}).items():
             self._parts[name].append(float(value))
         return (loss, {"logits": output["logits"]}) if return_outputs else loss
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """What `accelerate` does but under FSDP, where it makes norms and sums narrow too."""
+        if not is_sharded() or self._spec.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.args.device.type, dtype=torch.bfloat16)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the means of the loss's parts since the last time, over all processes."""
@@ -277,7 +285,7 @@ def _arguments(
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,
         warmup_steps=spec.warmup,
-        bf16=spec.precision == "bf16",
+        bf16=spec.precision == "bf16" and not is_sharded(),
         fp16=spec.precision == "fp16",
         use_cpu=not cuda,
         seed=spec.seed,

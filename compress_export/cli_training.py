@@ -128,6 +128,8 @@ def distill(
                "teacher_device": teacher_device}  # fmt: skip
     if (teacher is None) == (store is None):
         raise typer.BadParameter("give --teacher MODEL or --store FOLDER, one of the two")
+    if store is not None and teacher_device is not None:
+        raise typer.BadParameter("--teacher-device goes with --teacher; leave it out")
     model = teacher or student
     recipe = _recipe(model, task, texts, data, max_length, recover)
     run(student, store, recipe, prune_to, more_texts, out, seed or [0], as_json=json)

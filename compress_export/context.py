@@ -321,7 +321,7 @@ class Context:
             }
         )
         bundle = content_key({"student": student, "variants": recipe.exported()})
-        recover = content_key({"student": student, "how": recipe.recover})
+        recover = content_key({"student": student, "how": recipe.learnt()})
         teacher = content_key({"model": model, "variant": recipe.reference()})
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
         accuracy = {

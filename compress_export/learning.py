@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from compress.distill.teaching import Online, Teaching
 from compress.errors import BundleError, RecipeError
 from compress.plan import Plan
 from compress.plan_config import stored_plan
-from compress.processes import is_main, wait_for_all
+from compress.processes import is_main, this_worker, wait_for_all
 from compress.sharding import is_sharded
 from compress.surgery import apply_
 from compress.training import Curve, Examples, Held, TrainSpec, train_
@@ -131,7 +131,7 @@ class Course:
         """Hash of all that a training depends on."""
         return content_key(
             {
-                "spec": asdict(self.spec),
+                "spec": asdict(replace(self.spec, gradient_checkpointing=False)),
                 "objective": asdict(self.objective),
                 "data": data_hash(encoded(self.dataset.texts, self.tokenizer, self.max_length)),
                 "labels": self.dataset.labels,
@@ -195,7 +195,8 @@ def learn(
     examples, held = course.parts(course.examples(student))
     if home is not None:
         if is_main():
-            own_training(home, course.key(student, teaching, plan))
+            key = course.key(student, teaching, plan)
+            own_training(home, f"{key}-sharded" if is_sharded() else key)
         wait_for_all()
     curve = train_(
         learner,
@@ -263,18 +264,27 @@ def teacher_of(context: Context) -> Online:
         RecipeError: There is no such device.
     """
     recover = context.recipe.recover
-    try:
-        device = None if recover.teacher_device is None else torch.device(recover.teacher_device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise RecipeError(
-            f"recover.teacher_device must be a device of this machine, found "
-            f"{recover.teacher_device!r}: {str(error).splitlines()[0][:160]}; name another, or "
-            "leave it out"
-        ) from error
+    device = None if recover.teacher_device is None else _device(recover.teacher_device)
     part = recover.objective
     listens = bool(part.attention or part.relations)
     return Online(context.teacher, projections=listens, device=device)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise RecipeError(
+            f"recover.teacher_device must be a device of this machine, found {name!r}: "
+            f"{str(error).splitlines()[0][:160]}; name another, or leave it out"
+        ) from error
+    count = this_worker().count
+    if device.type != "cpu" and count > 1:
+        raise RecipeError(
+            f"recover.teacher_device must be cpu where {count} processes train, found {name!r}; "
+            "leave it out, and each has a teacher beside its student"
+        )
+    return device
 
 
 def came_from(student: PreTrainedModel, teacher: PreTrainedModel) -> Plan | None:

@@ -150,6 +150,10 @@ class Recipe(Part):
         unit: Literal["macs", "parameters"] = "parameters" if self.target.parameters else "macs"
         return CostModel(unit=unit, sequence=self.promised().sequence)
 
+    def learnt(self) -> dict[str, Any]:
+        """What of `recover` decides what comes out, and not where and how it is computed."""
+        return self.recover.model_dump(exclude={"gradient_checkpointing", "teacher_device"})
+
     def prune_spec(self) -> PruneSpec:
         """The part of the recipe that `compress.prune` takes; for scores other than obs."""
         steps = {} if self.prune.steps is None else {"steps": self.prune.steps}
@@ -216,10 +220,8 @@ class Recipe(Part):
         if target.mix is None:
             speedups = [s for s in (gates["speedup"], target.speedup) if s is not None]
             medians = [ms for ms in (limits["p50"], target.latency_ms) if ms is not None]
-            gates["speedup"], limits["p50"] = (
-                max(speedups, default=None),
-                min(medians, default=None),
-            )
+            gates["speedup"] = max(speedups, default=None)
+            limits["p50"] = min(medians, default=None)
         return gates
 
     def candidates(self) -> tuple[Variant, ...]:

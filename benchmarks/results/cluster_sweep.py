@@ -47,11 +47,15 @@ def main(out: str) -> None:
     on_ray = [*command(project, "ray"), "--jobs", "1", "--executor", "ray"]
     on_ray += ["--address", cluster.address]
     start = time.monotonic()
-    work = subprocess.Popen(on_ray, stderr=subprocess.PIPE, text=True)
-    while len(list((project / "ray" / "runs").glob("*/report.json"))) < KILLED_AFTER:
-        time.sleep(0.2)
-    cluster.remove_node(nodes[0], allow_graceful=False)
-    told = work.communicate()[1]
+    with (project / "log").open("w") as log:
+        work = subprocess.Popen(on_ray, stderr=log)
+        while len(list((project / "ray" / "runs").glob("*/report.json"))) < KILLED_AFTER:
+            if work.poll() is not None:
+                raise SystemExit(f"the sweep ended before a node was killed, see {project / 'log'}")
+            time.sleep(0.2)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        work.wait()
+    told = (project / "log").read_text(encoding="utf-8")
     found: dict[str, Any] = {"status": work.returncode, "seconds": round(time.monotonic() - start)}
     found["begun again"] = told.count("begun again from there")
     start = time.monotonic()

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 TOKENS, SEQUENCE, BATCH = 512, 64, 4
-FREE = 2 * 2**30
-"""Bytes of disk that are left alone."""
 
 SHAPES: dict[str, dict[str, Any]] = {
     name: {

@@ -100,10 +100,11 @@ def choose_tokens(
     real = mask.bool()
     n = mask.shape[1] if knowledge.length is None else min(knowledge.length, mask.shape[1])
     if knowledge.tokens == "left" or n == mask.shape[1]:
-        worth = -torch.arange(mask.shape[1], dtype=torch.float32).expand(mask.shape).clone()
+        places = torch.arange(mask.shape[1], dtype=torch.float32, device=mask.device)
+        worth = -places.expand(mask.shape)
     else:
         assert attention is not None  # the store asks for it
-        rows, first = torch.arange(len(mask)), real.int().argmax(1)
+        rows, first = torch.arange(len(mask), device=mask.device), real.int().argmax(1)
         worth = attention.float().mean(1)[rows, first]
         worth = torch.where(separators, worth - 10.0, worth)
     worth = worth.masked_fill(~real, -torch.inf)

@@ -115,7 +115,12 @@ def _verify(folder: Path, batch: Batch, expected: Tensor | None) -> None:
             kind = kind_of(saved, layer)
             stream.teacher = passed(saved, layer, kind, stream, stream.teacher)
     found = stream.teacher
-    gap = float((found - (found if expected is None else expected)).abs().max())
+    if not bool(torch.isfinite(found).all()):
+        raise VerificationError(
+            "the pruned layers must give finite hidden states, found others on calibration data; "
+            "prune less, or repair with more of it"
+        )
+    gap = 0.0 if expected is None else float((found - expected).abs().max())
     if not gap <= TOLERANCE * max(1.0, float(found.abs().max())):
         raise VerificationError(
             f"the checkpoint read from its files must give what was written, found hidden states "

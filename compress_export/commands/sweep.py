@@ -129,6 +129,9 @@ def search(
         if call.left or len(call.ledger.entries) < trials:
             with where.opened() as executor:
                 _drive(call, wanted, base, executor(), where, store, guide)
+        had = len(call.ledger.entries)
+        if had < trials:
+            note(f"{had} trials of {trials}: Optuna thought of no other recipe; widen the search")
         _finish(call, as_json)
 
 

@@ -54,8 +54,11 @@ class RayExecutor:
                 f"({' '.join(str(error).split())[:160]}); start one with `ray start --head`"
             ) from error
         self._call = self._ray.remote(max_retries=0)(carried.call)
+        # A process that has begun to use one GPU keeps it: the next task gets one of its own.
+        self._call_gpu = self._ray.remote(max_retries=0, max_calls=1)(carried.call)
         self._probes: dict[str, tuple[Node | None, str]] = {}
         self._ids: dict[str, str] = {}
+        self._with_gpus: set[str] = set()
         self._running: dict[Any, str] = {}
 
     def nodes(self, folder: str, mark: str) -> tuple[list[Node], list[str]]:
@@ -83,7 +86,10 @@ class RayExecutor:
             "num_cpus": place.cpus,
             "num_gpus": place.gpu_share,
         }
-        reference = self._call.options(**options).remote("work", task)
+        call = self._call if place.gpu is None else self._call_gpu
+        if place.gpu is None and place.node in self._with_gpus:
+            options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+        reference = call.options(**options).remote("work", task)
         self._running[reference] = task.run
 
     def wait(self, seconds: float) -> list[Done]:
@@ -142,6 +148,8 @@ class RayExecutor:
             )
         resources = facts["Resources"]
         self._ids[name] = facts["NodeID"]
+        if resources.get("GPU"):
+            self._with_gpus.add(name)
         return Node(
             name=name,
             kind=found.kind,

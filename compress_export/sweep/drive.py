@@ -153,7 +153,7 @@ class Driver:
             run=entry.run,
             step=step,
             cpus=need.cpus,
-            gpus=need.gpus if sees_gpu else 0,
+            gpus=need.gpus if sees_gpu or need.gpus is not None else 0,
             memory_gb=need.memory_gb,
             measures=measures(step, entry.recipe),
             device=device,

@@ -22,7 +22,7 @@ __all__ = ["Search", "Trials", "corners", "open_study"]
 
 TRIAL = "trial"
 _SAME_AGAIN = 20
-"""Times that a study may ask for what is done, before it is taken to know nothing else."""
+"""Times that a study may ask for what is known, before it is taken to know nothing else."""
 
 
 class Range(BaseModel):
@@ -132,6 +132,7 @@ class Trials:
     count: int
     at_once: int
     hashes: Hashes = field(default_factory=Hashes)
+    _spent: bool = False
 
     def __post_init__(self) -> None:
         """Tell the study what a kill kept from it."""
@@ -147,7 +148,10 @@ class Trials:
         working = [entry for entry in waiting if entry.next != STEPS[-1]]
         room = min(self.at_once - len(working), 2 * self.at_once - len(waiting))
         wanted = min(room, self.count - len(self.ledger.entries))
-        return [entry for entry in (self._asked() for _ in range(wanted)) if entry is not None]
+        found: list[Entry] = []
+        while len(found) < wanted and not self._spent:
+            found += self._asked({entry.key for entry in found})
+        return found
 
     def hopeless(self, entry: Entry, outcome: Outcome) -> str:
         """Whether the gate on accuracy has surely failed, so that its latency is of no interest."""
@@ -163,6 +167,7 @@ class Trials:
         """Tell the study: both objectives, or that the trial was pruned or failed."""
         from optuna.trial import TrialState
 
+        self._spent = False  # what is known now may lead elsewhere
         number = int(entry.labels[TRIAL])
         if entry.state == "done":
             self.study.tell(number, self._objectives(entry), skip_if_finished=True)
@@ -170,16 +175,21 @@ class Trials:
         state = TrialState.PRUNED if entry.state == "pruned" else TrialState.FAIL
         self.study.tell(number, state=state, skip_if_finished=True)
 
-    def _asked(self) -> Entry | None:
-        """A trial of a recipe that is not done yet; none where the study finds no other."""
+    def _asked(self, asked: set[str]) -> list[Entry]:
+        """A trial of a recipe that is new; none where the study thinks of no other.
+
+        One of a recipe that has been tried is told as failed, which samplers pass over.
+        """
+        from optuna.trial import TrialState
+
+        known = asked | {entry.key for entry in self.ledger.entries.values()}
         for _ in range(_SAME_AGAIN):
             entry = self._suggested()
-            twin = next((e for e in self.ledger.in_state("done") if e.key == entry.key), None)
-            if twin is None:
-                return entry
-            number = int(entry.labels[TRIAL])
-            self.study.tell(number, self._objectives(twin), skip_if_finished=True)
-        return None
+            if entry.key not in known:
+                return [entry]
+            self.study.tell(int(entry.labels[TRIAL]), state=TrialState.FAIL)
+        self._spent = True
+        return []
 
     def _suggested(self) -> Entry:
         trial = self.study.ask()

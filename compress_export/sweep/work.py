@@ -128,9 +128,10 @@ def kind_of_device(facts: Mapping[str, Any]) -> str:
 
 def work(task: Task) -> Outcome:
     """Do a step in this process; whatever goes wrong is told, not raised."""
-    start = time.perf_counter()
     try:
-        with holding(by_identity(task.uses, _gpu())):
+        uses = by_identity(task.uses, _gpu())
+        start = time.perf_counter()
+        with holding(uses):
             began = time.perf_counter()
             accuracy = _do(task)
         ended = time.perf_counter()
@@ -149,6 +150,8 @@ def _do(task: Task) -> list[dict[str, Any]]:
     store = None if task.store is None else Store(task.store)
     partial = out.with_name(f"{out.name}.partial")
     so_far = unfinished(task.key, task.mark)
+    if store is not None and task.step == STEPS[-1] and store.has(task.key):
+        return []  # done by a process that was lost before it could say so
     if store is not None and (task.moved or not partial.exists()):
         store.pull(so_far, partial)
     _take(task.cpus)
@@ -161,11 +164,13 @@ def _do(task: Task) -> list[dict[str, Any]]:
         if task.step == STEPS[-1]:
             store.push(out, task.key, whole=True)
             store.drop(so_far)
-            if not _sees(task.folder, task.mark):
-                shutil.rmtree(out, ignore_errors=True)  # the sweep's folder gets it from the store
         else:
             store.push(partial, so_far, whole=False)
-    return run.accuracy() if task.step == "evaluate" else []
+    found = run.accuracy() if task.step == "evaluate" else []
+    if store is not None and not _sees(task.folder, task.mark):  # the store has it all
+        for folder in (out, partial):
+            shutil.rmtree(folder, ignore_errors=True)
+    return found
 
 
 def unfinished(key: str, mark: str) -> str:

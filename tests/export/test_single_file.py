@@ -18,9 +18,7 @@ TYPES = [np.float32, np.float16, np.int64, np.bool_, np.int8, ml_dtypes.bfloat16
 
 def model(*weights: onnx_ir.Tensor) -> onnx_ir.Model:
     """The sum of its weights as floats, added to an input."""
-    x = onnx_ir.Value(
-        name="x", shape=onnx_ir.Shape([2]), type=onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
-    )
+    x = onnx_ir.Value(name="x", shape=onnx_ir.Shape([2]), type=FLOAT)
     nodes, total = [], x
     values = [onnx_ir.Value(name=w.name, shape=w.shape, const_value=w) for w in weights]
     for value in values:
@@ -62,9 +60,7 @@ def test_what_is_read_is_what_was_meant(
 
 
 def test_a_model_without_weights_is_a_model(tmp_path: Path) -> None:
-    x = onnx_ir.Value(
-        name="x", shape=onnx_ir.Shape([2]), type=onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
-    )
+    x = onnx_ir.Value(name="x", shape=onnx_ir.Shape([2]), type=FLOAT)
     node = onnx_ir.node("Neg", [x])
     node.outputs[0].name = "y"
     graph = onnx_ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 20}, name="neg")

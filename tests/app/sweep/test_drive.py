@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,9 +232,11 @@ def test_a_search_goes_on_while_others_wait_to_be_measured_and_repeats_nothing(
 
     ledger, executor, _ = driven(tmp_path, well, [], nodes=(A,), common=search, guide=guide)
     keys = {found.key for found in ledger.entries.values()}
-    assert len(keys) == 2
-    assert len(ledger.entries) < 9, "a space of two recipes is soon known"
-    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+    assert len(keys) == len(ledger.entries) == 2, "a space of two recipes is soon known"
+    states = Counter(trial.state.name for trial in study.trials)
+    assert states["COMPLETE"] == 2
+    assert states.keys() <= {"COMPLETE", "FAIL"}
+    assert states["FAIL"] <= 60, "it asks again once something has ended, and not at every look"
     first = next(run for run, step, _ in executor.asked if step == "bench")
     begun = {run for run, _, _ in executor.asked[: executor.asked.index((first, "bench", "a"))]}
     assert len(begun) > 1
@@ -251,6 +254,8 @@ def test_what_a_kill_kept_from_a_study_is_told_to_it(tmp_path: Path) -> None:
             guide=lambda found: Trials(search=search, base=tmp_path, study=study, ledger=found,
                                        count=2, at_once=1),
         )  # fmt: skip
-    assert [trial.state.name for trial in study.trials] == ["RUNNING", "RUNNING"]
+    names = [trial.state.name for trial in study.trials if trial.state.name != "FAIL"]
+    assert names == ["RUNNING", "RUNNING"]
     Trials(search=search, base=tmp_path, study=study, ledger=ledger, count=2, at_once=1)
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "COMPLETE"]
+    names = [trial.state.name for trial in study.trials if trial.state.name != "FAIL"]
+    assert names == ["COMPLETE", "COMPLETE"]
