@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.accuracy import predict
 from benchmarks.runtimes.torch import TorchModel
 from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
-from compress.batches import Progress
+from compress.batches import Progress, silent
 from compress.binding import bind
 from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.identity import data_hash, fingerprint
@@ -198,6 +198,7 @@ def learn(
             key = course.key(student, teaching, plan)
             own_training(home, f"{key}-sharded" if is_sharded() else key)
         wait_for_all()
+    told = [] if progress is silent else [Told()]
     curve = train_(
         learner,
         course.tokenizer,
@@ -206,7 +207,7 @@ def learn(
         held=held,
         collate=course.collate,
         folder=home,
-        callbacks=[Told(), *([] if gates is None else [Closing(gates, note)])],
+        callbacks=[*told, *([] if gates is None else [Closing(gates, note)])],
         progress=progress,
     )
     if teaching is not None:
