@@ -161,7 +161,7 @@ def test_a_bundle_goes_to_s3_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # of another server
     tiny("bert").save_pretrained(tmp_path / "teacher")
     tiny_tokenizer().save_pretrained(tmp_path / "teacher")
     server = moto.ThreadedMotoServer(port=0, verbose=False)

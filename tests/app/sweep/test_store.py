@@ -78,7 +78,7 @@ def test_a_bucket_is_a_store_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # of another server
     server = moto.ThreadedMotoServer(port=0, verbose=False)
     server.start()
     try:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -295,7 +296,8 @@ def test_ctrl_c_stops_and_a_second_call_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "compress_export", "sweep", "run"]
     command += [str(tmp_path / "sweep.yaml"), "-o", str(tmp_path / "out"), "--jobs", "1"]
     with (tmp_path / "log").open("w") as log:
-        first = subprocess.Popen(command, stderr=log, start_new_session=True)
+        heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whoever started pytest
+        first = subprocess.Popen(command, stderr=log, start_new_session=True, preexec_fn=heeds)
         wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial/stages/prune.json")))
         os.killpg(first.pid, signal.SIGINT)
         assert first.wait(60) == 130
