@@ -14,6 +14,7 @@ from compress_export.cli import app
 from compress_export.exits import run_app
 from compress_export.remote import fetch, localised, resolve
 from tests.app.test_pipeline import write_csv
+from tests.buckets import bucket
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 
@@ -160,26 +161,16 @@ def test_a_path_of_a_recipe_is_a_path_or_a_url(
 def test_a_bundle_goes_to_s3_and_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # of another server
     tiny("bert").save_pretrained(tmp_path / "teacher")
     tiny_tokenizer().save_pretrained(tmp_path / "teacher")
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
+    wanted = ("--variant", "cpu-fp32", "--serve", "onnxruntime")
     try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "made-up")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("bucket")
-        wanted = ("--variant", "cpu-fp32", "--serve", "onnxruntime")
-        assert cli("export", tmp_path / "teacher", "-o", "s3://bucket/a/b", *wanted) == 0
-        assert cli("verify", "s3://bucket/a/b") == 0
-        assert cli("inspect", "s3://bucket/none") == 2
+        with bucket("bucket", monkeypatch) as url:
+            assert cli("export", tmp_path / "teacher", "-o", f"{url}/a/b", *wanted) == 0
+            assert cli("verify", f"{url}/a/b") == 0
+            assert cli("inspect", f"{url}/none") == 2
         assert "must exist, found nothing there" in capsys.readouterr().err
     finally:
-        server.stop()
         fetch.cache_clear()
 
 

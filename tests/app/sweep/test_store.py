@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from compress.errors import RecipeError
 from compress_export.remote import StoreError
 from compress_export.stages import file_hashes
 from compress_export.sweep.store import Store
+from tests.buckets import bucket
 
 
 def folder(place: Path, **files: str) -> Path:
@@ -77,28 +77,16 @@ def test_a_store_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_bucket_is_a_store_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # of another server
-    server = moto.ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            monkeypatch.setenv(name, "made-up")
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3").mkdir("fleet")
-        store = Store("s3://fleet/runs")
+    with bucket("fleet", monkeypatch) as url:
+        store = Store(f"{url}/runs")
         whole = folder(tmp_path / "whole", report="done", sub__graph="nodes")
         store.push(whole, "part", whole=False)
         assert not store.has("part")
         store.push(whole, "key", whole=True)
         store.drop("part")
-        again = Store("s3://fleet/runs")
+        again = Store(f"{url}/runs")
         assert again.has("key")
         assert again.pull("key", tmp_path / "found")
         found = file_hashes([tmp_path / "found"], tmp_path / "found")
         assert found == file_hashes([whole], whole)
         assert not again.pull("part", tmp_path / "none")
-    finally:
-        server.stop()
