@@ -90,7 +90,8 @@ def main(out: str, *shapes: str) -> None:
             sys.stdout.flush()
             file.write_text(json.dumps(rows, indent=1))
         shutil.rmtree(folder / shape.replace("@", "-"), ignore_errors=True)
-    (folder / "growth.svg").write_text(draw(rows), encoding="utf-8")
+    if plain := [row for row in rows if SHAPES.get(row["shape"], {}).get("model_type") == "bert"]:
+        (folder / "growth.svg").write_text(draw(plain), encoding="utf-8")
 
 
 def parameters(folder: Path) -> int:
@@ -99,21 +100,18 @@ def parameters(folder: Path) -> int:
 
 
 def draw(rows: list[dict[str, Any]]) -> str:
-    """Time and memory against parameters, of shapes at the usual calibration."""
+    """Time and memory against parameters, of shapes of one family at the usual calibration."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
     from benchmarks.report.drawing import STYLE, TEACHER, look, svg
 
     panels = {"seconds": "seconds", "peak_mib": "largest resident set, MiB"}
-    plain = [
-        r for r in rows if "@" not in r["shape"] and SHAPES[r["shape"]]["model_type"] == "bert"
-    ]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8))
         for axes, (field, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
             for index, step in enumerate(STEPS, start=1):
-                found = sorted((r["parameters"], r[field]) for r in plain if r["step"] == step)
+                found = sorted((r["parameters"], r[field]) for r in rows if r["step"] == step)
                 axes.loglog(*zip(*found, strict=True), **look(index), label=step)
                 first = found[0]
                 ends = [first[0], found[-1][0]]
