@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
@@ -223,6 +224,13 @@ class Training(Trainer):
             self._parts[name].append(float(value))
         return (loss, {"logits": output["logits"]}) if return_outputs else loss
 
+    def _save(
+        self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
+    ) -> None:
+        if not isinstance(self.model, PreTrainedModel):
+            state_dict = _untied(self.model.state_dict() if state_dict is None else state_dict)
+        super()._save(output_dir, state_dict)
+
     def _autocast(self) -> AbstractContextManager[object]:
         """What `accelerate` does but under FSDP, where it makes norms and sums narrow too."""
         if not is_sharded() or self._spec.precision == "fp32":
@@ -254,6 +262,17 @@ class _Told(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell how many steps are through."""
         self._progress("training", state.global_step, state.max_steps)
+
+
+def _untied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same with a tensor of its own for every name: safetensors refuses shared ones."""
+    seen: set[int] = set()
+    found = {}
+    for name, value in state.items():
+        shared = value.data_ptr() in seen
+        seen.add(value.data_ptr())
+        found[name] = value.clone() if shared else value
+    return found
 
 
 def _train(trainer: Training, last: Path | None) -> None:

@@ -138,6 +138,23 @@ def test_a_torn_checkpoint_is_passed_by(tmp_path: Path) -> None:
     assert found[-1]["loss"] == pytest.approx(expected[-1]["loss"], rel=1e-5)
 
 
+def test_weights_that_are_tied_are_saved_and_gone_on_with(tmp_path: Path) -> None:
+    def tied() -> Learner:
+        teacher, student = tiny("bert", head="masked"), tiny("bert", seed=1, head="masked")
+        assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+        return Learner(student, Objective(logits=0.0, layers="uniform"), Online(teacher))
+
+    rows = [{k: v for k, v in row.items() if k != "labels"} for row in examples()]
+    whole, broken, again = tied(), tied(), tied()
+    train_(whole, tiny_tokenizer(), rows, SPEC, folder=tmp_path / "a")
+    kill: list[TrainerCallback] = [Killed(8)]
+    with pytest.raises(KeyboardInterrupt):
+        train_(broken, tiny_tokenizer(), rows, SPEC, folder=tmp_path / "b", callbacks=kill)
+    train_(again, tiny_tokenizer(), rows, SPEC, folder=tmp_path / "b")
+    for mine, theirs in zip(weights(again), weights(whole), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
 def test_learned_projections_go_on_too(tmp_path: Path) -> None:
     def wide() -> Learner:
         torch.manual_seed(3)
