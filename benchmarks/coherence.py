@@ -22,7 +22,8 @@ class Coherence:
 
     Attributes:
         spearman: Rank correlation, -1 to 1.
-        p_spearman: Probability of one as far from 0 if units were matched by chance.
+        p_spearman: Probability of one as far from 0 if units were matched by chance; where they
+            are matched within groups, of one as high.
         top: How many units of the highest score are compared.
         overlap: Share of both top sets' union that is in both (Jaccard), 0 to 1.
         p_overlap: Probability of as much by chance.
@@ -69,11 +70,12 @@ def coherence(
     order = _permutations(np.array(groups if groups else [0] * len(one)), draws, seed)
     rho, overlap = float(one @ two) / scale, _jaccard(mine, theirs)
     by_chance = two[order] @ one / scale
-    expected = 0.0 if groups is None else float(by_chance.mean())
+    as_far = np.abs(by_chance) >= abs(rho) - 1e-12
+    as_high = by_chance >= rho - 1e-12
     shared = (theirs[order] & mine).sum(1) / np.maximum((theirs[order] | mine).sum(1), 1)
     return Coherence(
         spearman=rho,
-        p_spearman=_probability(np.abs(by_chance - expected) >= abs(rho - expected) - 1e-12),
+        p_spearman=_probability(as_far if groups is None else as_high),
         top=top,
         overlap=overlap,
         p_overlap=_probability(shared >= overlap - 1e-12),

@@ -28,10 +28,11 @@ from compress.batches import (
 )
 from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
-from compress.plan import Plan
+from compress.plan import EncoderShape, Plan
 from compress.taps import Place, first_of, tapped
 
 __all__ = [
+    "MOST_REMEMBERED",
     "Aims",
     "Stream",
     "entering",
@@ -40,6 +41,7 @@ __all__ = [
     "passed",
     "repair_",
     "solve_damped",
+    "target_bytes",
 ]
 
 MOST_REMEMBERED = 1_000_000_000
@@ -113,6 +115,11 @@ def repair_(
             _repair_stack(student, aims, len(batches), plan, damping, progress)
 
 
+def target_bytes(shape: EncoderShape, tokens: int) -> int:
+    """What all targets of so many tokens take: two hidden states a layer and token."""
+    return tokens * shape.n_layers * len(SUBLAYERS) * shape.hidden_size * _FLOAT
+
+
 class Aims:
     """What a stack of layers gives for some batches: entries, and targets layer by layer.
 
@@ -127,9 +134,7 @@ class Aims:
         self, teacher: Layout, batches: Batches, *, most_bytes: int = MOST_REMEMBERED
     ) -> None:
         self.teacher = teacher
-        shape = teacher.shape
-        tokens = sum(map(n_tokens, batches))
-        needed = tokens * shape.n_layers * len(SUBLAYERS) * shape.hidden_size * _FLOAT
+        needed = target_bytes(teacher.shape, sum(map(n_tokens, batches)))
         self._batches, self._keep = batches, needed <= most_bytes
         self._kept: dict[tuple[int, int], _Targets] = {}
 

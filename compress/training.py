@@ -227,6 +227,7 @@ class Training(Trainer):
     def _save(
         self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None
     ) -> None:
+        assert self.model is not None  # given
         if not isinstance(self.model, PreTrainedModel):
             state_dict = _untied(self.model.state_dict() if state_dict is None else state_dict)
         super()._save(output_dir, state_dict)

@@ -1,11 +1,13 @@
 """How time and memory grow: random weights of real shapes, each step in a process of its own.
 
-python benchmarks/results/growth.py OUT [SHAPE…]
+python benchmarks/results/growth.py OUT [steps=STEP,…] [SHAPE…]
 
 Writes `OUT/growth.json` (steps that are in it already are not done again) and draws it to
-`OUT/growth.svg`. A shape is a name in `SHAPES`; `@tokens=N` and `@layers=N` behind it change
-calibration tokens and depth. Memory is the largest resident set of the process, pages of mapped
-files included.
+`OUT/growth.svg`. Steps are `score and cut`, `export` and `load`, or what `steps=` names: `obs`
+(one step of structured OBS), `allocate` and `targets` too. A shape is a name in `SHAPES`;
+`@tokens=N`, `@layers=N` and `@targets=N` behind it change calibration tokens, depth and, for
+`targets`, how many students one walk leaves. Memory is the largest resident set of the process,
+pages of mapped files included.
 """
 
 from __future__ import annotations
@@ -70,14 +72,17 @@ SHAPES["xlm-roberta-xl"] = {
 STEPS = ("score and cut", "export", "load")
 
 
-def main(out: str, *shapes: str) -> None:
+def main(out: str, *words: str) -> None:
     """Do each step of each shape once."""
+    named = [word.removeprefix("steps=").split(",") for word in words if word.startswith("steps=")]
+    steps = [step for steps in named for step in steps] or list(STEPS)
+    shapes = [word for word in words if not word.startswith("steps=")]
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "growth.json"
     rows: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
     for shape in shapes or tuple(SHAPES):
-        for step in STEPS:
+        for step in steps:
             if any((row["shape"], row["step"]) == (shape, step) for row in rows):
                 continue
             teacher = folder / shape.replace("@", "-")
@@ -90,7 +95,8 @@ def main(out: str, *shapes: str) -> None:
             sys.stdout.flush()
             file.write_text(json.dumps(rows, indent=1))
         shutil.rmtree(folder / shape.replace("@", "-"), ignore_errors=True)
-    if plain := [row for row in rows if SHAPES.get(row["shape"], {}).get("model_type") == "bert"]:
+    plain = [row for row in rows if SHAPES.get(row["shape"], {}).get("model_type") == "bert"]
+    if any(row["step"] == STEPS[0] for row in plain):
         (folder / "growth.svg").write_text(draw(plain), encoding="utf-8")
 
 
@@ -145,12 +151,15 @@ def step_here(step: str, shape: str, folder: str) -> None:
 
 def settings(shape: str) -> tuple[dict[str, Any], int]:
     """A shape's config, and how many calibration tokens."""
-    name, *changes = shape.split("@")
-    given = dict(change.split("=") for change in changes)
-    config = dict(SHAPES[name])
-    if "layers" in given:
-        config["num_hidden_layers"] = int(given["layers"])
-    return config, int(given.get("tokens", TOKENS))
+    config = dict(SHAPES[shape.split("@")[0]])
+    config["num_hidden_layers"] = changed(shape, "layers", config["num_hidden_layers"])
+    return config, changed(shape, "tokens", TOKENS)
+
+
+def changed(shape: str, name: str, usual: int) -> int:
+    """What stands behind a shape's name under `name`."""
+    given = dict(change.split("=") for change in shape.split("@")[1:])
+    return int(given.get(name, usual))
 
 
 def make(shape: str, folder: Path) -> dict[str, Any]:
@@ -216,6 +225,71 @@ def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
     return {"until": marks, "teacher_mib": whole >> 20, "student_mib": size >> 20}
 
 
+def obs(shape: str, folder: Path) -> dict[str, Any]:
+    """One step of structured OBS, streamed: statistics, orders, plan, repair, writing."""
+    from compress.binding import bind
+    from compress.checkpoint import load_config
+    from compress.cost import CostModel
+    from compress.family import FamilySpec
+    from compress.streamed import load_mapped, walk_streamed
+
+    encoder = bind(load_mapped(folder)).shape
+    prices = CostModel(unit="macs", sequence=SEQUENCE).prices(encoder)
+    examples = batches(shape, load_config(folder).vocab_size)
+    student = folder.with_name(f"{folder.name}-student")
+    spec, budget = FamilySpec(steps=1, trials=0), 0.5 * prices.total(encoder)
+    walk_streamed(folder, examples, prices, budget, spec, student, scratch=folder.parent)
+    shutil.rmtree(student)
+    return {}
+
+
+def allocate(shape: str, folder: Path) -> dict[str, Any]:
+    """The plan alone, of made-up harms: dynamic programming over every layer's sizes."""
+    import numpy as np
+
+    from compress.binding import bind
+    from compress.cost import CostModel
+    from compress.family import FamilySpec
+    from compress.obs import Removal
+    from compress.options import encoder_options
+    from compress.search import Problem, plan_within
+    from compress.streamed import load_mapped
+
+    layout = bind(load_mapped(folder))
+    prices = CostModel(unit="macs", sequence=SEQUENCE).prices(layout.shape)
+    generator = np.random.default_rng(0)
+
+    def rank(layer: Any, sublayer: str) -> Removal:
+        count = layer.n_heads if sublayer == "attention" else layer.ffn_width
+        harm = np.cumsum(np.sort(generator.exponential(size=count)))
+        return Removal(order=generator.permutation(count), harm=np.concatenate([[0.0], harm]))
+
+    start = time.perf_counter()
+    options = encoder_options(layout, rank, units=FamilySpec().units, multiple=16, drop_harms={})
+    budget = 0.5 * prices.total(layout.shape)
+    problem = Problem(shape=layout.shape, options=options, prices=prices, budget=budget)
+    plan_within(problem, {})
+    return {"allocation_seconds": round(time.perf_counter() - start, 2)}
+
+
+def targets(shape: str, folder: Path) -> dict[str, Any]:
+    """Students down to a quarter of the MACs, by one walk of structured OBS."""
+    from compress.binding import bind
+    from compress.checkpoint import load as load_model
+    from compress.checkpoint import load_config
+    from compress.cost import CostModel
+    from compress.family import Walk
+
+    model = load_model(folder)
+    encoder = bind(model).shape
+    prices = CostModel(unit="macs", sequence=SEQUENCE).prices(encoder)
+    walk = Walk(model, batches(shape, load_config(folder).vocab_size), prices)
+    count = changed(shape, "targets", 1)
+    for place in range(1, count + 1):
+        walk.down_to(walk.dense_cost * 0.25 ** (place / count))
+    return {"targets": count}
+
+
 def export(shape: str, folder: Path) -> dict[str, Any]:
     """The portable variant from a mapped model."""
     from compress.streamed import load_mapped
@@ -255,6 +329,9 @@ DO: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "score and cut": score_and_cut,
     "export": export,
     "load": load,
+    "obs": obs,
+    "allocate": allocate,
+    "targets": targets,
 }
 
 if __name__ == "__main__":

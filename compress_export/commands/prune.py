@@ -17,6 +17,7 @@ from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.facts import model_facts
+from compress_export.forecast import forecast
 from compress_export.loading import check_checkpoint_target, local_folder
 from compress_export.reach import Reached, reach
 from compress_export.recipe import Recipe, make_recipe
@@ -39,7 +40,7 @@ def run(data: dict[str, Any], out: Path, *, streamed: bool, dry_run: bool, as_js
     check_checkpoint_target(out, context.model_source)
     context.check(["train"])
     if dry_run:
-        print_prediction(context, as_json)
+        print_prediction(context, forecast(context, ["prune"], streamed=streamed), as_json)
         return
     if streamed:
         with progress() as report:

@@ -18,6 +18,7 @@ from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
 from compress_export.exits import STATUS
+from compress_export.forecast import Forecast, forecast
 from compress_export.loading import check_alone
 from compress_export.pipeline import Outcome, Run
 from compress_export.recipe import Recipe, load_recipe
@@ -31,20 +32,21 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
     if dry_run:
         planned = Run(recipe, text, path.parent, out, silent)
         planned.check()
-        print_prediction(planned.context, as_json)
+        print_prediction(planned.context, forecast(planned.context), as_json)
         return
     with progress() as report:
         outcome = Run(recipe, text, path.parent, out, report)()
     finish(outcome, as_json)
 
 
-def print_prediction(context: Context, as_json: bool) -> None:
-    """Print what the student may cost at most; nothing is written."""
+def print_prediction(context: Context, expected: Forecast, as_json: bool) -> None:
+    """Print what the student may cost at most, and what making it will; nothing is written."""
     recipe, teacher = context.recipe, context.teacher
     facts: dict[str, Any] = {
         "model": recipe.model,
         "method": recipe.prune.method,
         "variants": [v.name for v in recipe.variants()],
+        "forecast": expected.to_dict(),
     }
     goal = recipe.goal()
     if goal is not None:
@@ -72,6 +74,8 @@ def print_prediction(context: Context, as_json: bool) -> None:
     if recipe.prune.drop_layers:
         dropped = f"{recipe.prune.drop_layers}, by {recipe.prune.strategy}"
         console.print(f"layers dropped first: {dropped}")
+    parts = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in expected.seconds.items())
+    console.print(f"forecast: {expected} of memory ({parts})", soft_wrap=True)
 
 
 def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:

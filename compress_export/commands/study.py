@@ -27,8 +27,8 @@ def run(
 ) -> None:
     """Check the question, work the grid, write the report and print its claims."""
     check_alone(f"study {name}")
-    own_folder(question.out, name)
     question.check()
+    own_folder(question.out, name)
     with progress() as report:
         grid = Grid(folder=question.out, jobs=Grid.jobs_for(jobs), progress=report)
         findings = study(grid)

@@ -33,16 +33,17 @@ from benchmarks.report.drawing import KEPT, STYLE, TEACHER, svg
 from benchmarks.report.findings import Claim, Figure, Findings, Table, write_findings
 from compress.architectures import ARCHITECTURES
 from compress.batches import Batches, Progress, frozen
-from compress.checkpoint import load_config
+from compress.checkpoint import load, load_config
 from compress.distill.identity import fingerprint
 from compress.errors import CheckpointError, RecipeError
 from compress.folder import writing
 from compress.masked_language import IGNORED, MaskedLanguageLearner
+from compress.plan_config import stored_plan
 from compress.tokenizer import save_tokenizer
 from compress.training import Curve, TrainSpec, train_
 from compress_export.language import Block, blocks_of, held_out, masked_batches, masking, read_lines
 from compress_export.learning import own_training
-from compress_export.loading import load_tokenizer
+from compress_export.loading import check_length, load_tokenizer
 from compress_export.stages import content_key
 
 __all__ = ["LanguageSpec", "has_masked_head", "masked_loss", "pretrain", "spec_of", "train_head"]
@@ -96,6 +97,12 @@ def train_head(model: str, spec: LanguageSpec, out: Path, progress: Progress) ->
             f"{config.model_type} has no head for masked language modelling in transformers; study "
             "its heads by tasks alone (`study heads` without --texts)"
         )
+    if stored_plan(config) is not None:
+        raise CheckpointError(
+            f"study mlm-head must be given an encoder in stock shapes, found a pruned one in "
+            f"{model!r}; write it in stock shapes first (`compress-export expand`)"
+        )
+    check_length(load(model), "--max-length", spec.max_length)
     torch.manual_seed(spec.spec.seed)
     whole: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
         model, dtype=torch.float32, tie_word_embeddings=True, use_safetensors=True

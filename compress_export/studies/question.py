@@ -10,11 +10,13 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import RecipeError
 from compress_export.loading import check_length, label2id
+from compress_export.studies.luck import noise_of
 from compress_export.studies.schools import Lessons, TaskData
 
 __all__ = ["Question", "tasks_of", "teachers_of"]
 
 _QUICK_TRAIN, _QUICK_JUDGE = 512, 256
+_POINT = 0.01
 _TAKEN = ("mlm", "chance")
 
 
@@ -94,6 +96,12 @@ class Question:
                 f"--teacher {task} must be --model fine-tuned, found an encoder of another shape "
                 f"in {teacher!r}; name another, or leave it out and one is trained"
             )
+        rows, wanted = (m.get_input_embeddings().num_embeddings for m in (model, load(self.model)))
+        if rows != wanted:
+            raise RecipeError(
+                f"--teacher {task} must have the vocabulary of --model, {wanted} tokens, found "
+                f"{rows} in {teacher!r}; name another, or leave it out and one is trained"
+            )
         data = TaskData(self.lessons(task)).train
         n_labels = 1 if data.regression else len(data.label_names or set(data.labels))
         if len(label2id(model)) != n_labels:
@@ -105,6 +113,34 @@ class Question:
     def metric(self, task: str) -> str:
         """The name of a task's first metric."""
         return TaskData(self.lessons(task)).metric
+
+    def telling(self, whole: Mapping[str, float]) -> list[str]:
+        """Tasks whose whole model has learnt something, so that it has what to lose.
+
+        Args:
+            whole: Its metric, by task.
+        """
+        return [t for t, found in whole.items() if found > TaskData(self.lessons(t)).floor]
+
+    def left_out(self, whole: Mapping[str, float]) -> list[str]:
+        """One line for the limits where tasks tell nothing, see `telling`."""
+        told = self.telling(whole)
+        left = [f"{t} ({found:.3f})" for t, found in whole.items() if t not in told]
+        if not left:
+            return []
+        return [
+            f"No better than one answer for all examples, and left out of the verdicts: the whole "
+            f"model of {', '.join(left)}."
+        ]
+
+    def noise(self, whole: Mapping[str, float]) -> float:
+        """Differences below it may be chance, see `luck.noise_of`; a hundredth at least.
+
+        Args:
+            whole: The metric of the whole model, by the tasks that are looked at.
+        """
+        sizes = [len(TaskData(self.lessons(task)).validation) for task in whole]
+        return max(noise_of(list(whole.values()), sizes), _POINT)
 
     def facts(self, lessons: Lessons | None = None) -> dict[str, str]:
         """For the report.

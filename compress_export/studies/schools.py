@@ -36,6 +36,7 @@ from compress_export.loading import calibration_batches, label2id, load_for, loa
 from compress_export.options import task_of
 from compress_export.recipe import make_recipe
 from compress_export.schooling import Pupil, train_seeds
+from compress_export.studies.luck import floor_of
 
 __all__ = ["LABELS", "Lessons", "TaskData", "task_given"]
 
@@ -132,6 +133,13 @@ class TaskData:
     def metric(self) -> str:
         """The name of the task's first metric."""
         return self.task.metrics[0]
+
+    @property
+    def floor(self) -> float:
+        """What the first metric must be above, see `luck.floor_of`."""
+        names = {name: i for i, name in enumerate(self.train.label_names)} or {"score": 0}
+        judged = replace(self.validation, label_names=self.train.label_names)
+        return floor_of(self.metric, encode_labels(judged, names))
 
     def batches(
         self, model: PreTrainedModel, source: str | Path, count: int, seed: int

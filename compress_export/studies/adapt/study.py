@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks.report.findings import (
     verdict_by,
     verdict_of,
 )
+from benchmarks.significance import ratio
 from compress_export.studies.adapt.cells import (
     Effort,
     Probe,
@@ -31,6 +33,7 @@ from compress_export.studies.adapt.cells import (
 from compress_export.studies.fine_tune import FineTune
 from compress_export.studies.grid import Cell, Grid, Row
 from compress_export.studies.groups import grouped, spread
+from compress_export.studies.luck import either_way, surely
 from compress_export.studies.question import Question
 
 __all__ = ["study_adapt"]
@@ -41,7 +44,7 @@ _UNITS, _QUICK_UNITS = (0.8, 0.6, 0.4, 0.2), (0.7, 0.4)
 _EFFORT, _QUICK_EFFORT = Effort(steps=1000, train=8192), Effort(steps=120, train=1536)
 _WEIGHT_METHODS: tuple[WeightMethod, ...] = ("adapt", "magnitude", "importance", "random")
 _UNIT_METHODS: tuple[UnitMethod, ...] = ("adapt", "magnitude", "random")
-_NEAR, _POINT, _EXACT = 0.98, 0.01, 1e-3
+_NEAR, _EXACT = 0.98, 1e-3
 
 
 def study_adapt(question: Question, grid: Grid) -> Findings:
@@ -96,7 +99,12 @@ def _findings(
     question: Question, rows: Sequence[Row], served: Sequence[Row], effort: Effort
 ) -> Findings:
     points = _points(rows)
+    tuned = {task: _reference(points, task, "fine-tuned") for task in question.tasks}
+    telling = {task: tuned[task] for task in question.telling(tuned)}
+    judged = [p for p in points if p["task"] in telling]
+    noise = question.noise(telling or tuned)
     limits = [
+        f"Differences below {noise:.3f} may be chance, and decide nothing.",
         "The task head is the family's own, with its pooler, for the probe too; the paper has a "
         "perceptron on a learnt mean of all layers' first tokens.",
         "The paper's rate and decay are for 25,000 updates and more. Here masks on weights close "
@@ -112,7 +120,12 @@ def _findings(
         study="adapt",
         title="Adapting by pruning",
         facts=question.facts(lessons) | {"adapting": f"{updates}; head at {effort.rate:g}"},
-        claims=[_half(points), _best(points), _serves(served), _units(points, rows)],
+        claims=[
+            _half(judged, noise),
+            _best(judged, noise),
+            _serves(served),
+            _units(judged, rows, noise),
+        ],
         tables=[*_tables(points, served), Table(name="runs", title="every run", rows=rows)],
         figures=[
             Figure(
@@ -123,7 +136,7 @@ def _findings(
                 svg=_draw(points),
             )
         ],
-        limits=limits + question.limits(),
+        limits=limits + question.left_out(tuned) + question.limits(),
     )
 
 
@@ -135,7 +148,7 @@ def _points(rows: Sequence[Row]) -> list[Row]:
         found.append(place | {"metric": float(np.mean(values)), "spread": spread(values)})
     for point in found:
         tuned = _reference(found, point["task"], "fine-tuned")
-        point["kept"] = point["metric"] / tuned if tuned > 0 else 0.0
+        point["kept"] = ratio(tuned, point["metric"])
     return found
 
 
@@ -147,7 +160,7 @@ def _reference(points: Sequence[Row], task: str, method: str) -> float:
     )
 
 
-def _half(points: Sequence[Row]) -> Claim:
+def _half(points: Sequence[Row], noise: float) -> Claim:
     own = [p for p in points if (p["kind"], p["method"], p["share"]) == ("weights", "adapt", 0.5)]
     told = [
         f"{p['task']} {p['metric']:.4f}, fine-tuned "
@@ -156,18 +169,18 @@ def _half(points: Sequence[Row]) -> Claim:
         f"({p['kept']:.1%} of fine-tuning)"
         for p in own
     ]
-    near = [p["kept"] >= _NEAR for p in own]
+    near = [surely(p["kept"], _NEAR, noise * math.sqrt(len(own))) for p in own]
     return Claim(
         source=_GAO,
         says="Half of the weights can be pruned with performance similar to fine-tuning (the "
         "abstract; its own table has 0.856 against 0.926 on SST-2, and 0.837 against 0.855 on "
         "STS-B).",
         found=f"At half of the weights: {'; '.join(told)}. Similar means {_NEAR:.0%} and more.",
-        verdict=verdict_of(near),
+        verdict=either_way(near, verdict_of),
     )
 
 
-def _best(points: Sequence[Row]) -> Claim:
+def _best(points: Sequence[Row], noise: float) -> Claim:
     parts, wins = [], []
     for p in points:
         if (p["kind"], p["method"]) != ("weights", "adapt"):
@@ -186,7 +199,7 @@ def _best(points: Sequence[Row]) -> Claim:
         source=_GAO,
         says="At every sparsity a learnt mask keeps more than random, importance and magnitude.",
         found=f"Learnt mask, then the others: {'. '.join(parts)}.",
-        verdict=verdict_by(wins, _POINT),
+        verdict=verdict_by(wins, noise),
     )
 
 
@@ -206,7 +219,7 @@ def _serves(served: Sequence[Row]) -> Claim:
     )
 
 
-def _units(points: Sequence[Row], rows: Sequence[Row]) -> Claim:
+def _units(points: Sequence[Row], rows: Sequence[Row], noise: float) -> Claim:
     parts, above = [], []
     for p in points:
         if (p["kind"], p["method"]) == ("units", "adapt"):
@@ -222,7 +235,7 @@ def _units(points: Sequence[Row], rows: Sequence[Row]) -> Claim:
         "whole frozen encoder with a trained head.",
         found=f"{'; '.join(parts)}. Logits of the removed and of the masked model differ by "
         f"{gap:.1e} at most.",
-        verdict=verdict_by(above, _POINT) if gap < _EXACT else "failed",
+        verdict=verdict_by(above, noise) if gap < _EXACT else "failed",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.coherence import knee_of
+from benchmarks.significance import ratio
 from compress.plan import EncoderShape
 from compress_export.studies.grid import Row
 from compress_export.studies.groups import spread
@@ -42,8 +43,12 @@ class HeadFacts:
     @property
     def telling(self) -> tuple[str, ...]:
         """Tasks whose fine-tuned model does better than nothing, so that it has what to lose."""
-        whole = {task: self.curve(task, "one-shot")[0]["metric"] for task in self.tasks}
-        return tuple(task for task, metric in whole.items() if metric > 0)
+        return tuple(self.question.telling(self.whole))
+
+    @property
+    def whole(self) -> dict[str, float]:
+        """The metric of each fine-tuned model with all of its heads."""
+        return {task: self.curve(task, "one-shot")[0]["metric"] for task in self.tasks}
 
     def curve(self, of: str, order: str) -> list[Row]:
         """One curve, its seeds averaged."""
@@ -85,7 +90,7 @@ def deduction_points(facts: HeadFacts) -> list[Row]:
                 "rise": nats[share] - nats[0.0],
                 "metric": float(value.mean()),
                 "spread": spread(value.tolist()),
-                "kept": float(value.mean()) / whole if whole > 0 else 0.0,
+                "kept": ratio(whole, float(value.mean())),
                 "knee": False,
             }
             for share, value in zip(shares, values, strict=True)

@@ -68,10 +68,12 @@ def _limits(facts: HeadFacts) -> list[str]:
             "Layers are shared: a head is removed from all its uses at once, and its score is the "
             "sum over them; masks of single uses are not studied, for they remove nothing."
         )
-    lost = [task for task in facts.tasks if task not in facts.telling]
-    if lost:
-        found.append(f"The fine-tuned model of {', '.join(lost)} does no better than nothing.")
-    return found + facts.question.limits()
+    if len(facts.question.seeds) > 1:
+        found.append(
+            f"Rankings and curves are of seed {facts.question.seeds[0]}; fine-tuning what was "
+            "pruned is of all seeds."
+        )
+    return found + facts.question.left_out(facts.whole) + facts.question.limits()
 
 
 def _removable(facts: HeadFacts) -> Claim:
@@ -158,7 +160,7 @@ def _interval(row: Row) -> tuple[float, float]:
 
 def _coherent(facts: HeadFacts) -> Claim:
     parts, agreed, weak = [], [], []
-    for task in facts.tasks:
+    for task in facts.telling:
         row = _pair(facts, "mlm", task)
         low, high = _interval(row)
         agreed.append(row["spearman"] > 0 and max(row["p"], row["p_within"]) < _SURE)
@@ -175,13 +177,13 @@ def _coherent(facts: HeadFacts) -> Claim:
         "too).",
         found="Spearman between importance under the loss of masked tokens, before fine-tuning, "
         f"and under the task's, after it: {'; '.join(parts)}. Failed means surely below {_WEAK}.",
-        verdict="held" if all(agreed) else "failed" if all(weak) else "undecided",
+        verdict=_all_or(agreed, weak),
     )
 
 
 def _deducible(facts: HeadFacts, points: Sequence[Row]) -> Claim:
     parts, falls = [], []
-    for task in facts.tasks:
+    for task in facts.telling:
         own = [p for p in points if p["task"] == task]
         own.sort(key=lambda p: p["rise"])
         knee = next((p for p in own if p["knee"]), None)
@@ -215,12 +217,12 @@ def _correlation(points: Sequence[Row]) -> float | None:
 def _moved(facts: HeadFacts) -> Claim:
     again = _pair(facts, "mlm", "mlm-again")["spearman"]
     parts, near, far = [], [], []
-    for task in facts.tasks:
+    for task in facts.telling:
         same = _pair(facts, "mlm", f"{task}-mlm")
         own = _pair(facts, f"{task}-mlm", task)
         low, high = _interval(same)
         near.append(low >= _SAME)
-        far.append(high < again)
+        far.append(high < _SAME)
         parts.append(
             f"{task}: {same['spearman']:+.2f} ({low:+.2f} to {high:+.2f}) with itself before; "
             f"{own['spearman']:+.2f} with the task's own importance"
@@ -230,9 +232,16 @@ def _moved(facts: HeadFacts) -> Claim:
         says="Fine-tuning leaves the ranking by the pre-training loss as it was (the paper asks; "
         f"taken here as a claim: Spearman surely above {_SAME} in every task).",
         found=f"Ranking by masked tokens after fine-tuning: {'; '.join(parts)}. Before it, two "
-        f"samples of text agree by {again:+.2f}; failed means surely below that.",
-        verdict="held" if all(near) else "failed" if all(far) else "undecided",
+        f"samples of text agree by {again:+.2f}. Failed means surely below {_SAME}.",
+        verdict=_all_or(near, far),
     )
+
+
+def _all_or(held: Sequence[bool], failed: Sequence[bool]) -> Verdict:
+    """Held in all tasks, failed in all, or neither."""
+    if held and all(held):
+        return "held"
+    return "failed" if failed and all(failed) else "undecided"
 
 
 def _tables(facts: HeadFacts, points: Sequence[Row]) -> list[Table]:

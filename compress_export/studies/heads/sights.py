@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from benchmarks.significance import retention_interval
+from benchmarks.significance import ratio, retention_interval
 from benchmarks.tasks import METRICS, encode_labels, predictions
 from compress.batches import Batches
 from compress.checkpoint import load
@@ -108,8 +108,7 @@ class TaskJudge:
         metric = self._data.metric
         before, value = (METRICS[metric](self._labels, p) for p in (self._whole, found))
         low, high = retention_interval(metric, self._labels, self._whole, [found])
-        kept = value / before if before > 0 else 0.0
-        return {"metric": value, "retention": kept, "low": low, "high": high}
+        return {"metric": value, "retention": ratio(before, value), "low": low, "high": high}
 
     def _predicted(self, model: PreTrainedModel) -> NDArray[np.float64]:
         return predictions(self._data.logits(model, self._source))

@@ -164,15 +164,15 @@ class _HeadStudy:
     def _curves(self, importances: Sequence[Row]) -> list[Curve]:
         cells: list[Curve] = []
         judged = [*self.question.tasks, *(["mlm"] if self.text else [])]
-        for of in judged:
+        for place, of in enumerate(judged):
             sight, kind = self._sights()[of]
             cells += self._own_curves(of, sight, kind, scores_of(importances, of, self.shape))
             if of != "mlm" and self.text is not None:
                 order = order_of(scores_of(importances, "mlm", self.shape))
                 cells.append(self._curve(of, "by pre-training", sight, order))
+            draws = range(place * self.amounts.chances, (place + 1) * self.amounts.chances)
             cells += [
-                self._curve(of, "chance", sight, self._by_chance(seed), seed=seed)
-                for seed in range(self.amounts.chances)
+                self._curve(of, "chance", sight, self._by_chance(draw), seed=draw) for draw in draws
             ]
         return cells
 

@@ -11,9 +11,11 @@ from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import INK, STYLE, TEACHER, look, svg
 from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict, verdict_of
+from benchmarks.significance import ratio
 from compress_export.studies.grid import Row
 from compress_export.studies.groups import grouped, spread
 from compress_export.studies.question import Question
+from compress_export.studies.schools import Lessons
 
 __all__ = ["knowledge_findings"]
 
@@ -26,13 +28,24 @@ _DIMENSIONS = ("depth", "length", "width")
 
 def knowledge_findings(
     question: Question,
+    learn: Lessons,
     whole: Sequence[Row],
     students: Sequence[Row],
     rows: Sequence[Row],
     paces: Sequence[Row],
 ) -> Findings:
-    """Claims first, then what they rest on."""
+    """Claims first, then what they rest on.
+
+    Args:
+        question: What was asked.
+        learn: What students were taught from, and how long.
+        whole: Of the teachers.
+        students: Of their sizes.
+        rows: One a student, share and seed.
+        paces: Of epochs, online and offline.
+    """
     points = _points(whole, rows)
+    taught = f"{learn.train or 'all'} examples, {learn.epochs} epochs, batch {learn.batch_size}"
     limits = [
         "Fresh students are of random weights; the paper's TinyBERT was distilled on running text "
         "first.",
@@ -52,7 +65,9 @@ def knowledge_findings(
     return Findings(
         study="knowledge",
         title="What each share of a teacher's knowledge is worth",
-        facts=question.facts() | {"teachers": told, "students": sizes},
+        facts=question.facts()
+        | {"teachers": told, "students": sizes}
+        | {"students learn": f"{taught}, learning rate {learn.learning_rate:g}"},
         claims=[_diminishes(points), _dimensions(points), *_offline(paces)],
         tables=[
             _table(points),
@@ -80,8 +95,7 @@ def _points(whole: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
         values = [r["metric"] for r in own]
         metric, base = float(np.mean(values)), teacher[place["task"]]
         sizes = {name: own[0][name] for name in ("share", "bytes_per_example")}
-        kept = metric / base if base > 0 else 0.0
-        facts = {"metric": metric, "spread": spread(values), "kept": kept}
+        facts = {"metric": metric, "spread": spread(values), "kept": ratio(base, metric)}
         found.append(place | sizes | facts | {"chance": chance[place["task"]]})
     return found
 

@@ -41,7 +41,7 @@ class KnowledgeGrid:
     student: str | None = None
 
     def points(self, *, quick: bool) -> Iterator[tuple[str, Knowledge]]:
-        """All hidden knowledge, logits alone, then each cut."""
+        """All hidden knowledge, logits alone, each cut, and the last of each that was named."""
         usual = ((1,), (5,), (0.1,)) if quick else ((1, 2), (2, 5, 10), (0.01, 0.1, 0.3))
         yield "all", _WHOLE
         yield "none", Knowledge(depth=0)
@@ -51,7 +51,8 @@ class KnowledgeGrid:
             yield "length", replace(_WHOLE, length=length)
         for width in self.widths or usual[2]:
             yield "width", replace(_WHOLE, width=width)
-        yield "joint", Knowledge()
+        last = (self.depths or (1,), self.lengths or usual[1][-1:], self.widths or (0.1,))
+        yield "joint", Knowledge(depth=last[0][-1], length=last[1][-1], width=last[2][-1])
 
 
 def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Findings:
@@ -71,7 +72,8 @@ def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Fi
         for student in usable[: len(_KINDS)]
         for row in grid("timing", [_pace(question, teachers, student)])  # each alone on the machine
     ]
-    return knowledge_findings(question, whole, students, rows, paces)
+    learn = _of_students(question, question.tasks[0])
+    return knowledge_findings(question, learn, whole, students, rows, paces)
 
 
 def _fine_tunings(question: Question, teachers: dict[str, str]) -> list[FineTune]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -10,8 +11,10 @@ from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import STYLE, look, svg
 from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, Verdict, verdict_by
+from benchmarks.significance import ratio
 from compress_export.studies.grid import Row
 from compress_export.studies.groups import grouped, spread
+from compress_export.studies.luck import either_way, surely
 from compress_export.studies.question import Question
 
 __all__ = ["layer_findings"]
@@ -32,7 +35,15 @@ def layer_findings(
         t: float(np.mean([w["metric"] for w in whole if w["task"] == t])) for t in _tasks(whole)
     }
     told = ", ".join(f"{t} {question.metric(t)} {value:.4f}" for t, value in base.items())
-    claims = [_top(points), _third(points, depths), _half(depths), *_moments(points)]
+    telling = {t: base[t] for t in question.telling(base)}
+    judged = [p for p in points if p["task"] in telling]
+    noise = question.noise(telling or base)
+    claims = [
+        _top(judged, noise),
+        _third(judged, depths, noise),
+        _half(depths),
+        *_moments(judged, noise),
+    ]
     figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
     if signals:
         figures.append(Figure(name="layers", caption=_LAYERS, svg=_draw_signals(signals)))
@@ -52,11 +63,11 @@ def layer_findings(
             Table(name="signals", title="cosine, absence and likeness of layers", rows=signals),
         ],
         figures=figures,
-        limits=limits + question.limits(),
+        limits=limits + question.left_out(base) + question.limits(),
     )
 
 
-_POINT, _NEAR = 0.01, 0.1
+_NEAR, _ALMOST = 0.1, 0.75
 
 _KEPT = (
     "Kept against the share of the encoder's parameters: one line a strategy, the mean over tasks; "
@@ -78,7 +89,7 @@ def _points(whole: Sequence[Row], rows: Sequence[Row], depths: Sequence[Row]) ->
     sizes = {d["n_drop"]: d for d in depths}
     found: list[Row] = []
     for place, own in grouped(rows, "task", "moment", "strategy", "n_drop"):
-        kept = [r["metric"] / max(dense[r["task"], r["seed"]], 1e-9) for r in own]
+        kept = [ratio(dense[r["task"], r["seed"]], r["metric"]) for r in own]
         size = sizes[place["n_drop"]]
         found.append(
             place
@@ -103,7 +114,7 @@ def _means(points: Sequence[Row], moment: str) -> dict[tuple[str, int], float]:
     }
 
 
-def _top(points: Sequence[Row]) -> Claim:
+def _top(points: Sequence[Row], noise: float) -> Claim:
     """Strategies at the numbers that all of them can drop."""
     means = _means(points, "before")
     names = list(dict.fromkeys(name for name, _ in means))
@@ -117,12 +128,13 @@ def _top(points: Sequence[Row]) -> Claim:
         says="Dropping the top layers is the most consistent strategy (taken here as a claim: it "
         "keeps most on average).",
         found=f"Kept over tasks, dropped before fine-tuning, at the numbers that all strategies "
-        f"can drop ({', '.join(map(str, sorted(numbers)))}): {told}. Less than a point is none.",
-        verdict=verdict_by(ahead, _POINT),
+        f"can drop ({', '.join(map(str, sorted(numbers)))}): {told}. Less than {noise:.1%} may be "
+        "chance.",
+        verdict=verdict_by(ahead, noise),
     )
 
 
-def _third(points: Sequence[Row], depths: Sequence[Row]) -> Claim:
+def _third(points: Sequence[Row], depths: Sequence[Row], noise: float) -> Claim:
     near = min(depths, key=lambda d: abs(d["macs"] - 2 / 3))
     own = [
         p
@@ -131,14 +143,21 @@ def _third(points: Sequence[Row], depths: Sequence[Row]) -> Claim:
     ]
     told = ", ".join(f"{p['task']} {p['kept']:.1%}" for p in own)
     is_third = abs(near["macs"] - 2 / 3) < _NEAR
-    share = float(np.mean([p["kept"] >= 0.98 for p in own])) if own and is_third else None
+    sure = [surely(p["kept"], 0.98, noise * math.sqrt(len(own))) for p in own if is_third]
     return Claim(
         source=_SAJJAD,
         says="A third of the layers, the top ones, can go for at most 2 % in almost all tasks.",
         found=f"Kept without the top {near['n_drop']} ({1 - near['macs']:.0%} of the encoder): "
         f"{told or 'not run'}. Almost all means three tasks of four.",
-        verdict="undecided" if share is None else "held" if share >= 0.75 else "failed",
+        verdict=either_way(sure, _mostly),
     )
+
+
+def _mostly(found: Sequence[bool]) -> Verdict:
+    """Of a claim about three tasks of four."""
+    if not found:
+        return "undecided"
+    return "held" if sum(found) >= _ALMOST * len(found) else "failed"
 
 
 def _half(depths: Sequence[Row]) -> Claim:
@@ -155,7 +174,7 @@ def _half(depths: Sequence[Row]) -> Claim:
     )
 
 
-def _moments(points: Sequence[Row]) -> list[Claim]:
+def _moments(points: Sequence[Row], noise: float) -> list[Claim]:
     before, after = _means(points, "before"), _means(points, "after")
     both = [place for place in before if place in after]
     if not both:
@@ -170,8 +189,8 @@ def _moments(points: Sequence[Row]) -> list[Claim]:
             says="Dropping layers before fine-tuning is at least as good as fine-tuning, dropping "
             "and fine-tuning again.",
             found=f"Kept on average over tasks, dropped before and after: {told}. Dropped after, a "
-            "model has been fine-tuned twice. Less than a point is taken for none.",
-            verdict="failed" if mean < -_POINT else "held" if mean > _POINT else "undecided",
+            "model has been fine-tuned twice. Less than {noise:.1%} may be chance.",
+            verdict="failed" if mean < -noise else "held" if mean > noise else "undecided",
         )
     ]
 

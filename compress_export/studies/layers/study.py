@@ -55,6 +55,8 @@ def study_layers(question: Question, wanted: LayerGrid, grid: Grid) -> Findings:
     """Fine-tune the whole model, look at its layers, then drop them in every way."""
     shape = bind(load(question.model)).shape
     drops = _drops(wanted, shape, question.quick)
+    ways = list(_ways(wanted, drops, shape, question.quick))
+    _check_ways(wanted, ways, drops, shape)
     wholes = {
         (task, seed): str(question.out / "work" / task / f"whole-{seed}")
         for task in question.tasks
@@ -62,7 +64,6 @@ def study_layers(question: Question, wanted: LayerGrid, grid: Grid) -> Findings:
     }
     whole = grid("fine-tuning", _whole(question, wholes))
     signals = [] if shape.groups else grid("looking at layers", _signals(question, wholes))
-    ways = list(_ways(wanted, drops, shape, question.quick))
     rows = grid("dropping layers", _dropped(question, wholes, ways))
     timed = Depths(
         source=question.model,
@@ -130,7 +131,7 @@ def _ways(
         strategies = ("top",)  # a shared layer is used less often, whatever the strategy
     for n_drop in drops:
         for strategy in strategies:
-            if not _possible(strategy, n_drop, shape.depth):
+            if not _possible(strategy, n_drop, shape):
                 continue
             if strategy != "leave-one-out":  # a new head gives nothing yet that could be harmed
                 yield strategy, n_drop, "before"
@@ -140,8 +141,27 @@ def _ways(
                 yield strategy, n_drop, "distilled"
 
 
-def _possible(strategy: DepthStrategy, n_drop: int, depth: int) -> bool:
+def _check_ways(
+    wanted: LayerGrid, ways: Sequence[Way], drops: Sequence[int], shape: EncoderShape
+) -> None:
+    """Refuse strategies that were asked for and can drop none of these numbers.
+
+    Raises:
+        RecipeError: Names them.
+    """
+    able = {strategy for strategy, _, _ in ways}
+    for name in wanted.strategies:
+        if name not in able:
+            why = "layers are shared" if shape.groups else f"the model has {shape.depth} layers"
+            raise RecipeError(
+                f"--strategy {name} must be able to drop {', '.join(map(str, drops))} layers, "
+                f"found that it cannot: {why}; choose another, or fewer (--drop)"
+            )
+
+
+def _possible(strategy: DepthStrategy, n_drop: int, shape: EncoderShape) -> bool:
     """Whether a strategy can drop so many: every other layer is half of them at most."""
+    depth = shape.depth - shape.first_pinned
     if strategy not in ("alternate", "alternate-odd"):
         return True
     return n_drop <= (depth + (strategy == "alternate")) // 2

@@ -46,7 +46,7 @@ __all__ = ["HEAD_METHODS", "LEARNT", "MAC_METHODS", "Effort", "Kept", "Method", 
 Method = Literal["obs", "michel", "random", "subset", "hard-concrete", "movement", "adapt"]
 HEAD_METHODS: tuple[Method, ...] = ("obs", "subset", "hard-concrete", "michel", "random")
 """At equal heads: the ones that are, or can be, about heads alone."""
-MAC_METHODS: tuple[Method, ...] = ("obs", "hard-concrete", "movement", "adapt", "michel", "random")
+MAC_METHODS: tuple[Method, ...] = ("obs", "hard-concrete", "movement", "adapt", "random")
 """At equal multiply-accumulates."""
 LEARNT: tuple[str, ...] = tuple(m for m in get_args(Method) if m not in ("obs", "michel", "random"))
 
@@ -166,6 +166,7 @@ class Kept(Cell):
             "macs": self._cost.total(plan.student_shape) / self._cost.total(plan.shape),
             "asked": self._n_heads(layout.shape) if self.budget == "heads" else None,
             "open": open_,
+            "wanted": self._wanted(layout.shape),
         }
         return [row]
 
@@ -210,10 +211,16 @@ class Kept(Cell):
         return max(1, round(self.share * sum(shape.n_heads)))
 
     def _budget_share(self, shape: EncoderShape) -> float:
-        """What stays of the prices, see `_prices`."""
+        """What stays of the prices, see `_prices`; half a head more, for costs are rounded up."""
         if self.budget == "MACs":
             return self.share
-        return self._n_heads(shape) / sum(shape.n_heads) + 1e-9
+        return (self._n_heads(shape) + 0.5) / sum(shape.n_heads)
+
+    def _wanted(self, shape: EncoderShape) -> float:
+        """The share that a learnt mask is to keep, of what it counts."""
+        if self.method == "subset":
+            return self._n_heads(shape) / sum(shape.n_heads)
+        return self._mac_share(shape)
 
     def _gate(self, shape: EncoderShape) -> UnitGate:
         share, cost, units = self._mac_share(shape), self._cost, self.units

@@ -1,0 +1,94 @@
+"""How much memory a run takes at its peak, from what its stages hold at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from compress.repair import target_bytes
+from compress_export.forecast.work import Work
+from compress_export.stages import Step
+
+__all__ = ["peak_bytes", "streamed_bytes"]
+
+_RUNTIMES = 900_000_000
+"""Python with torch, transformers and ONNX Runtime loaded."""
+_FLOAT = 4
+_KEPT_WIDTHS = 12
+"""Hidden states a token and layer that a backward pass goes back through, beside the FFN's."""
+_COPIES_OF_GRAPH = 3.0
+_TRAINING_COPIES = 4
+_FACTORS = 5
+"""Float64 matrices of the inputs of one projection, at once."""
+
+
+def peak_bytes(work: Work) -> int:
+    """Bytes, of the largest step."""
+    return round(_RUNTIMES + max(_OF_STEP[step](work) for step in work.steps))
+
+
+def streamed_bytes(work: Work) -> int:
+    """Bytes of a pruning that keeps one layer in memory at a time, see `compress.streamed`."""
+    layer = (work.teacher_bytes - 4 * work.outside) / work.shape.n_layers
+    states = 4 * work.calibration * work.padding * work.shape.hidden_size * _FLOAT
+    of_layer = _activations(work, work.widest) / work.shape.depth
+    factors = _FACTORS * 8 * work.ffn_width**2
+    return round(_RUNTIMES + 4 * work.outside + 3 * layer + states + of_layer + factors)
+
+
+def _pruning(work: Work) -> float:
+    """Teacher, student, a student on trial; statistics; targets; what a backward pass keeps."""
+    shape = work.shape
+    models = (3 if work.recipe.prune.walks else 2) * work.teacher_bytes
+    width = work.attention_width**2 + work.ffn_width**2 + 2 * shape.hidden_size**2
+    statistics = shape.n_layers * width * _FLOAT if work.recipe.prune.method == "obs" else 0
+    states = work.calibration * work.padding * shape.hidden_size * _FLOAT
+    kept = work.recipe.prune.walks and work.remembers
+    remembered = target_bytes(shape, work.calibration) if kept else 0
+    return models + statistics + 4 * states + remembered + _activations(work, work.widest)
+
+
+def _activations(work: Work, tokens: int) -> float:
+    """What a backward pass over so many tokens goes back through."""
+    shape = work.shape
+    scores = 3 * max(shape.n_heads) * work.longest
+    return (
+        tokens
+        * shape.depth
+        * _FLOAT
+        * (_KEPT_WIDTHS * shape.hidden_size + 3 * work.ffn_width + scores)
+    )
+
+
+def _training(work: Work) -> float:
+    if not work.recipe.recover.epochs:
+        return 0.0
+    tokens = work.recipe.recover.batch_size * work.longest
+    return (
+        work.teacher_bytes
+        + _TRAINING_COPIES * work.student_bytes
+        + (1 + work.share) * _activations(work, tokens)
+    )
+
+
+def _exporting(work: Work) -> float:
+    return work.teacher_bytes * (1 + _COPIES_OF_GRAPH) + work.student_bytes
+
+
+def _measuring(work: Work) -> float:
+    """Teacher and student in torch, all graphs open."""
+    graphs = work.teacher_bytes + work.graphs * work.student_bytes
+    settings = work.recipe.benchmark
+    tokens = max(settings.batches) * max(settings.sequences)
+    shape = work.shape
+    scores = 2 * max(shape.n_heads) * max(settings.sequences)
+    busy = tokens * _FLOAT * (4 * shape.hidden_size + 2 * work.ffn_width + scores)
+    return work.teacher_bytes + work.student_bytes + graphs + (1 + work.graphs) * busy
+
+
+_OF_STEP: dict[Step, Callable[[Work], float]] = {
+    "prune": _pruning,
+    "recover": _training,
+    "export": _exporting,
+    "evaluate": _measuring,
+    "bench": _measuring,
+}
