@@ -69,11 +69,14 @@ SHAPES["xlm-roberta-xl"] = {
     "intermediate_size": 10240,
     "max_position_embeddings": 514,
 }
+CHANGES = ("tokens", "layers", "targets")
 STEPS = ("score and cut", "export", "load")
 
 
 def main(out: str, *words: str) -> None:
     """Do each step of each shape once."""
+    if unknown := [w for w in words if not w.startswith("steps=") and not known(w)]:
+        sys.exit(f"a shape is one of {', '.join(SHAPES)}, then @NAME=N, found {unknown[0]!r}")
     named = [word.removeprefix("steps=").split(",") for word in words if word.startswith("steps=")]
     steps = [step for steps in named for step in steps] or list(STEPS)
     shapes = [word for word in words if not word.startswith("steps=")]
@@ -96,7 +99,7 @@ def main(out: str, *words: str) -> None:
             file.write_text(json.dumps(rows, indent=1))
         shutil.rmtree(folder / shape.replace("@", "-"), ignore_errors=True)
     plain = [row for row in rows if SHAPES.get(row["shape"], {}).get("model_type") == "bert"]
-    if any(row["step"] == STEPS[0] for row in plain):
+    if plain:
         (folder / "growth.svg").write_text(draw(plain), encoding="utf-8")
 
 
@@ -116,7 +119,7 @@ def draw(rows: list[dict[str, Any]]) -> str:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 3.8))
         for axes, (field, name) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-            for index, step in enumerate(STEPS, start=1):
+            for index, step in enumerate(dict.fromkeys(r["step"] for r in rows), start=1):
                 found = sorted((r["parameters"], r[field]) for r in rows if r["step"] == step)
                 axes.loglog(*zip(*found, strict=True), **look(index), label=step)
                 first = found[0]
@@ -147,6 +150,12 @@ def step_here(step: str, shape: str, folder: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     facts = {"seconds": round(seconds, 2), "peak_mib": round(peak)} | facts
     sys.stdout.write(f"{json.dumps(facts)}\n")
+
+
+def known(shape: str) -> bool:
+    """Whether it is a shape's name with changes that there are."""
+    name, *changes = shape.split("@")
+    return name in SHAPES and all(change.split("=")[0] in CHANGES for change in changes)
 
 
 def settings(shape: str) -> tuple[dict[str, Any], int]:

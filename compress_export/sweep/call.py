@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from compress.errors import BundleError
+from compress.errors import BundleError, RecipeError
 from compress.folder import write_whole
 from compress_export.sweep.axes import Sweep, combinations
 from compress_export.sweep.executor import Executor
@@ -123,8 +123,17 @@ def opened(folder: Path) -> Call:
 
 
 def kinds_of(executor: Executor, folder: Path, mark: str) -> list[str]:
-    """The kinds of an executor's nodes, each once."""
-    nodes, _ = executor.nodes(str(folder), mark)
+    """The kinds of an executor's nodes, each once.
+
+    Raises:
+        RecipeError: No node can work.
+    """
+    nodes, unfit = executor.nodes(str(folder), mark)
+    if not nodes:
+        raise RecipeError(
+            "devices: each must find a node that can work, found none: "
+            f"{'; '.join(unfit) or 'the cluster is empty'}"
+        )
     return list(dict.fromkeys(node.kind for node in nodes))
 
 

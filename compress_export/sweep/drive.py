@@ -123,6 +123,7 @@ class Driver:
             return False
         if there:
             self._settle(self.ledger.finished(entry))
+            self._clear(entry)
         return there
 
     def _nodes(self) -> list[Node]:
@@ -171,6 +172,8 @@ class Driver:
         if order.step == STEPS[0] and self._taken(entry):  # by another sweep, meanwhile
             self._schedule.end(order)
             return
+        if entry.error:
+            self._once(f"{entry.error}; what cannot be there goes elsewhere")
         task = Task(
             run=entry.run,
             key=entry.key,

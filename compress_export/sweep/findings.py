@@ -151,11 +151,11 @@ def _pooled(rows: Sequence[Row], axes: Sequence[str]) -> Table:
     keys = [axis_column(axis) for axis in axes if axis != _SEED] + ["device"]
     found = []
     for place, own in grouped(rows if seeds else [], *keys):
-        kept = [row["retention"] for row in own]
+        kept, speedups = ([row[name] for row in own] for name in ("retention", "speedup"))
         found.append(
             place
             | {"seeds": len(own), "retention": fmean(kept), "within": spread(kept)}
-            | {"speedup": fmean(row["speedup"] or 0.0 for row in own)}
+            | {"speedup": fmean(speedups) if None not in speedups else None}
         )
     return Table(
         name="pooled",

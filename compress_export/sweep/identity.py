@@ -12,6 +12,18 @@ from compress_export.stages import content_key
 
 __all__ = ["Hashes", "run_key"]
 
+_FILES = {
+    ("model",),
+    ("data",),
+    ("target", "table"),
+    ("task", "train"),
+    ("task", "validation"),
+    ("task", "texts"),
+}
+"""Fields of a recipe that name files or folders."""
+_WHERE = {("recover", "gradient_checkpointing"), ("recover", "teacher_device")}
+"""Fields that say where and how something is computed, and not what."""
+
 
 class Hashes:
     """Hashes of files, those that have not changed since they were last hashed from memory.
@@ -51,20 +63,24 @@ def run_key(recipe: Mapping[str, Any], base: Path, kind: str | None, hashes: Has
         kind: Of the device, where a run is for one kind.
         hashes: Of files.
     """
-    content = _by_content(recipe, base, recipe.get("task"), hashes)
+    content = _by_content(recipe, base, recipe.get("task"), hashes, ())
     return content_key({"recipe": content, "kind": kind, "versions": versions()})
 
 
-def _by_content(part: Mapping[str, Any], base: Path, task: Any, hashes: Hashes) -> dict[str, Any]:
+def _by_content(
+    part: Mapping[str, Any], base: Path, task: Any, hashes: Hashes, above: tuple[str, ...]
+) -> dict[str, Any]:
     """A recipe with hashes in the place of files and folders: where they lie does not matter."""
     found: dict[str, Any] = {}
     for name, value in part.items():
+        place = (*above, name)
+        if place in _WHERE:
+            continue
         if isinstance(value, dict):
-            found[name] = _by_content(value, base, task, hashes)
-        elif isinstance(value, str) and value and (base / value).exists():
-            place = base / value
-            own = _folder_of_task(place, task) if name == "data" else None
-            found[name] = hashes.of(own or place)
+            found[name] = _by_content(value, base, task, hashes, place)
+        elif place in _FILES and value and (base / value).exists():
+            own = _folder_of_task(base / value, task) if name == "data" else None
+            found[name] = hashes.of(own or base / value)
         else:
             found[name] = value
     return found

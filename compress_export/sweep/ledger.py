@@ -68,7 +68,8 @@ class Entry:
         """The run once a step is done."""
         done = {"node": node, "seconds": round(outcome.seconds, 3),
                 "waited": round(outcome.waited, 3)}  # fmt: skip
-        return replace(self, steps=self.steps | {step: done}, tries=0, lost=self.lost + self.tries)
+        steps, lost = self.steps | {step: done}, self.lost + self.tries
+        return replace(self, steps=steps, tries=0, lost=lost, error="")
 
 
 class Ledger:
@@ -84,8 +85,10 @@ class Ledger:
 
     def open(self, wanted: Sequence[Entry]) -> None:
         """Take up these runs: those that are whole stay so, all others are to be done."""
-        for entry in wanted:
-            self.put(self._kept(entry) or entry)
+        self.look(wanted)
+        write_whole(self.folder / RUNS, json.dumps(list(self.entries)))
+        for entry in self.entries.values():
+            self.put(entry)
 
     def look(self, wanted: Sequence[Entry]) -> None:
         """The same, with nothing written down."""
@@ -132,7 +135,7 @@ class Ledger:
         return self.folder / "ledger" / f"{run}.json"
 
     def _kept(self, entry: Entry) -> Entry | None:
-        """The run as it was left, if it is the same; one that failed is begun again."""
+        """The run as it was left, if it is the same; one that failed is to be done again."""
         try:
             found = Entry(**json.loads(self._path(entry.run).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -141,6 +144,8 @@ class Ledger:
             return None
         if found.state == "pruned" or (found.state == "done" and self._is_whole(found.run)):
             return found
+        if found.state == "waiting":
+            return replace(entry, steps=found.steps, lost=found.lost + found.tries)
         return entry
 
     def _is_whole(self, run: str) -> bool:

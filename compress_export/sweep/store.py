@@ -1,7 +1,9 @@
 """A place that several machines reach, where finished runs are found and unfinished ones go on.
 
 Each run is a folder there, named by its key: its files, and an index of their hashes that is
-written last. Unfinished ones are under a key of their sweep's own: two sweeps do not meet there.
+written last. The files of a finished run lie in a folder named by what they hold, so that two
+sweeps that finish the same run at once do not mix theirs. Unfinished runs are under a key of their
+sweep's own.
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ from typing import Any
 
 from compress.folder import replace_folder, sha256
 from compress_export.remote import StoreError, reach_store, within
+from compress_export.stages import content_key
 
-__all__ = ["Store"]
+__all__ = ["Store", "TornError"]
 
 _INDEX = "index.json"
+
+
+class TornError(StoreError):
+    """What is in the store is not what its index says."""
 
 
 class Store:
@@ -53,13 +60,14 @@ class Store:
             return
         there = index.get("files", {})
         here = {p.relative_to(folder).as_posix(): sha256(p) for p in _files(folder)}
+        at = content_key(here)[:16] if whole else ""
         for name, digest in here.items():
-            if there.get(name) != digest:
-                target = f"{self._root}/{key}/{name}"
+            if whole or there.get(name) != digest:
+                target = self._place(key, at, name)
                 self._call(self._fs.makedirs, target.rpartition("/")[0], exist_ok=True)
                 self._call(self._fs.put_file, str(folder / name), target)
-        self._write_index(key, {"files": here, "whole": whole})
-        for name in sorted(set(there) - set(here)):
+        self._write_index(key, {"files": here, "whole": whole, "at": at})
+        for name in sorted(set(there) - (set() if whole else set(here))):
             if self._call(self._fs.exists, f"{self._root}/{key}/{name}"):
                 self._call(self._fs.rm_file, f"{self._root}/{key}/{name}")
 
@@ -67,9 +75,10 @@ class Store:
         """Make `target` what was last pushed, whole or not at all; `False` where nothing was.
 
         Raises:
-            StoreError: A file is not what the index says.
+            TornError: A file is not what the index says.
         """
-        files: dict[str, str] = self._index(key).get("files", {})
+        index = self._index(key)
+        files: dict[str, str] = index.get("files", {})
         if not files:
             return False
         fresh = target.with_name(f"{target.name}.pulled")
@@ -82,9 +91,9 @@ class Store:
             if here.is_file() and sha256(here) == digest:
                 shutil.copy2(here, path)
                 continue
-            self._call(self._fs.get_file, f"{self._root}/{key}/{name}", str(path))
+            self._call(self._fs.get_file, self._place(key, index.get("at", ""), name), str(path))
             if sha256(path) != digest:
-                raise StoreError(
+                raise TornError(
                     f"{self.url}/{key}/{name} must be what its index says, found other bytes; "
                     "remove the folder there"
                 )
@@ -95,6 +104,9 @@ class Store:
         """Remove what was pushed under a key."""
         if self._call(self._fs.exists, f"{self._root}/{key}"):
             self._call(self._fs.rm, f"{self._root}/{key}", recursive=True)
+
+    def _place(self, key: str, at: str, name: str) -> str:
+        return "/".join(part for part in (self._root, key, at, name) if part)
 
     def _index(self, key: str) -> dict[str, Any]:
         path = f"{self._root}/{key}/{_INDEX}"

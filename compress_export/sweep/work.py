@@ -19,7 +19,7 @@ import yaml
 
 from compress_export.stages import STEPS, Step
 from compress_export.sweep.devices import Uses, by_identity, holding
-from compress_export.sweep.store import Store
+from compress_export.sweep.store import Store, TornError
 
 __all__ = [
     "MARK",
@@ -150,7 +150,7 @@ def _do(task: Task) -> list[dict[str, Any]]:
     store = None if task.store is None else Store(task.store)
     partial = out.with_name(f"{out.name}.partial")
     so_far = unfinished(task.key, task.mark)
-    if store is not None and task.step == STEPS[-1] and store.has(task.key):
+    if store is not None and task.step == STEPS[-1] and _is_there(store, task.key, out):
         return []  # done by a process that was lost before it could say so
     if store is not None and (task.moved or not partial.exists()):
         store.pull(so_far, partial)
@@ -171,6 +171,15 @@ def _do(task: Task) -> list[dict[str, Any]]:
         for folder in (out, partial):
             shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _is_there(store: Store, key: str, out: Path) -> bool:
+    """Whether the store has the finished run; one that is torn there is removed."""
+    try:
+        return store.has(key) and store.pull(key, out)
+    except TornError:
+        store.drop(key)
+        return False
 
 
 def unfinished(key: str, mark: str) -> str:

@@ -152,9 +152,10 @@ def test_a_node_where_a_run_cannot_be_is_avoided(tmp_path: Path) -> None:
     def answer(task: Task, place: Place) -> Outcome:
         return Outcome(error="the disk is full", fault="node") if place.node == "a" else Outcome()
 
-    ledger, executor, _ = driven(tmp_path, answer, [entry("one")])
+    ledger, executor, told = driven(tmp_path, answer, [entry("one")])
     assert ledger.entries["one"].state == "done"
     assert [node for *_, node in executor.asked] == ["a"] + ["b"] * 5
+    assert told == ["on a, at prune: the disk is full; what cannot be there goes elsewhere"]
     ledger, _, told = driven(tmp_path, answer, [entry("two")], nodes=(A,))
     assert ledger.entries["two"].error == "on a, at prune: the disk is full"
     assert told == ["two failed: on a, at prune: the disk is full"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from compress.errors import RecipeError
 from compress_export.remote import StoreError
 from compress_export.stages import file_hashes
 from compress_export.sweep.store import Store
+from compress_export.sweep.work import _is_there
 from tests.buckets import bucket
 
 
@@ -51,11 +53,37 @@ def test_what_is_finished_is_not_written_over(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "found").iterdir()] == ["report"]
 
 
+def test_two_that_finish_one_run_at_once_do_not_mix_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Store(str(tmp_path / "store")), Store(str(tmp_path / "store"))
+    write = one._write_index
+
+    def late(key: str, index: dict[str, Any]) -> None:
+        two.push(folder(tmp_path / "two", a="2", report="two"), "key", whole=True)
+        write(key, index)
+
+    monkeypatch.setattr(one, "_write_index", late)
+    one.push(folder(tmp_path / "one", a="1", report="one"), "key", whole=True)
+    assert one.pull("key", tmp_path / "found")
+    assert {p.read_text() for p in (tmp_path / "found").iterdir()} == {"1", "one"}
+
+
+def test_a_torn_run_is_finished_anew(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    store.push(folder(tmp_path / "one", a="1"), "key", whole=True)
+    next((tmp_path / "store" / "key").rglob("a")).write_text("2")
+    assert not _is_there(store, "key", tmp_path / "found")
+    assert not store.has("key")
+    store.push(folder(tmp_path / "one", a="1"), "key", whole=True)
+    assert _is_there(store, "key", tmp_path / "found")
+
+
 def test_torn_and_foreign_files_are_not_taken(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     store.push(folder(tmp_path / "one", a="1"), "key", whole=True)
     there = tmp_path / "store" / "key"
-    (there / "a").write_text("2")
+    next(there.rglob("a")).write_text("2")
     with pytest.raises(StoreError, match="must be what its index says"):
         store.pull("key", tmp_path / "found")
     assert not (tmp_path / "found").exists()
