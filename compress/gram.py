@@ -8,7 +8,6 @@ from torch import Tensor
 __all__ = ["GramSum"]
 
 _ROWS = 2048
-"""Rows that are gathered before they are multiplied: a few at a time mostly moves the sum about."""
 _COLUMNS = 768
 """Columns a product: what lies below the diagonal is left to its mirror image."""
 
@@ -20,17 +19,25 @@ class GramSum:
         inputs: Columns of ``x``.
         outputs: Columns of ``y``.
         dtype: Of the sum.
+        most: Rows that are gathered before they are multiplied: a few at a time mostly moves the
+            sum about.
     """
 
-    def __init__(self, inputs: int, outputs: int = 0, dtype: torch.dtype = torch.float64) -> None:
-        self._inputs = inputs
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int = 0,
+        dtype: torch.dtype = torch.float64,
+        most: int = _ROWS,
+    ) -> None:
+        self._inputs, self._most = inputs, most
         self._upper = torch.zeros(inputs, inputs + outputs, dtype=dtype)
         self._waiting: list[Tensor] = []
 
     def add_(self, rows: Tensor) -> None:
         """Add `rows`: `(n, inputs + outputs)`, on any device."""
         self._waiting.append(rows.detach().float())
-        if sum(map(len, self._waiting)) >= _ROWS:
+        if sum(map(len, self._waiting)) >= self._most:
             self._fold()
 
     def total(self) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,10 @@ from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.taps import tapped
 
-__all__ = ["Moments", "Statistics", "n_entering", "observe", "with_one"]
+__all__ = ["GRADIENT_ROWS", "Moments", "Statistics", "n_entering", "observe", "with_one"]
+
+GRADIENT_ROWS = 512
+"""Gradients that wait, a sublayer: those of all layers wait at once."""
 
 _Sums: TypeAlias = dict[tuple[Sublayer, int], tuple[GramSum, GramSum]]
 """By sublayer and layer: of the inputs and of the gradients."""
@@ -82,7 +85,8 @@ def observe(
             found.sequences += len(mask[0])
             found.tokens += int(mask[0].sum())
             progress("statistics", done, len(batches))
-    for (sublayer, index), (entering, leaving) in sums.items():
+    while sums:  # let go one by one
+        (sublayer, index), (entering, leaving) = sums.popitem()
         of = found.attention if sublayer == "attention" else found.ffn
         of[index] = Moments(inputs=entering.total()[0], outputs=leaving.total()[0])
     return found
@@ -113,7 +117,7 @@ def _watched(
         yield
         return
     inputs = GramSum(n_inputs + 1 if both else 0, dtype=torch.float32)
-    gradients = GramSum(layout.shape.hidden_size, dtype=torch.float32)
+    gradients = GramSum(layout.shape.hidden_size, dtype=torch.float32, most=GRADIENT_ROWS)
     sums[sublayer, layer.index] = inputs, gradients
     entered: list[Tensor] = []
 

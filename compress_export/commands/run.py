@@ -75,7 +75,7 @@ def print_prediction(context: Context, expected: Forecast, as_json: bool) -> Non
         dropped = f"{recipe.prune.drop_layers}, by {recipe.prune.strategy}"
         console.print(f"layers dropped first: {dropped}")
     parts = ", ".join(f"{step} {seconds:.0f} s" for step, seconds in expected.seconds.items())
-    console.print(f"forecast: {expected} of memory ({parts})", soft_wrap=True)
+    console.print(f"forecast: {expected} ({parts})", soft_wrap=True)
 
 
 def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of), dry=True)
         _validate(_runs(call.left))
-        _print_plan(call, store)
+        _print_plan(call, store, base)
         return
     with locked(out):
         with where.opened() as executor:
@@ -274,17 +275,39 @@ def _line(row: Row) -> list[str]:
     ]
 
 
-def _print_plan(call: Call, store: Store | None) -> None:
+def _print_plan(call: Call, store: Store | None, base: Path) -> None:
     def state(entry: Entry) -> str:
         if entry.state == "waiting" and store is not None and store.has(entry.key):
             return "in the store"
         return "" if entry.state == "waiting" else entry.state
 
     found = list(call.ledger.entries.values())
-    rows = [[entry.run, *map(str, entry.labels.values()), state(entry)] for entry in found]
-    axes, left = found[0].labels, sum(not row[-1] for row in rows)
-    title = f"{len(rows)} runs, {left} to do"
-    table(title, ["run", *axes, "state"], rows, left=range(len(axes) + 2))
+    states = {entry.run: state(entry) for entry in found}
+    left = [entry for entry in found if not states[entry.run]]
+    foretold = _foretold(left, base)
+    rows = [
+        [entry.run, *map(str, entry.labels.values()), states[entry.run], foretold[entry.run]]
+        for entry in found
+    ]
+    axes = found[0].labels
+    title = f"{len(rows)} runs, {len(left)} to do{foretold['']}"
+    table(title, ["run", *axes, "state", "will take"], rows, left=range(len(axes) + 3))
+
+
+def _foretold(left: Sequence[Entry], base: Path) -> Mapping[str, str]:
+    """What each run will take, in words, and under the empty name all of them."""
+    if not left:
+        return defaultdict(str)
+    from compress_export.forecast import duration
+    from compress_export.sweep.outlook import outlook
+
+    found = outlook(left, base)
+    told = {run: one for run, one in found.items() if not isinstance(one, str)}
+    for line in dict.fromkeys(one for one in found.values() if isinstance(one, str)):
+        note(f"not foretold: {line}")
+    total = duration(sum(one.total_seconds for one in told.values()))
+    words = {"": f", about {total} of work"} if told else {}
+    return defaultdict(str, words | {run: str(one) for run, one in told.items()})
 
 
 def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:

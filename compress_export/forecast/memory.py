@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compress.repair import target_bytes
+from compress.statistics import GRADIENT_ROWS
 from compress_export.forecast.work import Work
 from compress_export.stages import Step
 
-__all__ = ["peak_bytes", "streamed_bytes"]
+__all__ = ["peak_bytes"]
 
 _RUNTIMES = 900_000_000
 """Python with torch, transformers and ONNX Runtime loaded."""
@@ -23,16 +24,21 @@ _FACTORS = 5
 
 def peak_bytes(work: Work) -> int:
     """Bytes, of the largest step."""
+    if work.streamed:
+        return round(_RUNTIMES + _streaming(work))
     return round(_RUNTIMES + max(_OF_STEP[step](work) for step in work.steps))
 
 
-def streamed_bytes(work: Work) -> int:
-    """Bytes of a pruning that keeps one layer in memory at a time, see `compress.streamed`."""
+def _streaming(work: Work) -> float:
+    """What pruning holds that keeps one layer in memory at a time, see `compress.streamed`."""
     layer = (work.teacher_bytes - 4 * work.outside) / work.shape.n_layers
     states = 4 * work.calibration * work.padding * work.shape.hidden_size * _FLOAT
     of_layer = _activations(work, work.widest) / work.shape.depth
     factors = _FACTORS * 8 * work.ffn_width**2
-    return round(_RUNTIMES + 4 * work.outside + 3 * layer + states + of_layer + factors)
+    d = work.shape.hidden_size
+    gradients = 2 * work.shape.n_layers * d * (d + GRADIENT_ROWS) * _FLOAT
+    curved = gradients if work.recipe.prune.method == "obs" else 0
+    return 4 * work.outside + 3 * layer + states + of_layer + factors + curved
 
 
 def _pruning(work: Work) -> float:

@@ -14,7 +14,7 @@ from compress.descent import falling_costs
 from compress.pruning import schedule
 from compress_export.context import LEAST_SAMPLES
 from compress_export.forecast.rates import Rates
-from compress_export.forecast.work import Work
+from compress_export.forecast.work import GRAPH, Work
 from compress_export.stages import Step
 from export.precision import Variant
 from export.stacks import MOST_LAYERS, stack_sizes
@@ -22,24 +22,33 @@ from export.stacks import MOST_LAYERS, stack_sizes
 __all__ = ["step_seconds"]
 
 _EXPORT, _EXPORT_LAYER, _EXPORT_GB = 4.5, 0.5, 7.0
-_REST = 0.3
-"""Of a layer's time, what is no product of its heads and neurons and stays when they go."""
+"""Seconds to trace, convert and check a graph: of any, of each layer, of each GB of weights."""
 _FIRST_EXPORT = 4.0
+"""Seconds that the first export imports for."""
 _QUANTISE_GB = 20.0
+"""Seconds to make int8 of a GB of weights."""
+_PROCESS = 3.5
+"""Seconds that a process of its own takes to import and open a graph."""
+_PLAN_LAYER = 0.005
+"""Seconds of dynamic programming, a layer."""
+_COLUMN = 2.5e-4
+"""Seconds to take one neuron away in structured OBS, beside the products."""
+_INVERSE, _CURVATURE = 5.3, 3.0
+"""Of structured OBS over a layer's neurons: w³ and hidden size × w², as many operations."""
 _PASSES_OF_REPAIR = 2.35
 """Of the student: up to the attention's residual sum, up to the FFN's, and through."""
-_GRAPH = 0.9
-"""A pass of ONNX Runtime over one of torch in evaluation mode, token by token."""
 _GRADIENT = 2.6
 """Forward and backward through activations, weights frozen, over forward alone."""
 _BACKWARD = 3.2
 """A training step over a pass of evaluation: weight gradients, dropout."""
 _UPDATE = 6e-9
-"""AdamW, a parameter."""
-_PLAN_LAYER = 0.005
-_COLUMN = 2.5e-4
+"""Seconds of AdamW, a parameter."""
+_REST = 0.3
+"""Of a layer's time, what is no product of its heads and neurons and stays when they go."""
 _ATTEMPTS = 2
-_PROCESS = 3.5
+"""Students that are tried before one meets a goal, usually."""
+_TIMED = 16.0
+"""Seconds that a student is timed under one workload, some of them twice."""
 
 
 def step_seconds(work: Work, rates: Rates) -> dict[Step, float]:
@@ -54,10 +63,9 @@ def _prune(work: Work, rates: Rates) -> float:
         return _scored(work, rates)
     if recipe.goal() is None:
         return _walk(work, rates)
-    competing = len(recipe.candidates())
-    return _tables(work, rates) + competing * (
-        _walk(work, rates) + _ATTEMPTS * _attempt(work, rates)
-    )
+    walked = _walk(work, rates)
+    tried = len(recipe.candidates()) * _ATTEMPTS * _attempt(work, rates)
+    return _tables(work, rates) + walked + tried
 
 
 def _scored(work: Work, rates: Rates) -> float:
@@ -76,21 +84,29 @@ def _scored(work: Work, rates: Rates) -> float:
 
 
 def _walk(work: Work, rates: Rates) -> float:
-    """A walk down, see `compress.family.Walk`."""
+    """A walk down, see `compress.family.Walk`; K-prune ranks and repairs anew at each layer."""
     spec = work.recipe.family_spec()
+    rounds = work.shape.n_layers if spec.ranking == "kprune" else 1
     shares = [1.0, *falling_costs(1.0, work.share, spec)]
     seconds, taught = 0.0, 1.0
     for before, share in itertools.pairwise(shares):
         last = share == shares[-1]
-        seconds += _ranking(work, rates, work.some, before) + _plan(work, rates)
+        looked = _ranking(work, rates, work.some, before) + _plan(work, rates)
+        seconds += rounds * looked
         if spec.repair:
+            seconds += (rounds - 1) * _repair(work, rates, work.some, share, taught)
             seconds += _repair(work, rates, work.seen if last else work.some, share, taught)
             taught = 0.0 if work.remembers else 1.0
-        if last and spec.ranking == "obs":
-            a_trial = 2 * work.judged * work.padding * rates.forward * _taken(share)
-            a_trial += _repair(work, rates, work.judged, share, 0.0) if spec.repair else 0.0
-            seconds += (spec.trials + 1) * (a_trial + _plan(work, rates))
+    if spec.ranking == "obs" and spec.trials and not work.streamed:
+        seconds += (spec.trials + 1) * _trial(work, rates)
     return seconds
+
+
+def _trial(work: Work, rates: Rates) -> float:
+    """A plan made, carried out, repaired and judged."""
+    a_pass = work.judged * work.padding * rates.forward
+    repaired = _repair(work, rates, work.judged, work.share, 0.0) if work.recipe.prune.repair else 0
+    return 2 * a_pass * _taken(work.share) + repaired + _plan(work, rates)
 
 
 def _ranking(work: Work, rates: Rates, tokens: float, share: float) -> float:
@@ -101,7 +117,7 @@ def _ranking(work: Work, rates: Rates, tokens: float, share: float) -> float:
     a, w, d = share * work.attention_width, share * work.ffn_width, work.shape.hidden_size
     n_heads = share * max(work.shape.n_heads)
     moments = tokens * (a**2 + w**2 + 2 * d**2) * rates.product
-    orders = (a**3 * n_heads + 5.3 * w**3 + 3 * d * w**2) * rates.factor
+    orders = (a**3 * n_heads + _INVERSE * w**3 + _CURVATURE * d * w**2) * rates.factor
     orders += w * _COLUMN * rates.pace
     return _GRADIENT * a_pass + work.shape.n_layers * (moments + orders)
 
@@ -138,8 +154,9 @@ def _tables(work: Work, rates: Rates) -> float:
 
 
 def _attempt(work: Work, rates: Rates) -> float:
-    """A student exported and timed."""
-    return _exports(work.recipe.candidates()[:1], work, rates, work.student_bytes) + 16.0
+    """A student exported and timed, under each workload."""
+    exported = _exports(work.recipe.candidates()[:1], work, rates, work.student_bytes)
+    return exported + work.workloads * _TIMED
 
 
 def _exports(
@@ -174,7 +191,7 @@ def _export(work: Work, rates: Rates) -> float:
 
 def _evaluate(work: Work, rates: Rates) -> float:
     """Every graph on the validation data, and the picture of the teacher's heads."""
-    answered = work.validation * rates.forward * _GRAPH * (1 + work.graphs * _taken(work.share))
+    answered = work.validation * rates.forward * GRAPH * (1 + work.graphs * _taken(work.share))
     pictured = min(work.batches, 16) / work.batches * work.calibration * work.padding
     return answered + pictured * _GRADIENT * rates.forward
 
@@ -185,7 +202,7 @@ def _bench(work: Work, rates: Rates) -> float:
     grid = {(b, s) for b in settings.batches for s in settings.sequences}
     seconds = 0.0
     for batch, sequence in grid | {(promised.batch, promised.sequence)}:
-        a_round = batch * sequence * rates.forward * _GRAPH * (1 + work.graphs * _taken(work.share))
+        a_round = batch * sequence * rates.forward * GRAPH * (1 + work.graphs * _taken(work.share))
         warm = max(3 * a_round, min(8 * a_round, 3.0))
         timed = min(max(settings.seconds, LEAST_SAMPLES * a_round), settings.rounds * a_round)
         seconds += settings.openings * warm + timed

@@ -20,12 +20,11 @@ from compress_export.forecast.rates import Rates, n_padded
 from compress_export.recipe import Recipe
 from compress_export.stages import Step
 
-__all__ = ["Work", "work_of"]
+__all__ = ["GRAPH", "Work", "work_of"]
 
 _SAMPLE = 1024
-_GRAPH_SHARE = 0.7
-"""Of a pass in torch, what one in ONNX Runtime takes: only where a goal in milliseconds must be
-put beside a model that has not been measured."""
+GRAPH = 0.9
+"""A pass of ONNX Runtime over one of torch in evaluation mode, token by token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +50,7 @@ class Work:
         share: Of the encoder's work, what the student will take of it.
         workloads: Of the target.
         graphs: Variants that are measured.
+        streamed: Whether one layer is in memory at a time.
     """
 
     recipe: Recipe
@@ -73,6 +73,7 @@ class Work:
     share: float
     workloads: int
     graphs: int
+    streamed: bool
 
     @property
     def attention_width(self) -> int:
@@ -97,17 +98,21 @@ class Work:
 
 
 def work_of(
-    context: Context, batches: Sequence[Batch], rates: Rates, steps: Sequence[Step]
+    context: Context,
+    rates: Rates,
+    steps: Sequence[Step],
+    *,
+    streamed: bool = False,
 ) -> Work:
     """Count what the context's recipe asks for.
 
     Args:
         context: Of a recipe that has been checked.
-        batches: Its calibration data.
         rates: Of this machine.
         steps: That will be done.
+        streamed: Whether one layer is in memory at a time.
     """
-    recipe, layout = context.recipe, bind(context.teacher)
+    recipe, layout, batches = context.recipe, bind(context.teacher), context.calibration()
     parameters = sum(p.numel() for p in context.teacher.parameters())
     inside = sum(p.numel() for layer in layout.layers for p in layer.module.parameters())
     real, padded = _real(batches), sum(map(n_padded, batches))
@@ -135,6 +140,7 @@ def work_of(
         share=_share(recipe, context, rates),
         workloads=len(context.mix.workloads) if recipe.goal() else 1,
         graphs=sum(v.provider == CPU or cuda_available() for v in recipe.variants()),
+        streamed=streamed,
     )
 
 
@@ -156,5 +162,5 @@ def _share(recipe: Recipe, context: Context, rates: Rates) -> float:
     if goal is None:
         return recipe.share()
     tokens = sum(w.batch * w.sequence * share for w, share in context.mix.shares)
-    dense_ms = 1e3 * tokens * rates.forward * _GRAPH_SHARE
+    dense_ms = 1e3 * tokens * rates.forward * GRAPH
     return min(1.0, goal.budget_ms(dense_ms) / dense_ms)

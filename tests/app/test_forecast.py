@@ -31,7 +31,7 @@ def work(project: Path, **changes: object) -> Work:
     """What the recipe asks for, with parts of it changed."""
     recipe = yaml.safe_load((project / "recipe.yaml").read_text()) | changes
     context = Context(make_recipe(recipe), project)
-    return work_of(context, context.calibration(), RATES, STEPS)
+    return work_of(context, RATES, STEPS)
 
 
 def seconds(project: Path, **changes: object) -> dict[str, float]:
@@ -53,6 +53,7 @@ def test_every_step_that_will_be_done_is_told(project: Path) -> None:
         ("prune", {"prune": {"score": "magnitude"}}, {"prune": {"score": "fisher"}}),
         ("prune", {"prune": {"score": "fisher", "steps": 1}}, {"prune": {"score": "fisher"}}),
         ("prune", {"prune": {"trials": 0}}, {"prune": {"trials": 9}}),
+        ("prune", {"prune": {"score": "magnitude"}}, {"prune": {"score": "kprune"}}),
         ("prune", {"target": {"macs": 0.5}}, {"target": {"speedup": 2.0}}),
         ("export", {"export": {"variants": ["cpu-fp32"]}}, {}),
         ("bench", {"benchmark": {"sequences": [8]}}, {"benchmark": {"sequences": [8, 16]}}),
@@ -77,6 +78,14 @@ def test_a_goal_in_milliseconds_is_a_share_of_what_the_model_takes(project: Path
     quarter = work(project, target={"speedup": 4.0})
     slow = work(project, target={"latency_ms": 1e6})
     assert (half.share, quarter.share, slow.share) == (0.5, 0.25, 1.0)
+
+
+def test_what_a_gpu_does_is_not_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    found = forecast(Context(load_recipe(project / "recipe.yaml"), project))
+    assert found.untold == ["recover", "evaluate", "bench"]
+    assert list(found.seconds) == ["prune", "export"]
+    assert str(found).endswith("without recover, evaluate, bench on the GPU")
 
 
 def test_streaming_holds_less(project: Path) -> None:

@@ -37,7 +37,7 @@ from compress.learned import (
 from compress.masking import masked
 from compress.plan import Plan
 from compress.surgery import apply_
-from compress_export.loading import load_for
+from compress_export.loading import CALIBRATION_BATCH, load_for
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData
 
@@ -49,11 +49,11 @@ UnitMethod = Literal["adapt", "magnitude", "random"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effort:
-    """What every way of adapting may use alike.
+    """What every way of adapting may use alike: so many updates for a mask, as many behind it.
 
     Attributes:
         steps: Updates.
-        train: Examples.
+        train: Examples, at most.
         rate: Of the task head.
         sequence: Tokens at which MACs are counted.
     """
@@ -62,6 +62,11 @@ class Effort:
     train: int
     rate: float = 1e-3
     sequence: int = 64
+
+    @property
+    def epochs(self) -> int:
+        """Of a fine-tuning on all examples that looks at as many."""
+        return max(1, round(2 * self.steps * CALIBRATION_BATCH / self.train))
 
     def spec(self, seed: int) -> MaskSpec:
         """Of the loop."""
@@ -186,6 +191,9 @@ class Units(_Adapting):
         start = time.perf_counter()
         plan = self._plan(layout, batches, cost)
         seconds = time.perf_counter() - start
+        if self.method != "adapt":  # which has taught the head beside the mask
+            with masked(layout, plan):
+                _teach_head(layout, batches, {}, spec)
         with masked(layout, plan):
             _teach_head(layout, batches, {}, spec)
             behind = data.logits(model, self.source)

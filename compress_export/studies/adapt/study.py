@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -17,6 +18,7 @@ from benchmarks.report.findings import (
     Figure,
     Findings,
     Table,
+    Verdict,
     verdict_by,
     verdict_of,
 )
@@ -35,6 +37,7 @@ from compress_export.studies.grid import Cell, Grid, Row
 from compress_export.studies.groups import grouped, spread
 from compress_export.studies.luck import either_way, surely
 from compress_export.studies.question import Question
+from compress_export.studies.schools import Lessons
 
 __all__ = ["study_adapt"]
 
@@ -45,6 +48,8 @@ _EFFORT, _QUICK_EFFORT = Effort(steps=1000, train=8192), Effort(steps=120, train
 _WEIGHT_METHODS: tuple[WeightMethod, ...] = ("adapt", "magnitude", "importance", "random")
 _UNIT_METHODS: tuple[UnitMethod, ...] = ("adapt", "magnitude", "random")
 _NEAR, _EXACT = 0.98, 1e-3
+_UPDATES = 25_000
+"""Of the paper."""
 
 
 def study_adapt(question: Question, grid: Grid) -> Findings:
@@ -66,7 +71,7 @@ def _cells(question: Question, task: str, seed: int, effort: Effort) -> Iterator
     quick, out = question.quick, question.out / "work"
     base: dict[str, Any] = {
         "source": question.model,
-        "lessons": question.lessons(task, effort.train),
+        "lessons": _lessons(question, task, effort),
         "seed": seed,
     }
     yield FineTune(**base, out=str(out / task / f"fine-tuned-{seed}"))
@@ -80,6 +85,13 @@ def _cells(question: Question, task: str, seed: int, effort: Effort) -> Iterator
             yield Units(**base, method=way, share=share)
 
 
+def _lessons(question: Question, task: str, effort: Effort) -> Lessons:
+    """The same examples for every way of adapting, and as many looks at them."""
+    lessons = question.lessons(task, effort.train)
+    train = lessons.train or effort.train
+    return replace(lessons, train=train, epochs=question.epochs or effort.epochs)
+
+
 def _named(row: Row) -> Row:
     """A fine-tuning's row as the others are."""
     return {"kind": "reference", "method": "fine-tuned", "share": 1.0} | row
@@ -91,7 +103,7 @@ def _served(question: Question, rows: Sequence[Row], effort: Effort) -> Served:
     for task in question.tasks:
         own = [r for r in rows if r["task"] == task and r["kind"] == "weights"]
         best = max((r for r in own if r["method"] == "adapt"), key=lambda r: r["share"])
-        tasks.append((question.lessons(task, effort.train), best["file"], best["metric"]))
+        tasks.append((_lessons(question, task, effort), best["file"], best["metric"]))
     return Served(source=question.model, tasks=tuple(tasks))
 
 
@@ -107,7 +119,8 @@ def _findings(
         f"Differences below {noise:.3f} may be chance, and decide nothing.",
         "The task head is the family's own, with its pooler, for the probe too; the paper has a "
         "perceptron on a learnt mean of all layers' first tokens.",
-        "The paper's rate and decay are for 25,000 updates and more. Here masks on weights close "
+        f"The paper's rate and decay are for {_UPDATES:,} updates and more, so that a failure here "
+        "is none of the paper's claims. Here masks on weights close "
         "by a linear schedule and no gradient moves a mask far; on units the decay closes all "
         "gates in half of the updates, and the rate follows from the first gradient.",
         "IMP is read as |weight × gradient| (Molchanov et al. 2019), magnitude as of all layers "
@@ -115,14 +128,14 @@ def _findings(
         "Masks on single weights make no runtime of ours faster.",
     ]
     updates = f"{effort.steps} updates of 32 examples for the mask, as many for the head behind it"
-    lessons = question.lessons(question.tasks[0], effort.train)
+    lessons = _lessons(question, question.tasks[0], effort)
     return Findings(
         study="adapt",
         title="Adapting by pruning",
         facts=question.facts(lessons) | {"adapting": f"{updates}; head at {effort.rate:g}"},
         claims=[
-            _half(judged, noise),
-            _best(judged, noise),
+            _half(judged, noise, effort),
+            _best(judged, noise, effort),
             _serves(served),
             _units(judged, rows, noise),
         ],
@@ -160,7 +173,7 @@ def _reference(points: Sequence[Row], task: str, method: str) -> float:
     )
 
 
-def _half(points: Sequence[Row], noise: float) -> Claim:
+def _half(points: Sequence[Row], noise: float, effort: Effort) -> Claim:
     own = [p for p in points if (p["kind"], p["method"], p["share"]) == ("weights", "adapt", 0.5)]
     told = [
         f"{p['task']} {p['metric']:.4f}, fine-tuned "
@@ -176,11 +189,11 @@ def _half(points: Sequence[Row], noise: float) -> Claim:
         "abstract; its own table has 0.856 against 0.926 on SST-2, and 0.837 against 0.855 on "
         "STS-B).",
         found=f"At half of the weights: {'; '.join(told)}. Similar means {_NEAR:.0%} and more.",
-        verdict=either_way(near, verdict_of),
+        verdict=_of_paper(either_way(near, verdict_of), effort),
     )
 
 
-def _best(points: Sequence[Row], noise: float) -> Claim:
+def _best(points: Sequence[Row], noise: float, effort: Effort) -> Claim:
     parts, wins = [], []
     for p in points:
         if (p["kind"], p["method"]) != ("weights", "adapt"):
@@ -199,8 +212,13 @@ def _best(points: Sequence[Row], noise: float) -> Claim:
         source=_GAO,
         says="At every sparsity a learnt mask keeps more than random, importance and magnitude.",
         found=f"Learnt mask, then the others: {'. '.join(parts)}.",
-        verdict=verdict_by(wins, noise),
+        verdict=_of_paper(verdict_by(wins, noise), effort),
     )
+
+
+def _of_paper(verdict: Verdict, effort: Effort) -> Verdict:
+    """What fails in fewer updates than the paper's says nothing against it."""
+    return "undecided" if verdict == "failed" and effort.steps < _UPDATES else verdict
 
 
 def _serves(served: Sequence[Row]) -> Claim:

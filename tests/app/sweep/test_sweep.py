@@ -20,6 +20,7 @@ import pytest
 from compress_export.stages import STEPS, file_hashes
 from compress_export.sweep import executor as executors
 from compress_export.sweep.ledger import open_sweep
+from compress_export.sweep.store import Store
 from compress_export.sweep.work import Task, work
 from tests.app.test_pipeline import cli, write_csv
 from tests.families import tiny
@@ -127,7 +128,7 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     assert "2 runs, 0 to do" in capsys.readouterr().out
     tiny("bert", seed=2).save_pretrained(copied / "bert")
     assert sweep(copied, "--dry-run") == 0
-    assert "2 runs, 2 to do" in capsys.readouterr().out
+    assert "2 runs, 2 to do, about" in capsys.readouterr().out
     assert file_hashes([copied / "out"], copied) == before
     (copied / "sweep.yaml").write_text(SWEEP.replace("score: magnitude", "score: guess"))
     assert sweep(copied, "--dry-run") == 2
@@ -329,9 +330,10 @@ def test_nodes_that_do_not_see_the_folder_hand_a_run_over_through_the_store(
         assert outcome.fault is None, outcome.error + outcome.details
     assert not list(node.rglob("report.json")), "nothing is left on a node"
     assert [p.name for p in store.iterdir()] == [entry.key]
-    here = finished / "out" / "runs" / entry.run
+    here, pulled = finished / "out" / "runs" / entry.run, tmp_path / "pulled"
+    assert Store(str(store)).pull(entry.key, pulled)
     for part in ("checkpoint", "plan.json"):
-        hashes = (file_hashes([root / part], root) for root in (here, store / entry.key))
+        hashes = (file_hashes([root / part], root) for root in (here, pulled))
         assert next(hashes) == next(hashes)
     alone = replace(task, store=None, step=STEPS[0])
     assert "name a --store" in work(alone).error
