@@ -53,7 +53,8 @@ def run(
     jobs: Jobs = None,
     store: Shared = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs, and what is left.")
+        bool,
+        typer.Option("--dry-run", help="List the runs, what is left, and how long it will take."),
     ] = False,
     json: opt.Json = False,
 ) -> None:
