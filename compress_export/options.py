@@ -81,7 +81,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Output folder: new, empt
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines on stdout.")]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Check all, print the predicted cost, write nothing."),
+    typer.Option("--dry-run", help="Check all, foretell size, time and memory, write nothing."),
 ]
 Variant = Annotated[str | None, typer.Option(help="Variant of a bundle, such as cpu-fp32.")]
 Sequence = Annotated[int, typer.Option(min=2, help="Tokens per sequence.")]
