@@ -9,14 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from compress.checkpoint import load
+from compress.binding import bind
+from compress.checkpoint import load, save
+from compress.surgery import apply_
 from compress_export.language import blocks_of, masked_batches
 from compress_export.studies.heads.ranking import by_layer, plan_without
 from compress_export.studies.heads.sights import Sight, Text
 from compress_export.studies.layers.cells import likeness
 from tests.app.test_pipeline import write_csv
 from tests.app.test_training import TASK, cli
-from tests.families import batch, tiny
+from tests.families import batch, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
 QUICK = ("--task", "task.yaml", "--quick", "--train", 48, "--epochs", 1, "--max-length", 16)
@@ -89,6 +91,33 @@ def test_every_study_takes_every_kind_of_family(
     assert claims(tmp_path / "out")
 
 
+@pytest.mark.parametrize("study", ["layers", "adapt"])
+def test_pairs_numbers_and_several_seeds_are_studied_too(project: Path, study: str) -> None:
+    for name in ("train.csv", "validation.csv"):
+        _, *lines = Path(name).read_text().splitlines()
+        rows = [line.rsplit(",", 1) for line in lines]
+        pairs = [f"{text},{text[::2] or text},{int(label) * 1.5}" for text, label in rows]
+        Path(name).write_text("\n".join(["one,two,score", *pairs]))
+    Path("task.yaml").write_text(
+        "{train: train.csv, validation: validation.csv, text: [one, two], label: score, "
+        "regression: true}"
+    )
+    seeds = ("--seed", 0, "--seed", 1)
+    assert cli("study", study, "--model", "base", "--out", "out", *QUICK_ALONE, *seeds) == 0
+    assert claims(Path("out"))
+    assert "left out of the verdicts" in Path("out/report.md").read_text()
+
+
+def test_a_strategy_that_can_drop_no_such_number_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stage(tmp_path, "albert")
+    options = ["--model", "base", "--strategy", "bottom", "--out", "out", *QUICK_ALONE]
+    assert cli("study", "layers", *options) == 2
+    assert "layers are shared" in capsys.readouterr().err
+
+
 def test_parallel_cells_give_what_one_process_gives(project: Path) -> None:
     for jobs in (1, 2):
         options = ["--model", "base", "--out", f"out{jobs}", *QUICK, "--jobs", jobs]
@@ -146,6 +175,7 @@ def test_mlm_pretrain_makes_an_encoder_that_heads_can_be_studied_of(project: Pat
         (["masks", "--model", "base", "--teacher", "x=base"], "--teacher must be of one of"),
         (["masks", "--model", "base", "--teacher", "task=other"], "another shape"),
         (["layers", "--model", "base", "--drop", 3], "--drop must be 1 to 2"),
+        (["masks", "--model", "base", "--teacher", "task=wide"], "must have the vocabulary of"),
         (["layers", "--model", "base", "--strategy", "best"], "--strategy must be among"),
         (["knowledge", "--model", "base", "--width", 2], "knowledge.width must be"),
         (["knowledge", "--model", "base", "--depth", 9], "knowledge.depth must be at most"),
@@ -159,7 +189,8 @@ def test_wrong_questions_are_refused_before_any_work(
     tiny("bert", head="plain").save_pretrained("plain")
     tiny("bert", intermediate_size=48).save_pretrained("other")
     tiny("xlnet", head="plain").save_pretrained("xlnet")
-    for folder in ("plain", "other", "xlnet"):
+    tiny("bert", vocab_size=120).save_pretrained("wide")
+    for folder in ("plain", "other", "xlnet", "wide"):
         tiny_tokenizer().save_pretrained(folder)
     assert cli("study", *arguments, "--out", "out", *QUICK_ALONE) == 2
     told = capsys.readouterr().err
@@ -172,6 +203,7 @@ def test_wrong_questions_are_refused_before_any_work(
     [
         (["mlm-head", "--model", "xlnet", "--texts", "text.txt"], "no head for masked"),
         (["mlm-head", "--model", "base", "--texts", "none.txt"], "--texts must be"),
+        (["mlm-head", "--model", "pruned", "--texts", "text.txt"], "in stock shapes"),
         (["mlm-head", "--model", "base", "--texts", "empty"], "--texts must hold text"),
         (["mlm-pretrain", "--family", "gpt2", "--texts", "text.txt"], "--family must be"),
         (
@@ -190,6 +222,10 @@ def test_wrong_text_and_families_are_refused(
     tiny("xlnet", head="plain").save_pretrained("xlnet")
     tiny_tokenizer().save_pretrained("xlnet")
     Path("empty").mkdir()
+    pruned = tiny("bert")
+    plan = uneven(bind(pruned).shape)
+    apply_(pruned, plan)
+    save(pruned, plan, Path("pruned"), tiny_tokenizer())
     assert cli("study", *arguments, "--out", "out", "--max-length", 16) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
@@ -234,8 +270,6 @@ def test_an_encoder_takes_the_place_of_another_under_the_same_head(project: Path
 
 
 def test_plans_remove_the_heads_that_are_named() -> None:
-    from compress.binding import bind
-
     shape = bind(tiny("bert")).shape
     plan = plan_without(shape, (0, 5, 6, 11))
     assert [layer.heads for layer in plan.layers] == [(1, 2, 3), (0, 3), (0, 1, 2)]
@@ -249,8 +283,6 @@ def test_layers_are_normalised_one_by_one() -> None:
 
 
 def test_likeness_is_one_on_the_diagonal_and_free_of_rotation() -> None:
-    from compress.binding import bind
-
     found = likeness(bind(tiny("bert")), [batch()])
     torch.testing.assert_close(found.diagonal(), torch.ones(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(found, found.T)
