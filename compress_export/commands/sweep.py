@@ -118,7 +118,8 @@ def search(
     out, base = out.resolve(), path.resolve().parent
     with locked(out):
         call = opened(out)
-        study = open_study(storage, name or path.stem, out)
+        study = open_study(storage, name or path.stem, out, wanted)
+        trials += sum(entry.fault == "node" for entry in call.ledger.entries.values())
         guide = Trials(
             search=wanted,
             base=base,

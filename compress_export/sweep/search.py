@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.errors import RecipeError
-from compress_export.stages import STEPS
+from compress.folder import write_whole
+from compress_export.stages import STEPS, content_key
 from compress_export.sweep.axes import Combination, Common, set_field
 from compress_export.sweep.identity import Hashes, run_key
 from compress_export.sweep.ledger import Entry, Ledger
@@ -21,6 +23,7 @@ from compress_export.sweep.work import Outcome
 __all__ = ["Search", "Trials", "corners", "open_study"]
 
 TRIAL = "trial"
+_ASKED, _STUDY = "search", "study.json"
 _SAME_AGAIN = 20
 """Times that a study may ask for what is known, before it is taken to know nothing else."""
 
@@ -74,7 +77,7 @@ def corners(search: Search) -> Iterator[dict[str, Any]]:
             yield recipe
 
 
-def open_study(storage: str | None, name: str, folder: Path) -> Any:
+def open_study(storage: str | None, name: str, folder: Path, search: Search) -> Any:
     """The Optuna study of that name, made if there is none.
 
     Args:
@@ -82,9 +85,11 @@ def open_study(storage: str | None, name: str, folder: Path) -> Any:
             a file in the sweep's folder.
         name: Of the study in its storage.
         folder: Of the sweep.
+        search: What is searched.
 
     Raises:
-        RecipeError: Optuna is not installed, or the storage cannot be reached.
+        RecipeError: Optuna is not installed, the storage cannot be reached, or the study or the
+            folder is of another search.
     """
     try:
         import optuna
@@ -97,8 +102,9 @@ def open_study(storage: str | None, name: str, folder: Path) -> Any:
         ) from error
     optuna.logging.set_verbosity(logging.WARNING)
     place = storage or str(folder / "optuna.journal")
+    _check_folder(folder, place, name)
     try:
-        return optuna.create_study(
+        study = optuna.create_study(
             storage=place if "://" in place else JournalStorage(JournalFileBackend(place)),
             study_name=name,
             directions=["maximize", "minimize"],
@@ -109,6 +115,29 @@ def open_study(storage: str | None, name: str, folder: Path) -> Any:
         raise RecipeError(
             f"--storage must be a store that Optuna can open, found {type(error).__name__}: {line}"
         ) from error
+    asked = search.model_dump(mode="json")["search"]
+    known = study.user_attrs.get(_ASKED)
+    if known is None:
+        study.set_user_attr(_ASKED, asked)
+    elif known != asked:
+        raise RecipeError(
+            f"the study {name!r} must be of this search, found one over {', '.join(known)} with "
+            "other choices; give another --name and --out"
+        )
+    return study
+
+
+def _check_folder(folder: Path, place: str, name: str) -> None:
+    """Refuse a folder whose trials another study knows."""
+    path = folder / _STUDY
+    mine = {"name": name, "storage": content_key({"place": place})}  # which may hold a password
+    if not path.is_file():
+        write_whole(path, json.dumps(mine))
+    elif (found := json.loads(path.read_text(encoding="utf-8"))) != mine:
+        raise RecipeError(
+            f"--out must go with one study, found trials of {found['name']!r} in {folder} and "
+            f"{name!r} asked for; give its --name and --storage, or another --out"
+        )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -277,7 +277,9 @@ def test_a_wrong_search_is_told_before_any_trial(
     assert "found one of a grid" in capsys.readouterr().err
 
 
-def test_a_search_tells_optuna_what_it_found_and_goes_on(copied: Path) -> None:
+def test_a_search_tells_optuna_what_it_found_and_goes_on(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     import optuna
 
     (copied / "search.yaml").write_text(SEARCH)
@@ -290,6 +292,11 @@ def test_a_search_tells_optuna_what_it_found_and_goes_on(copied: Path) -> None:
     for trial, row in zip(trials, rows, strict=True):
         assert trial.values == pytest.approx([row["retention"], row["p50_ms"]])
         assert row["axis.prune.score"] == trial.params["prune.score"]
+    assert search(copied, "--trials", "3", "--storage", storage, "--name", "other") == 2
+    assert "one study" in capsys.readouterr().err
+    (copied / "search.yaml").write_text(SEARCH.replace("magnitude", "activation"))
+    assert search(copied, "--trials", "3", "--storage", storage) == 2
+    assert "other choices" in capsys.readouterr().err
 
 
 def test_ctrl_c_stops_and_a_second_call_goes_on(tmp_path: Path) -> None:
