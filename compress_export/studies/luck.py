@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report.findings import Verdict
+from benchmarks.report.findings import Claim, Verdict
 from benchmarks.tasks import METRICS
 
-__all__ = ["either_way", "floor_of", "noise_of", "surely"]
+__all__ = ["either_way", "floor_of", "noise_of", "surely", "where_learnt"]
 
 _ONE_SIDED, _TWO_SIDED = 1.645, 1.96
 
@@ -68,3 +69,11 @@ def either_way(found: Sequence[bool | None], judge: Callable[[Sequence[bool]], V
     """
     best, worst = (judge([fill if f is None else f for f in found]) for fill in (True, False))
     return best if best == worst else "undecided"
+
+
+def where_learnt(claims: Sequence[Claim], tasks: Collection[str]) -> list[Claim]:
+    """The claims; undecided where there is no task that was learnt."""
+    if tasks:
+        return list(claims)
+    nothing = "No task was learnt well enough to tell."
+    return [replace(claim, found=nothing, verdict="undecided") for claim in claims]

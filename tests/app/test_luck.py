@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from benchmarks.coherence import coherence
-from benchmarks.report.findings import verdict_of
+from benchmarks.report.findings import Claim, verdict_of
 from compress.knapsack import Item, choose
 from compress_export.studies.knowledge.study import KnowledgeGrid
-from compress_export.studies.luck import either_way, floor_of, noise_of, surely
+from compress_export.studies.luck import either_way, floor_of, noise_of, surely, where_learnt
 
 
 def test_a_constant_answer_is_below_the_floor() -> None:
@@ -56,3 +56,10 @@ def test_all_three_cuts_at_once_are_the_ones_that_were_named() -> None:
     joint = points["joint"]
     assert (joint.depth, joint.length, joint.width) == (2, 7, 0.4)
     assert dict(KnowledgeGrid().points(quick=True))["joint"].length == 5
+
+
+def test_nothing_is_claimed_where_nothing_was_learnt() -> None:
+    claim = Claim(source="a paper", says="so it is", found="it is", verdict="held")
+    assert where_learnt([claim], ["sst2"]) == [claim]
+    (untold,) = where_learnt([claim], [])
+    assert (untold.says, untold.verdict) == ("so it is", "undecided")

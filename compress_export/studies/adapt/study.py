@@ -35,7 +35,7 @@ from compress_export.studies.adapt.cells import (
 from compress_export.studies.fine_tune import FineTune
 from compress_export.studies.grid import Cell, Grid, Row
 from compress_export.studies.groups import grouped, spread
-from compress_export.studies.luck import either_way, surely
+from compress_export.studies.luck import either_way, surely, where_learnt
 from compress_export.studies.question import Question
 from compress_export.studies.schools import Lessons
 
@@ -115,6 +115,11 @@ def _findings(
     telling = {task: tuned[task] for task in question.telling(tuned)}
     judged = [p for p in points if p["task"] in telling]
     noise = question.noise(telling or tuned)
+    claims = [
+        _half(judged, noise, effort),
+        _best(judged, noise, effort),
+        _units(judged, rows, noise),
+    ]
     limits = [
         f"Differences below {noise:.3f} may be chance, and decide nothing.",
         "The task head is the family's own, with its pooler, for the probe too; the paper has a "
@@ -133,12 +138,7 @@ def _findings(
         study="adapt",
         title="Adapting by pruning",
         facts=question.facts(lessons) | {"adapting": f"{updates}; head at {effort.rate:g}"},
-        claims=[
-            _half(judged, noise, effort),
-            _best(judged, noise, effort),
-            _serves(served),
-            _units(judged, rows, noise),
-        ],
+        claims=[*where_learnt(claims, telling), _serves(served)],
         tables=[*_tables(points, served), Table(name="runs", title="every run", rows=rows)],
         figures=[
             Figure(

@@ -13,6 +13,7 @@ from compress_export.studies.grid import Row
 from compress_export.studies.groups import grouped
 from compress_export.studies.heads.facts import HeadFacts, area, deduction_points
 from compress_export.studies.heads.figures import head_figures
+from compress_export.studies.luck import where_learnt
 
 __all__ = ["head_findings"]
 
@@ -42,7 +43,7 @@ def head_findings(facts: HeadFacts) -> Findings:
         study="heads",
         title="Which heads matter, and what pruning by them costs",
         facts=facts.question.facts() | _sizes(facts),
-        claims=claims,
+        claims=where_learnt(claims, facts.telling),
         tables=_tables(facts, points),
         figures=head_figures(facts, points),
         limits=_limits(facts),

@@ -14,7 +14,7 @@ from benchmarks.report.findings import Claim, Column, Figure, Findings, Table, V
 from benchmarks.significance import ratio
 from compress_export.studies.grid import Row
 from compress_export.studies.groups import grouped, spread
-from compress_export.studies.luck import either_way, surely
+from compress_export.studies.luck import either_way, surely, where_learnt
 from compress_export.studies.question import Question
 
 __all__ = ["layer_findings"]
@@ -38,12 +38,7 @@ def layer_findings(
     telling = {t: base[t] for t in question.telling(base)}
     judged = [p for p in points if p["task"] in telling]
     noise = question.noise(telling or base)
-    claims = [
-        _top(judged, noise),
-        _third(judged, depths, noise),
-        _half(depths),
-        *_moments(judged, noise),
-    ]
+    claims = [_top(judged, noise), _third(judged, depths, noise), *_moments(judged, noise)]
     figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
     if signals:
         figures.append(Figure(name="layers", caption=_LAYERS, svg=_draw_signals(signals)))
@@ -55,7 +50,7 @@ def layer_findings(
         study="layers",
         title="What dropping layers costs",
         facts=question.facts() | {"whole": told},
-        claims=claims,
+        claims=[*where_learnt(claims, telling), _half(depths)],
         tables=[
             _points_table(points),
             _depths_table(depths),
