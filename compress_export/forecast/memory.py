@@ -14,8 +14,9 @@ __all__ = ["peak_bytes"]
 _RUNTIMES = 900_000_000
 """Python with torch, transformers and ONNX Runtime loaded."""
 _FLOAT = 4
-_KEPT_WIDTHS = 12
-"""Hidden states a token and layer that a backward pass goes back through, beside the FFN's."""
+_FROZEN, _TRAINED = (7, 2, 2), (12, 3, 3)
+"""Hidden states, FFN activations and rows of scores a token and layer that a backward pass goes
+back through: without weight gradients, and with."""
 _COPIES_OF_GRAPH = 3.0
 _TRAINING_COPIES = 4
 _FACTORS = 5
@@ -33,7 +34,7 @@ def _streaming(work: Work) -> float:
     """What pruning holds that keeps one layer in memory at a time, see `compress.streamed`."""
     layer = (work.teacher_bytes - 4 * work.outside) / work.shape.n_layers
     states = 4 * work.calibration * work.padding * work.shape.hidden_size * _FLOAT
-    of_layer = _activations(work, work.widest) / work.shape.depth
+    of_layer = _activations(work, work.widest, _FROZEN) / work.shape.depth
     factors = _FACTORS * 8 * work.ffn_width**2
     d = work.shape.hidden_size
     gradients = 2 * work.shape.n_layers * d * (d + GRADIENT_ROWS) * _FLOAT
@@ -50,19 +51,16 @@ def _pruning(work: Work) -> float:
     states = work.calibration * work.padding * shape.hidden_size * _FLOAT
     kept = work.recipe.prune.walks and work.remembers
     remembered = target_bytes(shape, work.calibration) if kept else 0
-    return models + statistics + 4 * states + remembered + _activations(work, work.widest)
+    return models + statistics + 4 * states + remembered + _activations(work, work.widest, _FROZEN)
 
 
-def _activations(work: Work, tokens: int) -> float:
+def _activations(work: Work, tokens: int, kept: tuple[int, int, int]) -> float:
     """What a backward pass over so many tokens goes back through."""
     shape = work.shape
-    scores = 3 * max(shape.n_heads) * work.longest
-    return (
-        tokens
-        * shape.depth
-        * _FLOAT
-        * (_KEPT_WIDTHS * shape.hidden_size + 3 * work.ffn_width + scores)
-    )
+    of_scores = max(shape.n_heads) * work.longest
+    sizes = (shape.hidden_size, work.ffn_width, of_scores)
+    each = sum(count * size for count, size in zip(kept, sizes, strict=True))
+    return float(tokens * shape.depth * _FLOAT * each)
 
 
 def _training(work: Work) -> float:
@@ -72,7 +70,7 @@ def _training(work: Work) -> float:
     return (
         work.teacher_bytes
         + _TRAINING_COPIES * work.student_bytes
-        + (1 + work.share) * _activations(work, tokens)
+        + (1 + work.share) * _activations(work, tokens, _TRAINED)
     )
 
 

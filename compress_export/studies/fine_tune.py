@@ -1,14 +1,16 @@
-"""A cell that several studies begin with."""
+"""What several studies begin with."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from compress_export.studies.grid import Cell, Row
+from compress_export.studies.question import Question
 from compress_export.studies.schools import Lessons, TaskData
 
-__all__ = ["FineTune"]
+__all__ = ["FineTune", "fine_tunings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +47,22 @@ class FineTune(Cell):
         data = TaskData(self.lessons)
         value = data.fine_tuned(self.source, self.seed, Path(self.out))
         return [{"task": self.lessons.task, "seed": self.seed, "metric": value}]
+
+
+def fine_tunings(
+    question: Question, lessons: Mapping[str, Lessons], out: Mapping[str, str]
+) -> list[FineTune]:
+    """Of the tasks whose teacher was not given, of the first seed.
+
+    Args:
+        question: What was asked.
+        lessons: By task.
+        out: Where each task's teacher is, or comes to be.
+    """
+    return [
+        FineTune(
+            source=question.model, lessons=lessons[task], seed=question.seeds[0], out=out[task]
+        )
+        for task in question.tasks
+        if task not in question.teachers
+    ]

@@ -16,7 +16,7 @@ from compress.binding import bind
 from compress.checkpoint import load, load_config
 from compress.errors import RecipeError
 from compress.importance.scores import Array
-from compress_export.studies.fine_tune import FineTune
+from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.heads.cells import Curve, Deduction, Importance
 from compress_export.studies.heads.facts import HeadFacts
@@ -120,17 +120,9 @@ class _HeadStudy:
         return head_findings(facts)
 
     def _fine_tuned(self) -> list[Row]:
-        cells = [
-            FineTune(
-                source=self.question.model,
-                lessons=self.question.lessons(task),
-                seed=self.seed,
-                out=self._teacher(task),
-            )
-            for task in self.question.tasks
-            if task not in self.question.teachers
-        ]
-        return self.grid("fine-tuning", cells)
+        lessons = {task: self.question.lessons(task) for task in self.question.tasks}
+        out = {task: self._teacher(task) for task in self.question.tasks}
+        return self.grid("fine-tuning", fine_tunings(self.question, lessons, out))
 
     def _teacher(self, task: str) -> str:
         own = self.question.out / "work" / task / "whole"

@@ -10,7 +10,7 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
-from compress_export.studies.fine_tune import FineTune
+from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.knowledge.cells import Kind, Paces, Pupilled, Taught, Teacher
 from compress_export.studies.knowledge.findings import knowledge_findings
@@ -61,8 +61,9 @@ def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Fi
     _check(wanted, points, question)
     work = question.out / "work"
     teachers = {t: question.teachers.get(t, str(work / t / "teacher")) for t in question.tasks}
-    grid("fine-tuning", _fine_tunings(question, teachers))
-    looks = [Teacher(teacher=teachers[t], lessons=question.lessons(t)) for t in question.tasks]
+    lessons = {t: question.lessons(t) for t in question.tasks}
+    grid("fine-tuning", fine_tunings(question, lessons, teachers))
+    looks = [Teacher(teacher=teachers[t], lessons=lessons[t]) for t in question.tasks]
     whole = grid("teachers", looks)
     students = _students(question, wanted, teachers, grid)
     usable = [student for student in students if student["problem"] is None]
@@ -74,20 +75,6 @@ def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Fi
     ]
     learn = _of_students(question, question.tasks[0])
     return knowledge_findings(question, learn, whole, students, rows, paces)
-
-
-def _fine_tunings(question: Question, teachers: dict[str, str]) -> list[FineTune]:
-    """Of tasks whose teacher was not given."""
-    return [
-        FineTune(
-            source=question.model,
-            lessons=question.lessons(task),
-            seed=question.seeds[0],
-            out=teachers[task],
-        )
-        for task in question.tasks
-        if task not in question.teachers
-    ]
 
 
 def _taught(

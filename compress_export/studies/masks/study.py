@@ -24,7 +24,7 @@ from benchmarks.report.findings import (
 )
 from benchmarks.significance import kept_change, ratio, retention_interval
 from compress.importance.scores import Array
-from compress_export.studies.fine_tune import FineTune
+from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.groups import grouped, spread
 from compress_export.studies.masks.cells import (
@@ -55,14 +55,9 @@ def study_masks(question: Question, grid: Grid) -> Findings:
     """Fine-tune where needed, work every method, and compare at equal budgets."""
     effort = _QUICK_EFFORT if question.quick else _EFFORT
     lessons = {t: question.lessons(t, effort.train, _JUDGED) for t in question.tasks}
-    work, seed = question.out / "work", question.seeds[0]
+    work = question.out / "work"
     sources = {task: question.teachers.get(task, str(work / task)) for task in question.tasks}
-    tunings = [
-        FineTune(source=question.model, lessons=lessons[task], seed=seed, out=sources[task])
-        for task in question.tasks
-        if task not in question.teachers
-    ]
-    grid("fine-tuning", tunings)
+    grid("fine-tuning", fine_tunings(question, lessons, sources))
     whole = grid("unpruned", [Whole(source=sources[t], lessons=lessons[t]) for t in question.tasks])
     cells = [
         Kept(
