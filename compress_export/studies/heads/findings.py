@@ -26,7 +26,6 @@ _FINE = 0.98
 _SAME = 0.7
 _ALMOST = 0.95
 _WEAK = 0.3
-_POINT = 0.01
 _POINTS = 5
 _ORDER = "iterative, by layer"
 _FALLS = -0.8
@@ -128,6 +127,7 @@ def _better_than_chance(facts: HeadFacts) -> Claim:
 
 def _iteration(facts: HeadFacts) -> Claim:
     parts, gains = [], []
+    noise = facts.question.noise({task: facts.whole[task] for task in facts.telling})
     for task in facts.telling:
         once, anew, plain = (
             area(facts.curve(task, name)) for name in ("one-shot, by layer", _ORDER, "iterative")
@@ -138,8 +138,8 @@ def _iteration(facts: HeadFacts) -> Claim:
         source=_MICHEL,
         says="Heads should be scored anew as others go; scores are divided by their layer's norm.",
         found="Kept on average over all shares, one-shot by layer, iterative by layer, iterative "
-        f"without the norm: {'; '.join(parts)}. Less than a point is taken for none.",
-        verdict=verdict_by(gains, _POINT),
+        f"without the norm: {'; '.join(parts)}. Less than {noise:.1%} may be chance.",
+        verdict=verdict_by(gains, noise),
     )
 
 
