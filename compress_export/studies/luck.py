@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,34 @@ from numpy.typing import NDArray
 from benchmarks.report.findings import Claim, Verdict
 from benchmarks.tasks import METRICS
 
-__all__ = ["either_way", "floor_of", "noise_of", "surely", "where_learnt"]
+__all__ = ["Look", "either_way", "floor_of", "noise_of", "surely", "where_learnt"]
 
 _ONE_SIDED, _TWO_SIDED = 1.645, 1.96
+_CORRELATIONS = ("matthews", "pearson", "spearman")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """A model on a task.
+
+    Attributes:
+        metric: Its name.
+        value: About where both models are.
+        examples: That they are judged by.
+    """
+
+    metric: str
+    value: float
+    examples: int
+
+    @property
+    def variance(self) -> float:
+        """Of the metric, over draws of examples: of a share of them, or of a correlation."""
+        value = min(max(self.value, 0.0), 1.0)
+        of_one = value * (1 - value)
+        if self.metric in _CORRELATIONS:
+            of_one = (1 - value**2) ** 2
+        return of_one / self.examples
 
 
 def floor_of(metric: str, labels: NDArray[np.float64]) -> float:
@@ -33,25 +58,24 @@ def floor_of(metric: str, labels: NDArray[np.float64]) -> float:
     answers = np.unique(labels)[:50]
     best = max(METRICS[metric](labels, np.full(len(labels), a, np.float64)) for a in answers)
     best = min(max(best, 0.0), 1.0)
-    spread = best * (1 - best) if best > 0 else 1.0  # a correlation's, where it is nil
-    return best + _ONE_SIDED * math.sqrt(spread / len(labels))
+    variance = Look(metric=metric, value=best, examples=len(labels)).variance
+    return best + _ONE_SIDED * math.sqrt(variance)
 
 
-def noise_of(metrics: Sequence[float], examples: Sequence[int]) -> float:
+def noise_of(looks: Sequence[Look], *, kept: bool = False) -> float:
     """How far the mean over tasks of a difference of two models may be from 0 by chance, at 95 %.
 
-    As of shares of examples, drawn apart for both models: on the same examples it is less.
+    As of examples drawn apart for both models: on the same examples it is less.
 
     Args:
-        metrics: About where both models are, one a task.
-        examples: That they are judged by.
+        looks: One a task.
+        kept: The difference is of shares of the metric, and not of the metric.
 
     Example:
-        >>> round(noise_of([0.85], [872]), 3)
+        >>> round(noise_of([Look(metric="accuracy", value=0.85, examples=872)]), 3)
         0.034
     """
-    shares = [min(max(metric, 0.0), 1.0) for metric in metrics]
-    variances = [2 * p * (1 - p) / n for p, n in zip(shares, examples, strict=True)]
+    variances = [2 * look.variance / (look.value**2 if kept else 1.0) for look in looks]
     return _TWO_SIDED * math.sqrt(sum(variances)) / max(len(variances), 1)
 
 

@@ -10,7 +10,7 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import RecipeError
 from compress_export.loading import check_length, label2id
-from compress_export.studies.luck import noise_of
+from compress_export.studies.luck import Look, noise_of
 from compress_export.studies.schools import Lessons, TaskData
 
 __all__ = ["Question", "tasks_of", "teachers_of"]
@@ -133,14 +133,22 @@ class Question:
             f"model of {', '.join(left)}."
         ]
 
-    def noise(self, whole: Mapping[str, float]) -> float:
+    def noise(self, whole: Mapping[str, float], *, kept: bool = False) -> float:
         """Differences below it may be chance, see `luck.noise_of`; a hundredth at least.
 
         Args:
             whole: The metric of the whole model, by the tasks that are looked at.
+            kept: The differences are of shares of it.
         """
-        sizes = [len(TaskData(self.lessons(task)).validation) for task in whole]
-        return max(noise_of(list(whole.values()), sizes), _POINT)
+        looks = [
+            Look(
+                metric=self.metric(task),
+                value=value,
+                examples=len(TaskData(self.lessons(task)).validation),
+            )
+            for task, value in whole.items()
+        ]
+        return max(noise_of(looks, kept=kept), _POINT)
 
     def facts(self, lessons: Lessons | None = None) -> dict[str, str]:
         """For the report.

@@ -9,7 +9,7 @@ from benchmarks.coherence import coherence
 from benchmarks.report.findings import Claim, verdict_of
 from compress.knapsack import Item, choose
 from compress_export.studies.knowledge.study import KnowledgeGrid
-from compress_export.studies.luck import either_way, floor_of, noise_of, surely, where_learnt
+from compress_export.studies.luck import Look, either_way, floor_of, noise_of, surely, where_learnt
 
 
 def test_a_constant_answer_is_below_the_floor() -> None:
@@ -24,8 +24,20 @@ def test_the_noise_of_two_models_covers_what_chance_does() -> None:
     generator = np.random.default_rng(0)
     found = generator.binomial(200, 0.8, (4000, 2)) / 200
     differences = np.abs(found[:, 0] - found[:, 1])
-    assert np.mean(differences < noise_of([0.8], [200])) == pytest.approx(0.95, abs=0.02)
-    assert noise_of([0.8, 0.8], [200, 200]) == pytest.approx(noise_of([0.8], [200]) / 2**0.5)
+    look = Look(metric="accuracy", value=0.8, examples=200)
+    assert np.mean(differences < noise_of([look])) == pytest.approx(0.95, abs=0.02)
+    assert noise_of([look, look]) == pytest.approx(noise_of([look]) / 2**0.5)
+    assert noise_of([look], kept=True) == pytest.approx(noise_of([look]) / 0.8)
+
+
+def test_a_weak_correlation_is_noisier_than_a_share() -> None:
+    pairs = np.random.default_rng(0).multivariate_normal(
+        [0, 0], [[1, 0.2], [0.2, 1]], (4000, 2, 100)
+    )
+    found = [[np.corrcoef(part.T)[0, 1] for part in both] for both in pairs]
+    differences = np.abs(np.diff(found, axis=1))
+    look = Look(metric="pearson", value=0.2, examples=100)
+    assert np.mean(differences < noise_of([look])) == pytest.approx(0.95, abs=0.02)
 
 
 def test_what_chance_may_decide_is_undecided() -> None:

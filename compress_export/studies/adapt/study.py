@@ -114,9 +114,9 @@ def _findings(
     tuned = {task: _reference(points, task, "fine-tuned") for task in question.tasks}
     telling = {task: tuned[task] for task in question.telling(tuned)}
     judged = [p for p in points if p["task"] in telling]
-    noise = question.noise(telling or tuned)
+    noise = question.noise(telling)
     claims = [
-        _half(judged, noise, effort),
+        _half(judged, question.noise(telling, kept=True), effort),
         _best(judged, noise, effort),
         _units(judged, rows, noise),
     ]

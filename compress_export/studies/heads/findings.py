@@ -127,7 +127,7 @@ def _better_than_chance(facts: HeadFacts) -> Claim:
 
 def _iteration(facts: HeadFacts) -> Claim:
     parts, gains = [], []
-    noise = facts.question.noise({task: facts.whole[task] for task in facts.telling})
+    noise = facts.question.noise({t: facts.whole[t] for t in facts.telling}, kept=True)
     for task in facts.telling:
         once, anew, plain = (
             area(facts.curve(task, name)) for name in ("one-shot, by layer", _ORDER, "iterative")

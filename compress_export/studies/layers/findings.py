@@ -37,7 +37,7 @@ def layer_findings(
     told = ", ".join(f"{t} {question.metric(t)} {value:.4f}" for t, value in base.items())
     telling = {t: base[t] for t in question.telling(base)}
     judged = [p for p in points if p["task"] in telling]
-    noise = question.noise(telling or base)
+    noise = question.noise(telling, kept=True)
     claims = [_top(judged, noise), _third(judged, depths, noise), *_moments(judged, noise)]
     figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
     if signals:
@@ -184,7 +184,8 @@ def _moments(points: Sequence[Row], noise: float) -> list[Claim]:
             says="Dropping layers before fine-tuning is at least as good as fine-tuning, dropping "
             "and fine-tuning again.",
             found=f"Kept on average over tasks, dropped before and after: {told}. Dropped after, a "
-            "model has been fine-tuned twice. Less than {noise:.1%} may be chance.",
+            "model has been fine-tuned twice. "
+            f"Less than {noise:.1%} may be chance.",
             verdict="failed" if mean < -noise else "held" if mean > noise else "undecided",
         )
     ]
