@@ -16,7 +16,7 @@ from compress_export.studies.schools import Lessons, TaskData
 __all__ = ["Question", "tasks_of", "teachers_of"]
 
 _QUICK_TRAIN, _QUICK_JUDGE = 512, 256
-_POINT = 0.01
+_POINT, _WEAK = 0.01, 0.25
 _TAKEN = ("mlm", "chance")
 
 
@@ -115,12 +115,20 @@ class Question:
         return TaskData(self.lessons(task)).metric
 
     def telling(self, whole: Mapping[str, float]) -> list[str]:
-        """Tasks whose whole model has learnt something, so that it has what to lose.
+        """Tasks whose whole model has learnt enough, so that it has what to lose.
+
+        Its metric is above the floor, and chance alone moves what is kept of it by less than a
+        quarter.
 
         Args:
             whole: Its metric, by task.
         """
-        return [t for t, found in whole.items() if found > TaskData(self.lessons(t)).floor]
+        return [
+            task
+            for task, found in whole.items()
+            if found > TaskData(self.lessons(task)).floor
+            and self.noise({task: found}, kept=True) < _WEAK
+        ]
 
     def left_out(self, whole: Mapping[str, float]) -> list[str]:
         """One line for the limits where tasks tell nothing, see `telling`."""
@@ -129,8 +137,8 @@ class Question:
         if not left:
             return []
         return [
-            f"No better than one answer for all examples, and left out of the verdicts: the whole "
-            f"model of {', '.join(left)}."
+            "Hardly better than one answer for all examples, and left out of the verdicts: the "
+            f"whole model of {', '.join(left)}."
         ]
 
     def noise(self, whole: Mapping[str, float], *, kept: bool = False) -> float:
