@@ -179,6 +179,7 @@ def test_mlm_pretrain_makes_an_encoder_that_heads_can_be_studied_of(project: Pat
         (["layers", "--model", "base", "--strategy", "best"], "--strategy must be among"),
         (["knowledge", "--model", "base", "--width", 2], "knowledge.width must be"),
         (["knowledge", "--model", "base", "--depth", 9], "knowledge.depth must be at most"),
+        (["knowledge", "--model", "base", "--student", "plain"], "--student must be a sequence"),
         (["adapt", "--model", "base", "--task", "task.yaml"], "each task once"),
         (["adapt", "--model", "base", "--task", "nothing"], "nothing"),
     ],

@@ -10,6 +10,10 @@ from compress.binding import bind
 from compress.checkpoint import load
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
+from compress.errors import RecipeError
+from compress.heads import head_of
+from compress_export.learning import check_tokenizers
+from compress_export.loading import load_tokenizer
 from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.knowledge.cells import Kind, Paces, Pupilled, Taught, Teacher
@@ -150,7 +154,19 @@ def _check(
     n_teacher = bind(load(question.model)).shape.depth
     n_student = max(1, n_teacher // 3)
     if wanted.student is not None:
-        n_student = bind(load(wanted.student)).shape.depth
+        n_student = _n_layers_of(wanted.student, question)
     pairs = layer_pairs("uniform", n_student, n_teacher)
     for _, knowledge in points:
         knowledge.pairs(pairs)
+
+
+def _n_layers_of(student: str, question: Question) -> int:
+    """The depth of a student that was named, once it is seen to fit."""
+    model = load(student)
+    if head_of(model).suffix != "ForSequenceClassification":
+        raise RecipeError(
+            f"--student must be a sequence classifier or regressor, found {type(model).__name__} "
+            f"in {student!r}; fine-tune it first (`finetune`)"
+        )
+    check_tokenizers(load_tokenizer(student), load_tokenizer(question.model), ())
+    return bind(model).shape.depth
