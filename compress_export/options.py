@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from compress.errors import RecipeError
+
 __all__ = [
     "AlarmGate",
     "Batch",
@@ -111,7 +113,15 @@ Seeds = Annotated[
     typer.Option("--seed", min=0, help="Of order, dropout and new weights; repeat for several."),
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training data.")]
-LearningRate = Annotated[float, typer.Option(help="At its peak.")]
+
+
+def _checked_rate(rate: float) -> float:
+    if not 0 < rate < 1:
+        raise RecipeError(f"--learning-rate must be above 0 and below 1, found {rate:g}; lower it")
+    return rate
+
+
+LearningRate = Annotated[float, typer.Option(callback=_checked_rate, help="At its peak.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples a process and step.")]
 TrainPrecision = Annotated[
     str, typer.Option("--precision", help="Of matrix products: fp32, bf16 or fp16.")

@@ -28,8 +28,7 @@ def run(
     """Check the question, work the grid, write the report and print its claims."""
     check_alone(f"study {name}")
     question.check()
-    own_folder(question.out, name)
-    with progress() as report:
+    with own_folder(question.out, name, question.model), progress() as report:
         grid = Grid(folder=question.out, jobs=Grid.jobs_for(jobs), progress=report)
         findings = study(grid)
     write_findings(findings, environment(), question.out)
@@ -43,8 +42,7 @@ def run(
 
 def head_of_language(model: str, spec: LanguageSpec, out: Path, *, as_json: bool) -> None:
     """Train a head for masked tokens."""
-    own_folder(out, "mlm-head")
-    with progress() as report:
+    with own_folder(out, "mlm-head"), progress() as report:
         figures = train_head(model, spec, out, report)
     _tell_language(figures, out, as_json)
 
@@ -59,8 +57,7 @@ def pretrained(
     as_json: bool,
 ) -> None:
     """Pre-train a small encoder."""
-    own_folder(out, "mlm-pretrain")
-    with progress() as report:
+    with own_folder(out, "mlm-pretrain"), progress() as report:
         figures = pretrain(family, settings, tokenizer, spec, out, report)
     _tell_language(figures, out, as_json)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from compress_export.sweep.choose import AIMS, Aim, best, parse_bound
 from compress_export.sweep.drive import Driver
 from compress_export.sweep.executor import Executor, LocalExecutor
 from compress_export.sweep.ledger import Entry, open_sweep
+from compress_export.sweep.preview import print_plan
 from compress_export.sweep.results import Row, axis_column, rows_of
 from compress_export.sweep.search import Search, Trials, corners, open_study
 from compress_export.sweep.show import shown
@@ -52,6 +52,13 @@ class Workplace:
     address: str | None
     jobs: int | None
     store: str | None
+
+    def __post_init__(self) -> None:
+        known = ", ".join(_EXECUTORS)
+        if self.executor not in _EXECUTORS:
+            raise RecipeError(f"--executor must be among {known}, found {self.executor!r}")
+        if self.executor == "local" and self.address is not None:
+            raise RecipeError("--address goes with --executor ray, found local; leave one out")
 
     @property
     def at_once(self) -> int:
@@ -90,7 +97,7 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of), dry=True)
         _validate(_runs(call.left))
-        _print_plan(call, store, base)
+        print_plan(call, store, base, as_json=as_json)
         return
     with locked(out):
         with where.opened() as executor:
@@ -172,11 +179,7 @@ def find_best(
 
 
 def _executor(name: str, address: str | None, *, shares: bool) -> Executor:
-    if name not in _EXECUTORS:
-        raise RecipeError(f"--executor must be among {', '.join(_EXECUTORS)}, found {name!r}")
     if name == "local":
-        if address is not None:
-            raise RecipeError("--address goes with --executor ray, found local; leave one out")
         return LocalExecutor()
     from compress_export.sweep.cluster import RayExecutor
 
@@ -274,41 +277,6 @@ def _line(row: Row) -> list[str]:
         "–" if median is None else f"{median:.2f}",
         row["verdict"],
     ]
-
-
-def _print_plan(call: Call, store: Store | None, base: Path) -> None:
-    def state(entry: Entry) -> str:
-        if entry.state == "waiting" and store is not None and store.has(entry.key):
-            return "in the store"
-        return "" if entry.state == "waiting" else entry.state
-
-    found = list(call.ledger.entries.values())
-    states = {entry.run: state(entry) for entry in found}
-    left = [entry for entry in found if not states[entry.run]]
-    foretold = _foretold(left, base)
-    rows = [
-        [entry.run, *map(str, entry.labels.values()), states[entry.run], foretold[entry.run]]
-        for entry in found
-    ]
-    axes = found[0].labels
-    title = f"{len(rows)} runs, {len(left)} to do{foretold['']}"
-    table(title, ["run", *axes, "state", "will take"], rows, left=range(len(axes) + 3))
-
-
-def _foretold(left: Sequence[Entry], base: Path) -> Mapping[str, str]:
-    """What each run will take, in words, and under the empty name all of them."""
-    if not left:
-        return defaultdict(str)
-    from compress_export.forecast import duration
-    from compress_export.sweep.outlook import outlook
-
-    found = outlook(left, base)
-    told = {run: one for run, one in found.items() if not isinstance(one, str)}
-    for line in dict.fromkeys(one for one in found.values() if isinstance(one, str)):
-        note(f"not foretold: {line}")
-    total = duration(sum(one.total_seconds for one in told.values()))
-    words = {"": f", about {total} of work"} if told else {}
-    return defaultdict(str, words | {run: str(one) for run, one in told.items()})
 
 
 def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -128,26 +129,47 @@ class Grid:
         write_whole(self.folder / _KEPT / f"{cell.name}.json", text)
 
 
-def own_folder(folder: Path, study: str) -> None:
-    """Make `folder` that of a study.
+@contextmanager
+def own_folder(folder: Path, study: str, model: str = "") -> Iterator[None]:
+    """Within the block, `folder` is that of a study; it is gone again if nothing came into it.
+
+    Args:
+        folder: New, empty, or of the same study.
+        study: Its name.
+        model: That it is of.
 
     Raises:
-        BundleError: It holds another study, or something else.
+        BundleError: It holds another study, one of another model, or something else.
     """
     mark = folder / "study.json"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        try:
-            found = json.loads(mark.read_text(encoding="utf-8"))["study"]
-        except (OSError, ValueError, LookupError, TypeError):
-            found = "other files"
-        if found != study:
+        found, of = _study_in(mark)
+        if found != study or (model and of and of != model):
+            told = f"{found} of {of}" if of else found
             raise BundleError(
-                f"--out must be a folder of an earlier `study {study}`, new or empty, found "
-                f"{found} in {folder}; name another"
+                f"--out must be a folder of an earlier `study {study}`"
+                f"{f' of {model}' if model else ''}, new or empty, found {told} in {folder}; "
+                "name another"
             )
+        yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps({"schema": 1, "study": study}), encoding="utf-8")
+    mark.write_text(json.dumps({"schema": 1, "study": study, "model": model}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        if list(folder.iterdir()) == [mark]:
+            mark.unlink()
+            folder.rmdir()
+
+
+def _study_in(mark: Path) -> tuple[str, str]:
+    """Which study a folder is of, and of which model, as far as it says."""
+    try:
+        found = json.loads(mark.read_text(encoding="utf-8"))
+        return found["study"], found.get("model") or found.get("facts", {}).get("model", "")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return "other files", ""
 
 
 def _content(path: str) -> str:

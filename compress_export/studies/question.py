@@ -9,6 +9,7 @@ from pathlib import Path
 from compress.binding import bind
 from compress.checkpoint import load
 from compress.errors import RecipeError
+from compress.heads import head_of
 from compress_export.loading import check_length, label2id
 from compress_export.studies.luck import Look, noise_of
 from compress_export.studies.schools import Lessons, TaskData
@@ -91,6 +92,12 @@ class Question:
 
     def _check_teacher(self, task: str, teacher: str) -> None:
         model = load(teacher)
+        if head_of(model).suffix != "ForSequenceClassification":
+            raise RecipeError(
+                f"--teacher {task} must be a sequence classifier or regressor, found "
+                f"{type(model).__name__} in {teacher!r}; fine-tune it first (`finetune`), or leave "
+                "it out and one is trained"
+            )
         if bind(model).shape != bind(load(self.model)).shape:
             raise RecipeError(
                 f"--teacher {task} must be --model fine-tuned, found an encoder of another shape "

@@ -224,7 +224,7 @@ def _label(value: Any) -> Any:
 def _sentence(error: ValidationError, kind: type[Common]) -> str:
     """One line for the first thing that is wrong."""
     first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in first["loc"] if "(" not in str(part))
     if first["type"] == "extra_forbidden":
         owner = Need if first["loc"][0] == "resources" else kind
         return (

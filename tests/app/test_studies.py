@@ -13,6 +13,7 @@ from compress.binding import bind
 from compress.checkpoint import load, save
 from compress.surgery import apply_
 from compress_export.language import blocks_of, masked_batches
+from compress_export.stages import file_hashes
 from compress_export.studies.heads.ranking import by_layer, plan_without
 from compress_export.studies.heads.sights import Sight, Text
 from compress_export.studies.layers.cells import likeness
@@ -174,6 +175,7 @@ def test_mlm_pretrain_makes_an_encoder_that_heads_can_be_studied_of(project: Pat
         (["masks", "--teacher", "base"], "--teacher must be TASK=CHECKPOINT"),
         (["masks", "--model", "base", "--teacher", "x=base"], "--teacher must be of one of"),
         (["masks", "--model", "base", "--teacher", "task=other"], "another shape"),
+        (["masks", "--model", "base", "--teacher", "task=plain"], "must be a sequence classifier"),
         (["layers", "--model", "base", "--drop", 3], "--drop must be 1 to 2"),
         (["masks", "--model", "base", "--teacher", "task=wide"], "must have the vocabulary of"),
         (["layers", "--model", "base", "--strategy", "best"], "--strategy must be among"),
@@ -196,7 +198,7 @@ def test_wrong_questions_are_refused_before_any_work(
     assert cli("study", *arguments, "--out", "out", *QUICK_ALONE) == 2
     told = capsys.readouterr().err
     assert said in " ".join(told.split())
-    assert not list(Path("out").glob("cells/*"))
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
@@ -206,6 +208,10 @@ def test_wrong_questions_are_refused_before_any_work(
         (["mlm-head", "--model", "base", "--texts", "none.txt"], "--texts must be"),
         (["mlm-head", "--model", "pruned", "--texts", "text.txt"], "in stock shapes"),
         (["mlm-head", "--model", "base", "--texts", "empty"], "--texts must hold text"),
+        (
+            ["mlm-head", "--model", "base", "--texts", "text.txt", "--learning-rate", "nan"],
+            "--learning-rate must be",
+        ),
         (["mlm-pretrain", "--family", "gpt2", "--texts", "text.txt"], "--family must be"),
         (
             ["mlm-pretrain", "--family", "bert", "--texts", "text.txt", "--set", "hidden_size=x"],
@@ -229,6 +235,7 @@ def test_wrong_text_and_families_are_refused(
     save(pruned, plan, Path("pruned"), tiny_tokenizer())
     assert cli("study", *arguments, "--out", "out", "--max-length", 16) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(
@@ -239,6 +246,18 @@ def test_a_folder_of_something_else_is_left_alone(
     assert cli("study", "adapt", "--model", "base", "--out", "mine", *QUICK_ALONE) == 2
     assert "--out must be a folder of an earlier" in capsys.readouterr().err
     assert [p.name for p in Path("mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_study_of_another_model_is_not_written_over(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny("bert", num_hidden_layers=2).save_pretrained("other")
+    tiny_tokenizer().save_pretrained("other")
+    assert cli("study", "layers", "--model", "base", "--out", "out", *QUICK_ALONE) == 0
+    before = file_hashes([Path("out")], Path("out"))
+    assert cli("study", "layers", "--model", "other", "--out", "out", *QUICK_ALONE) == 2
+    assert "found layers of base in out" in " ".join(capsys.readouterr().err.split())
+    assert file_hashes([Path("out")], Path("out")) == before
 
 
 def test_blocks_hold_all_text_between_special_tokens(project: Path) -> None:

@@ -129,6 +129,10 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     tiny("bert", seed=2).save_pretrained(copied / "bert")
     assert sweep(copied, "--dry-run") == 0
     assert "2 runs, 2 to do, about" in capsys.readouterr().out
+    assert sweep(copied, "--dry-run", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["state"] for row in rows] == ["waiting", "waiting"]
+    assert all(row["forecast"]["total_seconds"] > 0 for row in rows)
     assert file_hashes([copied / "out"], copied) == before
     (copied / "sweep.yaml").write_text(SWEEP.replace("score: magnitude", "score: guess"))
     assert sweep(copied, "--dry-run") == 2
