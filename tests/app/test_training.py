@@ -267,7 +267,7 @@ def test_another_tokenizer_is_refused(project: Path, capsys: pytest.CaptureFixtu
         (["--layers", "middle"], "recover.objective.layers"),
         (["--layers", "1:9"], "layer map"),
         (["--precision", "int4"], "recover.precision"),
-        (["--learning-rate", "-1"], "recover.learning_rate"),
+        (["--learning-rate", "-1"], "--learning-rate must be above 0"),
         (["--prune-to", "1.5"], "share to prune to"),
         (["--store", "teacher"], "one of the two"),
         (["--prune-to", "0.5", "--patience", "1"], "leave one out"),
