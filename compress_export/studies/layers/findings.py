@@ -184,8 +184,7 @@ def _moments(points: Sequence[Row], noise: float) -> list[Claim]:
             says="Dropping layers before fine-tuning is at least as good as fine-tuning, dropping "
             "and fine-tuning again.",
             found=f"Kept on average over tasks, dropped before and after: {told}. Dropped after, a "
-            "model has been fine-tuned twice. "
-            f"Less than {noise:.1%} may be chance.",
+            f"model has been fine-tuned twice. Less than {noise:.1%} may be chance.",
             verdict="failed" if mean < -noise else "held" if mean > noise else "undecided",
         )
     ]
