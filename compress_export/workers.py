@@ -145,6 +145,7 @@ def calm() -> None:
 def _serve(pipe: Connection, prepare: Callable[[int | None], None], slot: int | None) -> None:
     """What a worker does until its parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _end)
     prepare(slot)
     while True:
         try:
@@ -161,6 +162,11 @@ def _serve(pipe: Connection, prepare: Callable[[int | None], None], slot: int | 
             pipe.send(answer)
         except Exception as error:  # what cannot be pickled; nothing has been sent of it
             pipe.send((None, TypeError(f"{call} gave what cannot be sent back: {error}")))
+
+
+def _end(*_: object) -> None:
+    """End as one does that is done: its temporary folders and semaphores go with it."""
+    raise SystemExit(1)
 
 
 def _end_with_parent() -> None:

@@ -96,12 +96,15 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
     if dry_run:
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of), dry=True)
+        _tell_left_out(call)
         _validate(_runs(call.left))
-        print_plan(call, store, base, as_json=as_json)
+        if not print_plan(call, store, base, as_json=as_json) and where.executor == "local":
+            raise typer.Exit(_BY_FAULT["input"])  # of other nodes a forecast here knows nothing
         return
     with locked(out):
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of))
+            _tell_left_out(call)
             if call.left:
                 _validate(_runs(call.left))
                 _drive(call, sweep, base, executor(), where, store)
@@ -168,12 +171,7 @@ def find_best(
     if as_json:
         console.print_json(json.dumps(winner))
         return
-    console.print(
-        f"{winner['run']}, {winner['variant']}: {winner['retention']:.1%} kept "
-        f"({winner['retention_low']:.1%} to {winner['retention_high']:.1%}), "
-        f"{winner['speedup']:.2f}× as fast, {winner['p50_ms']:.2f} ms",
-        soft_wrap=True,
-    )
+    console.print(_praise(winner), soft_wrap=True)
     if out is not None:
         console.print(f"bundle: {out}", soft_wrap=True)
 
@@ -184,6 +182,12 @@ def _executor(name: str, address: str | None, *, shares: bool) -> Executor:
     from compress_export.sweep.cluster import RayExecutor
 
     return RayExecutor(address, shares=shares)
+
+
+def _tell_left_out(call: Call) -> None:
+    if call.ledger.left_out:
+        count, folder = len(call.ledger.left_out), call.ledger.folder / "runs"
+        note(f"{count} runs of an earlier call are not in this sweep; they stay in {folder}")
 
 
 def _validate(named: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -277,6 +281,18 @@ def _line(row: Row) -> list[str]:
         "–" if median is None else f"{median:.2f}",
         row["verdict"],
     ]
+
+
+def _praise(row: Row) -> str:
+    """What a run keeps and how fast it is, with intervals, in a line."""
+    kept = f"{row['retention_low']:.1%} to {row['retention_high']:.1%}"
+    parts = [f"{row['retention']:.1%} kept ({kept})"]
+    if row["speedup"] is not None:
+        fast = f"{row['speedup_low']:.2f}× to {row['speedup_high']:.2f}×"
+        parts.append(f"{row['speedup']:.2f}× as fast ({fast})")
+    if row["p50_ms"] is not None:
+        parts.append(f"{row['p50_ms']:.2f} ms")
+    return f"{row['run']}, {row['variant']}: {', '.join(parts)}"
 
 
 def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:

@@ -88,7 +88,7 @@ def planned(
         dry: Write nothing.
 
     Raises:
-        BundleError: The folder holds other files.
+        BundleError: The folder holds other files, or another sweep's runs.
     """
     facts = own_sweep(folder, uuid.uuid4().hex, "grid", dry=dry)
     mark = str(facts["mark"])

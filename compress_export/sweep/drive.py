@@ -28,8 +28,8 @@ Tell = Callable[[str], None]
 class Guide(Protocol):
     """Says what to run next, from what has been found: a search."""
 
-    def more(self) -> Sequence[Entry]:
-        """Runs to add now."""
+    def more(self, nodes: int) -> Sequence[Entry]:
+        """Runs to add now, where so many nodes work."""
         ...
 
     def hopeless(self, entry: Entry, outcome: Outcome) -> str:
@@ -72,6 +72,7 @@ class Driver:
     progress: Callable[[Ledger, dict[str, str]], None]
     guide: Guide | None = None
     _schedule: Schedule = field(init=False)
+    _n_nodes: int = 1
     _running: dict[str, tuple[Order, Place]] = field(default_factory=dict)
     _avoid: dict[str, set[str]] = field(default_factory=dict)
     _lost_on: dict[str, set[str]] = field(default_factory=dict)
@@ -85,6 +86,8 @@ class Driver:
             RecipeError: No node can work.
         """
         self._schedule = Schedule(self.jobs)
+        if self.guide is not None:
+            self._nodes()  # how many there are says how many trials to begin with
         self._add()
         while self.ledger.in_state("waiting"):
             nodes = self._nodes()
@@ -102,7 +105,7 @@ class Driver:
     def _add(self) -> None:
         """Take up runs that a search adds; what the store has is taken from there."""
         if self.guide is not None:
-            for entry in self.guide.more():
+            for entry in self.guide.more(self._n_nodes):
                 self.ledger.put(entry)
         for entry in self.ledger.in_state("waiting"):
             if self.store is None or entry.run in self._seen:
@@ -130,6 +133,7 @@ class Driver:
         nodes, unfit = self.executor.nodes(str(self.ledger.folder), self.mark)
         for line in unfit:
             self._once(line)
+        self._n_nodes = max(len(nodes), 1)
         if not nodes and not self._running:
             raise RecipeError(
                 "a sweep must have a node that can work, found none: "

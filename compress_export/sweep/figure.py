@@ -23,7 +23,7 @@ def draw_sweep(rows: Sequence[Row]) -> str:
         figure = Figure(figsize=(4.6 * min(len(panels), 3), 3.6 * -(-len(panels) // 3)))
         grid = figure.subplots(-(-len(panels) // 3), min(len(panels), 3), squeeze=False).flat
         for axes, (place, own) in zip(grid, panels, strict=False):
-            points = [(row["p50_ms"], row["retention"]) for row in own]
+            points = [(row["steady_ms"], row["retention"]) for row in own]
             best = [(ms, 100 * kept) for ms, kept in undominated(points)]
             axes.plot(*zip(*best, strict=True), color=TEACHER, linewidth=1, zorder=1)
             for index, variant in enumerate(variants, start=1):
@@ -33,8 +33,9 @@ def draw_sweep(rows: Sequence[Row]) -> str:
                 high = [100 * row["retention_high"] - k for k, row in zip(kept, there, strict=True)]
                 style = look(index)
                 axes.errorbar(
-                    [row["p50_ms"] for row in there], kept, yerr=[low, high], linestyle="none",
-                    marker=style["marker"], color=style["color"], elinewidth=0.7, markersize=5,
+                    [row["steady_ms"] for row in there], kept, yerr=[low, high],
+                    xerr=_speeds(there), linestyle="none", marker=style["marker"],
+                    color=style["color"], elinewidth=0.7, markersize=5,
                 )  # fmt: skip
             axes.set_title(f"{place['task']}\n{place['device']}", fontsize=9, loc="left")
             axes.set_xlabel("median latency, ms")
@@ -49,3 +50,15 @@ def draw_sweep(rows: Sequence[Row]) -> str:
         figure.legend(frameon=False, loc="outside lower center", ncols=len(variants))
         figure.set_layout_engine("constrained")
         return svg(figure)
+
+
+def _speeds(rows: Sequence[Row]) -> list[list[float]]:
+    """How far each latency may lie from where it is drawn: below and above."""
+    found = [
+        (1 - row["speedup"] / row["speedup_high"], row["speedup"] / row["speedup_low"] - 1)
+        if row["speedup"]
+        else (0.0, 0.0)
+        for row in rows
+    ]
+    times = [row["steady_ms"] for row in rows]
+    return [[ms * part[side] for ms, part in zip(times, found, strict=True)] for side in (0, 1)]

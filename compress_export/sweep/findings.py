@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -52,7 +53,9 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
         figures=_figures(measured),
         limits=(
             "Latencies are those at the workload that a recipe's gates look at, on the device "
-            "that is named; between devices they are not compared.",
+            "that is named; between devices they are not compared. They are of one moment: the "
+            "teacher's median over all runs, divided by the run's speed-up over it. What a run "
+            "itself took is in its report.",
             "A winner among many runs looks better than it is: measure it once more, on data that "
             "no run has seen.",
         ),
@@ -77,11 +80,15 @@ def _columns(axes: Sequence[str]) -> list[Column]:
     return [
         *(Column(key=axis_column(axis), header=axis) for axis in axes),
         Column(key="variant", header="variant"),
+        Column(key="metric", header="metric"),
+        Column(key="student", header="student", format=".4f"),
         Column(key="retention", header="kept", format="%"),
         Column(key="retention_low", header="from", format="%"),
         Column(key="retention_high", header="to", format="%"),
         Column(key="speedup", header="speed-up", format=".2f"),
-        Column(key="p50_ms", header="p50, ms", format=".2f"),
+        Column(key="speedup_low", header="from", format=".2f"),
+        Column(key="speedup_high", header="to", format=".2f"),
+        Column(key="steady_ms", header="p50, ms", format=".2f"),
         Column(key="verdict", header="gates"),
     ]
 
@@ -127,14 +134,14 @@ def _winners(rows: Sequence[Row], bounds: Sequence[Bound]) -> Table:
 
 def _is_best(row: Row, rows: Sequence[Row]) -> bool:
     own = [r for r in rows if (r["task"], r["device"]) == (row["task"], row["device"])]
-    points = [(r["p50_ms"], r["retention"]) for r in own if r["p50_ms"] is not None]
-    return (row["p50_ms"], row["retention"]) in undominated(points)
+    points = [(r["steady_ms"], r["retention"]) for r in own if r["steady_ms"] is not None]
+    return (row["steady_ms"], row["retention"]) in undominated(points)
 
 
 def _pareto(rows: Sequence[Row], axes: Sequence[str]) -> Table:
     shown = sorted(
         (row for row in rows if row["pareto"]),
-        key=lambda row: (row["task"], str(row["device"]), row["p50_ms"]),
+        key=lambda row: (row["task"], str(row["device"]), row["steady_ms"]),
     )
     head = [Column(key="task", header="task"), Column(key="device", header="device")]
     return Table(
@@ -198,9 +205,11 @@ def _adds(rows: Sequence[Row], axes: Sequence[str]) -> Table:
             Column(key="kept", header="kept, difference", format="%"),
             Column(key="within", header="±", format="%"),
             Column(key="faster", header="speed, ratio", format=".2f"),
+            Column(key="faster_within", header="±", format="%"),
         ],
         note="Runs are paired that differ in this axis alone; ± is half the 95 % interval of the "
-        "mean over pairs, which stand for other tasks and seeds only as far as these do.",
+        "mean over pairs (of ratios, the geometric mean), which stand for other tasks and seeds "
+        "only as far as these do.",
     )
 
 
@@ -208,10 +217,13 @@ def _added(axis: str, base: str, level: str, pairs: Sequence[tuple[Row, Row]]) -
     if not pairs:
         return []
     kept = [other["retention"] - first["retention"] for first, other in pairs]
-    timed = [(f["p50_ms"], o["p50_ms"]) for f, o in pairs if f["p50_ms"] and o["p50_ms"]]
+    times = [(first["steady_ms"], other["steady_ms"]) for first, other in pairs]
+    faster = [math.log(first / other) for first, other in times if first and other]
+    within = spread(faster)
     return [
         {"axis": axis, "base": base, "level": level, "pairs": len(pairs), "kept": fmean(kept)}
-        | {"within": spread(kept), "faster": fmean(a / b for a, b in timed) if timed else None}
+        | {"within": spread(kept), "faster": math.exp(fmean(faster)) if faster else None}
+        | {"faster_within": None if within is None else math.expm1(within)}
     ]
 
 
@@ -225,7 +237,7 @@ def _failed(rows: Sequence[Row]) -> Table:
 
 
 def _figures(rows: Sequence[Row]) -> list[Figure]:
-    timed: list[dict[str, Any]] = [row for row in rows if row["p50_ms"] is not None]
+    timed: list[dict[str, Any]] = [row for row in rows if row["steady_ms"] is not None]
     if not timed:
         return []
     caption = "What each run keeps at its median latency; what nothing beats is joined."

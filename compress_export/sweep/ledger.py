@@ -75,6 +75,10 @@ class Entry:
 class Ledger:
     """The entries of a sweep, kept in `folder/ledger/<run>.json`.
 
+    Attributes:
+        entries: By the run's name.
+        left_out: Runs that an earlier call has finished, and that are not in the sweep any more.
+
     Args:
         folder: Of the sweep.
     """
@@ -82,24 +86,56 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entries: dict[str, Entry] = {}
+        self.left_out: list[str] = []
 
     def open(self, wanted: Sequence[Entry]) -> None:
         """Take up these runs: those that are whole stay so, all others are to be done."""
-        self.look(wanted)
+        earlier = self.look(wanted)
+        runs = self.folder / "runs"
+        for entry in self.in_state("done"):
+            if not (runs / entry.run).exists():  # its labels alone have changed
+                (runs / earlier[entry.key].run).rename(runs / entry.run)
         write_whole(self.folder / RUNS, json.dumps(list(self.entries)))
         for entry in self.entries.values():
             self.put(entry)
 
-    def look(self, wanted: Sequence[Entry]) -> None:
-        """The same, with nothing written down."""
-        self.entries = {entry.run: self._kept(entry) or entry for entry in wanted}
+    def look(self, wanted: Sequence[Entry]) -> dict[str, Entry]:
+        """The same, with nothing written down.
+
+        Returns:
+            Runs that the folder has finished, by their keys.
+
+        Raises:
+            BundleError: It has finished some, of other recipes than are wanted.
+        """
+        done = {e.key: e for e in self._last() if e.state == "done" and self._is_whole(e.run)}
+        recipes = [entry.recipe for entry in done.values()]
+        if done and not any(entry.recipe in recipes for entry in wanted):
+            raise BundleError(
+                f"--out must be new or the folder of this sweep, found {len(done)} finished runs "
+                f"of other recipes in {self.folder}; name another"
+            )
+        named, keys = ({getattr(e, part) for e in wanted} for part in ("run", "key"))
+        self.left_out = [entry.run for key, entry in done.items() if key not in keys]
+        self.entries = {}
+        for entry in wanted:
+            same = done.get(entry.key)
+            if same is not None and same.run not in named:
+                self.entries[entry.run] = replace(same, run=entry.run, labels=entry.labels)
+            else:
+                self.entries[entry.run] = self._kept(entry) or entry
+        return done
 
     def take_up(self) -> None:
         """The runs of the last call, as it left them; none where there was none."""
+        self.entries = {entry.run: entry for entry in self._last()}
+
+    def _last(self) -> list[Entry]:
         names = self.folder / RUNS
-        for name in json.loads(names.read_text(encoding="utf-8")) if names.is_file() else ():
-            found = json.loads(self._path(name).read_text(encoding="utf-8"))
-            self.entries[name] = Entry(**found)
+        if not names.is_file():
+            return []
+        paths = map(self._path, json.loads(names.read_text(encoding="utf-8")))
+        return [Entry(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
 
     def put(self, entry: Entry) -> None:
         """Write one down."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["print_plan"]
 
 
-def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) -> None:
+def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) -> bool:
     """Print a sweep's runs.
 
     Args:
@@ -27,6 +27,9 @@ def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) ->
         store: Where finished runs may be.
         base: The folder that recipes' paths are taken from.
         as_json: Print JSON.
+
+    Returns:
+        Whether all that is left can be done here, as far as a forecast can tell.
     """
     found = list(call.ledger.entries.values())
     states = {entry.run: _state(entry, store) for entry in found}
@@ -34,7 +37,7 @@ def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) ->
     foretold = _foretold(left, base)
     if as_json:
         console.print_json(json.dumps([_row(e, states[e.run], foretold.get(e.run)) for e in found]))
-        return
+        return len(foretold) == len(left)
     rows = [
         [e.run, *map(str, e.labels.values()), states[e.run], str(foretold.get(e.run, ""))]
         for e in found
@@ -42,6 +45,7 @@ def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) ->
     axes = found[0].labels
     title = f"{len(rows)} runs, {len(left)} to do{_in_all(list(foretold.values()))}"
     table(title, ["run", *axes, "state", "will take"], rows, left=range(len(axes) + 3))
+    return len(foretold) == len(left)
 
 
 def _state(entry: Entry, store: Store | None) -> str:
@@ -59,7 +63,7 @@ def _foretold(left: Sequence[Entry], base: Path) -> Mapping[str, Forecast]:
     found = outlook(left, base)
     for run, one in found.items():
         if isinstance(one, str):
-            note(f"run {run} is not foretold: {one}")
+            note(f"run {run} cannot be done here: {one}")
     return {run: one for run, one in found.items() if not isinstance(one, str)}
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, TypeAlias
 
+from compress_export.studies.groups import grouped
 from compress_export.sweep.ledger import Entry, Ledger
 
 __all__ = ["Row", "axis_column", "measured_rows", "rows_of"]
@@ -28,6 +30,7 @@ def rows_of(ledger: Ledger) -> list[Row]:
             rows += measured_rows(entry, ledger.report(entry.run))
         else:
             rows.append(_facts(entry) | {"variant": None})
+    _steady([row for row in rows if row["variant"] is not None])
     return rows
 
 
@@ -55,7 +58,7 @@ def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
     """A row for each variant of a finished run."""
     where = report["reference"]
     place = (where["batch"], where["sequence"])
-    latency = _at(report["latency"], place)
+    latency, teacher = (_at(report["latency"], place, who) for who in ("student", "teacher"))
     speedups = _at(report["speedups"], place)
     accuracy: dict[str, Mapping[str, Any]] = {}
     for row in report["accuracy"]:
@@ -66,6 +69,7 @@ def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
         for name in ("encoder_parameters", "encoder_macs")
     }
     facts = _facts(entry) | {"batch": place[0], "sequence": place[1]} | sizes
+    facts |= {"teacher_ms": next((row["p50_ms"] for row in teacher.values()), None)}
     rows = []
     for variant in [v for v in latency if v in accuracy]:
         kept, time, fast = accuracy[variant], latency[variant], speedups.get(variant, {})
@@ -82,7 +86,23 @@ def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _at(rows: Sequence[Mapping[str, Any]], place: tuple[int, int]) -> dict[str, Mapping[str, Any]]:
-    """The student's rows at a workload, by variant."""
+def _steady(rows: Sequence[Row]) -> None:
+    """Add `steady_ms`: latencies as if all runs of a teacher had been timed at one moment.
+
+    Each run times its student and its teacher side by side, and a machine is faster at one moment
+    than at another. So a run's speed-up stands, and the teacher's time is the median of what it
+    took in all of them.
+    """
+    for _, own in grouped(rows, "model", "device", "batch", "sequence"):
+        times = [row["teacher_ms"] for row in own if row["teacher_ms"] is not None]
+        for row in own:
+            speedup = row["speedup"]
+            row["steady_ms"] = median(times) / speedup if times and speedup else row["p50_ms"]
+
+
+def _at(
+    rows: Sequence[Mapping[str, Any]], place: tuple[int, int], contender: str = "student"
+) -> dict[str, Mapping[str, Any]]:
+    """A contender's rows at a workload, by variant."""
     there = [r for r in rows if (r["batch"], r["sequence"]) == place]
-    return {r["variant"]: r for r in there if r.get("contender", "student") == "student"}
+    return {r["variant"]: r for r in there if r["contender"] == contender}

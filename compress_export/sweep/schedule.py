@@ -13,6 +13,8 @@ from compress_export.sweep.devices import Uses, uses_of
 __all__ = ["Node", "Order", "Place", "Schedule"]
 
 _TINY = 1e-9
+_MOST_WAITING = 16
+"""Measurements that wait on a node before its work does, so that a long sweep has results early."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,16 +92,30 @@ class Schedule:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._running: dict[tuple[str, str], tuple[Order, Place]] = {}
+        self._catching_up = False
 
     def pick(self, ready: Sequence[Order], nodes: Sequence[Node]) -> list[tuple[Order, Place]]:
-        """Start what fits now: work first, then what measures, so that devices idle rarely."""
+        """Start what fits now: work first, then what measures, so that devices idle rarely.
+
+        Once many wait to be measured no work starts where they can be, until none waits.
+        """
         started = []
+        free_for_work = self._free_for_work([order for order in ready if order.measures], nodes)
         for order in sorted(ready, key=lambda order: order.measures):
-            place = self._place(order, nodes)
+            place = self._place(order, nodes if order.measures else free_for_work)
             if place is not None:
                 self._running[order.run, order.step] = (order, place)
                 started.append((order, place))
         return started
+
+    def _free_for_work(self, waiting: Sequence[Order], nodes: Sequence[Node]) -> list[Node]:
+        if not waiting:
+            self._catching_up = False
+        elif len(waiting) >= _MOST_WAITING * len(nodes):
+            self._catching_up = True
+        if not self._catching_up:
+            return list(nodes)
+        return [n for n in nodes if not any(self._fits(order, n, ()) for order in waiting)]
 
     def end(self, order: Order) -> None:
         """Take back what an order had."""

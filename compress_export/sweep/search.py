@@ -17,7 +17,7 @@ from compress_export.stages import STEPS, content_key
 from compress_export.sweep.axes import Combination, Common, set_field
 from compress_export.sweep.identity import Hashes, run_key
 from compress_export.sweep.ledger import Entry, Ledger
-from compress_export.sweep.results import measured_rows
+from compress_export.sweep.results import Row, measured_rows
 from compress_export.sweep.work import Outcome
 
 __all__ = ["Search", "Trials", "corners", "open_study"]
@@ -150,7 +150,7 @@ class Trials:
         study: Optuna's.
         ledger: Of the trials of this folder.
         count: Trials in all that this folder is to have.
-        at_once: Trials that are under way at a time.
+        at_once: Trials that are under way at a time on a node.
         hashes: Of files.
     """
 
@@ -171,11 +171,12 @@ class Trials:
             if entry.state != "waiting" and entry.labels[TRIAL] in open_ones:
                 self.over(entry)
 
-    def more(self) -> list[Entry]:
-        """New trials, as many as may be under way."""
+    def more(self, nodes: int) -> list[Entry]:
+        """New trials, as many as may be under way on so many nodes."""
+        at_once = self.at_once * nodes
         waiting = self.ledger.in_state("waiting")
         working = [entry for entry in waiting if entry.next != STEPS[-1]]
-        room = min(self.at_once - len(working), 2 * self.at_once - len(waiting))
+        room = min(at_once - len(working), 2 * at_once - len(waiting))
         wanted = min(room, self.count - len(self.ledger.entries))
         found: list[Entry] = []
         while len(found) < wanted and not self._spent:
@@ -232,10 +233,23 @@ class Trials:
         return Entry(run=f"{slug}-{key[:8]}", key=key, labels=labels, recipe=recipe)
 
     def _objectives(self, entry: Entry) -> list[float]:
-        """Accuracy kept and median latency in ms, of the variant that gates look at."""
+        """Accuracy kept and median latency in ms, of the variant that gates look at.
+
+        The latency is as if it had been timed when the first trial of that model was: that trial's
+        teacher, divided by this one's speed-up over it.
+        """
+        row, first = self._measured(entry), self._measured(self._first_of(entry))
+        teacher, speedup = first["teacher_ms"], row["speedup"]
+        return [row["retention"], teacher / speedup if teacher and speedup else row["p50_ms"]]
+
+    def _measured(self, entry: Entry) -> Row:
         rows = measured_rows(entry, self.ledger.report(entry.run))
-        row = next(row for row in rows if row["reference"])
-        return [row["retention"], row["p50_ms"]]
+        return next(row for row in rows if row["reference"])
+
+    def _first_of(self, entry: Entry) -> Entry:
+        """The first finished trial of this folder with the same model."""
+        model, done = entry.recipe.get("model"), self.ledger.in_state("done")
+        return next((first for first in done if first.recipe.get("model") == model), entry)
 
 
 def _suggest(trial: Any, name: str, choice: Choice) -> Any:

@@ -98,6 +98,28 @@ def test_work_goes_first_then_what_measures() -> None:
     assert (order, place.cpus) == (measured, 4)
 
 
+def test_once_many_wait_to_be_measured_work_waits() -> None:
+    schedule, node = Schedule(2), NODES[:1]
+    waiting = [Order(run=f"m{i}", step="bench", measures=True) for i in range(16)]
+    work = Order(run="w", step="prune")
+    begun = Order(run="begun", step="prune")
+    assert schedule.pick([begun], node)
+    assert schedule.pick([*waiting, work], node) == [], "it waits for what has begun"
+    schedule.end(begun)
+    while waiting:
+        ((order, _),) = schedule.pick([*waiting, work], node)
+        assert order is waiting.pop(0)
+        schedule.end(order)
+    assert [o.run for o, _ in schedule.pick([work], node)] == ["w"]
+
+
+def test_work_goes_where_none_is_measured() -> None:
+    schedule = Schedule(1)
+    waiting = [Order(run=f"m{i}", step="bench", measures=True, kind="small") for i in range(2 * 16)]
+    started = schedule.pick([*waiting, Order(run="w", step="prune")], NODES)
+    assert {o.run: p.node for o, p in started} == {"m0": "a", "w": "b"}
+
+
 def test_nodes_are_avoided_and_kinds_kept() -> None:
     schedule = Schedule(1)
     order = Order(run="r", step="prune", avoid=frozenset({"a"}))

@@ -22,34 +22,9 @@ from compress_export.sweep import executor as executors
 from compress_export.sweep.ledger import open_sweep
 from compress_export.sweep.store import Store
 from compress_export.sweep.work import Task, work
-from tests.app.test_pipeline import cli, write_csv
+from tests.app.sweep.project import SWEEP, sweep, write_project
+from tests.app.test_pipeline import cli
 from tests.families import tiny
-from tests.tokenizer import tiny_tokenizer
-
-SWEEP = """\
-recipe:
-  task: {train: train.csv, validation: validation.csv, text: [sentence], label: label}
-  prune: {steps: 1, multiple: 4, calibration_examples: 16, score: magnitude}
-  target: {batch: 1, sequence: 8}
-  export: {variants: [cpu-fp32]}
-  benchmark: {batches: [1], sequences: [8], rounds: 2, seconds: 0.05, max_length: 16}
-axes:
-  model: [bert]
-  target.macs: [0.5, 0.7]
-"""
-
-
-def write_project(folder: Path) -> Path:
-    tiny("bert", seed=1).save_pretrained(folder / "bert")
-    tiny_tokenizer().save_pretrained(folder / "bert")
-    write_csv(folder / "train.csv", 40)
-    write_csv(folder / "validation.csv", 30)
-    (folder / "sweep.yaml").write_text(SWEEP)
-    return folder
-
-
-def sweep(project: Path, *more: str) -> int:
-    return cli(["sweep", "run", str(project / "sweep.yaml"), "-o", str(project / "out"), *more])
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +85,25 @@ def test_the_same_call_again_needs_no_torch(finished: Path) -> None:
         "sys.exit(status or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("no_work")
+def test_a_run_is_known_by_what_it_is_and_not_by_its_label(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied / "sweep.yaml"
+    named = SWEEP.replace("model: [bert]", "teacher: [{name: mine, model: bert}]")
+    path.write_text(named.replace(", 0.7]", "]"))
+    assert sweep(copied) == 0
+    assert "1 runs of an earlier call" in capsys.readouterr().err.replace("\n", " ")
+    (entry,) = open_sweep(copied / "out").entries.values()
+    assert entry.labels == {"teacher": "mine", "target.macs": 0.5}
+    assert (copied / "out" / "runs" / entry.run / "report.json").is_file()
+    path.write_text(SWEEP.replace("0.5, 0.7", "0.9"))
+    before = file_hashes([copied / "out"], copied)
+    assert sweep(copied) == 2
+    assert "finished runs of other recipes" in capsys.readouterr().err.replace("\n", " ")
+    assert file_hashes([copied / "out"], copied) == before
 
 
 @pytest.mark.usefixtures("no_work")
@@ -249,60 +243,6 @@ def _kill_worker(parent: int) -> None:
     os.kill(busiest.pid, signal.SIGKILL)
 
 
-SEARCH = SWEEP[: SWEEP.index("axes:")].replace("recipe:\n", "recipe:\n  model: bert\n") + (
-    "search:\n  target.macs: {low: 0.4, high: 0.8}\n  prune.score: [magnitude, random]\n"
-)
-
-
-def search(project: Path, *more: str) -> int:
-    return cli(["sweep", "search", str(project / "search.yaml"), "-o", str(project / "found"),
-                *more])  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        (SEARCH.replace("prune.score", "prune.scor"), "'prune.scor' is unknown"),
-        (SEARCH.replace("low: 0.4", "low: 0.9"), "low must be below high"),
-        (SEARCH.replace("target.macs: {low: 0.4, high: 0.8}", "prune.steps: {low: 1, high: 2.5}"),
-         "prune.steps"),
-        (SWEEP, "'search' is required"),
-    ],
-)  # fmt: skip
-def test_a_wrong_search_is_told_before_any_trial(
-    copied: Path, capsys: pytest.CaptureFixture[str], text: str, told: str
-) -> None:
-    (copied / "search.yaml").write_text(text)
-    assert search(copied) == 2
-    assert told in capsys.readouterr().err
-    assert not (copied / "found").exists()
-    (copied / "search.yaml").write_text(SEARCH)
-    assert cli(["sweep", "search", str(copied / "search.yaml"), "-o", str(copied / "out")]) == 2
-    assert "found one of a grid" in capsys.readouterr().err
-
-
-def test_a_search_tells_optuna_what_it_found_and_goes_on(
-    copied: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import optuna
-
-    (copied / "search.yaml").write_text(SEARCH)
-    storage = f"sqlite:///{copied / 'trials.db'}"
-    assert search(copied, "--trials", "1", "--storage", storage) == 0
-    assert search(copied, "--trials", "2", "--storage", storage) == 0
-    trials = optuna.load_study(study_name="search", storage=storage).trials
-    rows = pq.read_table(copied / "found" / "data" / "runs.parquet").to_pylist()
-    assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
-    for trial, row in zip(trials, rows, strict=True):
-        assert trial.values == pytest.approx([row["retention"], row["p50_ms"]])
-        assert row["axis.prune.score"] == trial.params["prune.score"]
-    assert search(copied, "--trials", "3", "--storage", storage, "--name", "other") == 2
-    assert "one study" in capsys.readouterr().err
-    (copied / "search.yaml").write_text(SEARCH.replace("magnitude", "activation"))
-    assert search(copied, "--trials", "3", "--storage", storage) == 2
-    assert "other choices" in capsys.readouterr().err
-
-
 def test_ctrl_c_stops_and_a_second_call_goes_on(tmp_path: Path) -> None:
     write_project(tmp_path)
     command = [sys.executable, "-m", "compress_export", "sweep", "run"]
@@ -313,7 +253,9 @@ def test_ctrl_c_stops_and_a_second_call_goes_on(tmp_path: Path) -> None:
         wait_for(lambda: list((tmp_path / "out" / "runs").glob("*.partial/stages/prune.json")))
         os.killpg(first.pid, signal.SIGINT)
         assert first.wait(60) == 130
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert "Traceback" not in said
+    assert "resource_tracker" not in said
     begun = next((tmp_path / "out" / "runs").glob("*.partial/stages/prune.json"))
     run, before = begun.parents[1].name.removesuffix(".partial"), begun.stat().st_mtime_ns
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0

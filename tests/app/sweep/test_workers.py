@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 from compress_export.workers import Workers
 
@@ -21,6 +23,11 @@ def at(value: int) -> tuple[int, int, str]:
 
 def sleep(seconds: float) -> None:
     time.sleep(seconds)
+
+
+def hold(folder: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder):
+        time.sleep(60)
 
 
 def unsendable() -> object:
@@ -66,3 +73,12 @@ def test_a_killed_worker_is_told_and_replaced() -> None:
         assert found.value[0] == 2
     finally:
         workers.close()
+
+
+def test_what_is_ended_tidies_up(tmp_path: Path) -> None:
+    workers = Workers(prepare=prepare)
+    workers.submit("holds", hold, str(tmp_path))
+    while not list(tmp_path.iterdir()):
+        assert workers.wait(0.1) == []
+    workers.close()
+    assert not list(tmp_path.iterdir())
