@@ -124,6 +124,12 @@ def adapt(
     train: TrainExamples = None,
     epochs: StudyEpochs = None,
     max_length: opt.MaxLength = 128,
+    updates: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="For a mask; from 25000 on, weights move by the paper's own rate and decay."
+        ),
+    ] = None,
     quick: Quick = False,
     seed: opt.Seeds = None,
     jobs: Jobs = None,
@@ -134,7 +140,7 @@ def adapt(
     from compress_export.studies.adapt import study_adapt
 
     question = _question(model, task, data, out, seed, quick, max_length, epochs, train)
-    run("adapt", question, lambda grid: study_adapt(question, grid), jobs, as_json=json)
+    run("adapt", question, lambda grid: study_adapt(question, grid, updates), jobs, as_json=json)
 
 
 def layers(

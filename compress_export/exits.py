@@ -36,6 +36,9 @@ def run_app(app: typer.Typer, arguments: list[str]) -> int:
         status = _run(app, arguments)
         return _fail(_INTERRUPTED, status) if status == INTERRUPTED else status
     except _USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group alone, such as `study`
+            typer.echo(_usage_message(error))
+            return 0
         return _fail(_usage_message(error), 2)
     except (KeyboardInterrupt, typer.Abort):
         return _fail(_INTERRUPTED, INTERRUPTED)

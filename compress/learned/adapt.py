@@ -44,6 +44,16 @@ class Descent:
     seed: int = 0
 
     @classmethod
+    def published(cls, seed: int = 0) -> Descent:
+        """The paper's own α of 2·10⁻⁵ and γ of 2·10⁻⁷, which take tens of thousands of updates.
+
+        Example:
+            >>> Descent.published().decay
+            2e-07
+        """
+        return cls(steps=50_000, rate=2e-5, seed=seed)
+
+    @classmethod
     def within(cls, updates: int, seed: int = 0) -> Descent:
         """The decay alone would close all gates in half of the updates."""
         return cls(steps=max(1, updates // 2), seed=seed)

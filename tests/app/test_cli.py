@@ -64,6 +64,12 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     assert "Usage:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("group", ["study", "sweep"])
+def test_a_group_alone_gives_its_help(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli([group]) == 0
+    assert capsys.readouterr().out.count("\n") > 5
+
+
 def test_missing_model_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "nowhere" in error_of(capsys, "inspect", tmp_path / "nowhere")
 

@@ -11,9 +11,11 @@ import torch
 
 from compress.binding import bind
 from compress.checkpoint import load, save
+from compress.learned import Descent, Pace
 from compress.surgery import apply_
 from compress_export.language import blocks_of, masked_batches
 from compress_export.stages import file_hashes
+from compress_export.studies.adapt.cells import PUBLISHED, Effort
 from compress_export.studies.heads.ranking import by_layer, plan_without
 from compress_export.studies.heads.sights import Sight, Text
 from compress_export.studies.layers.cells import likeness
@@ -121,10 +123,17 @@ def test_a_strategy_that_can_drop_no_such_number_is_refused(
 
 def test_parallel_cells_give_what_one_process_gives(project: Path) -> None:
     for jobs in (1, 2):
-        options = ["--model", "base", "--out", f"out{jobs}", *QUICK, "--jobs", jobs]
+        options = ["--model", "base", "--out", f"out{jobs}", *QUICK, "--jobs", jobs, "--updates", 3]
         assert cli("study", "adapt", *options) == 0
     one, two = (pq.read_table(f"out{jobs}/data/points.parquet").to_pylist() for jobs in (1, 2))
     assert one == two
+
+
+def test_as_many_updates_as_the_papers_move_as_the_papers() -> None:
+    few, many = (Effort(steps=steps, train=8).of_weights(1) for steps in (PUBLISHED - 1, PUBLISHED))
+    assert few == Pace(seed=1)
+    assert isinstance(many, Descent)
+    assert (many.rate, many.decay) == pytest.approx((2e-5, 2e-7))
 
 
 def test_removed_units_give_what_masked_ones_gave(project: Path) -> None:

@@ -41,7 +41,19 @@ from compress_export.loading import CALIBRATION_BATCH, load_for
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData
 
-__all__ = ["Effort", "Probe", "Served", "UnitMethod", "Units", "WeightMethod", "Weights"]
+__all__ = [
+    "PUBLISHED",
+    "Effort",
+    "Probe",
+    "Served",
+    "UnitMethod",
+    "Units",
+    "WeightMethod",
+    "Weights",
+]
+
+PUBLISHED = 25_000
+"""Updates of the paper's runs: three epochs of SST-2 in batches of 8."""
 
 WeightMethod = WeightScore | Literal["adapt"]
 UnitMethod = Literal["adapt", "magnitude", "random"]
@@ -67,6 +79,10 @@ class Effort:
     def epochs(self) -> int:
         """Of a fine-tuning on all examples that looks at as many."""
         return max(1, round(2 * self.steps * CALIBRATION_BATCH / self.train))
+
+    def of_weights(self, seed: int) -> Descent | Pace:
+        """How masks on weights move: as published, where there are as many updates."""
+        return Descent.published(seed) if self.steps >= PUBLISHED else Pace(seed=seed)
 
     def spec(self, seed: int) -> MaskSpec:
         """Of the loop."""
@@ -147,7 +163,7 @@ class Weights(_Adapting):
         layout, spec = bind(model), self.effort.spec(self.seed)
         start = time.perf_counter()
         if self.method == "adapt":
-            gate = WeightMasks(layout, self.share, Pace(seed=self.seed))
+            gate = WeightMasks(layout, self.share, self.effort.of_weights(self.seed))
             learn_masks(layout, batches, label_loss, gate, spec, trained=task_head(model))
             kept = gate.masks()
         else:

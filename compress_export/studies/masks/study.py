@@ -48,7 +48,7 @@ _MAC_SHARES, _QUICK_MACS = (0.6, 0.4, 0.25), (0.4,)
 _EFFORT = Effort(steps=600, train=8192, calibration=1024, tokens=40_000)
 _CLOSED = 1.05
 """A mask that keeps so many times its share at the end has not come to its budget."""
-_QUICK_EFFORT = Effort(steps=100, train=2048, calibration=512, tokens=6_000)
+_QUICK_EFFORT = Effort(steps=80, train=2048, calibration=512, tokens=6_000)
 
 
 def study_masks(question: Question, grid: Grid) -> Findings:
