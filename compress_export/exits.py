@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Sequence
 
 import typer
 
@@ -45,7 +47,7 @@ def run_app(app: typer.Typer, arguments: list[str]) -> int:
     except Exception as error:  # the outermost edge: every failure becomes one line and a status
         if "--debug" in arguments:
             raise
-        return _status_of(error)
+        return _status_of(error, arguments)
 
 
 def _run(app: typer.Typer, arguments: list[str]) -> int:
@@ -71,11 +73,11 @@ def _usage_message(error: Exception) -> str:
     return str(format_message()) if format_message else str(error)
 
 
-def _status_of(error: Exception) -> int:
+def _status_of(error: Exception, arguments: Sequence[str]) -> int:
     from compress.errors import ToolchainError
 
     if isinstance(error, ToolchainError):
-        return _fail(str(error), error.exit_status)
+        return _fail(_as_typed(str(error), arguments), error.exit_status)
     if _is_full_disk(error):
         return _fail(f"the disk is full ({error}); free some space and run the command again", 2)
     if isinstance(error, OSError):
@@ -85,6 +87,22 @@ def _status_of(error: Exception) -> int:
         "run again with `compress-export --debug …` and report the traceback",
         70,
     )
+
+
+def _as_typed(message: str, arguments: Sequence[str]) -> str:
+    """A message about a recipe's field, of the option that it was typed as.
+
+    Example:
+        >>> _as_typed("recipe field 'target.speedup': too small", ["prune", "--speedup", "0"])
+        '--speedup: too small'
+    """
+    typed = {argument.partition("=")[0] for argument in arguments}
+
+    def named(field: re.Match[str]) -> str:
+        options = (f"--{part.replace('_', '-')}" for part in reversed(field[1].split(".")))
+        return next((option for option in options if option in typed), field[0])
+
+    return re.sub(r"recipe field '([\w.]+)'", named, message)
 
 
 def _is_full_disk(error: Exception) -> bool:

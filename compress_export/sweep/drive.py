@@ -187,7 +187,6 @@ class Driver:
             folder=str(self.ledger.folder),
             mark=self.mark,
             store=None if self.store is None else self.store.url,
-            moved=entry.last_node not in (None, place.node),
             cpus=place.cpus,
             uses=place.uses,
         )

@@ -59,11 +59,6 @@ class Entry:
         """The step to do."""
         return next(step for step in STEPS if step not in self.steps)
 
-    @property
-    def last_node(self) -> str | None:
-        """Where the last step was done."""
-        return next((self.steps[s]["node"] for s in reversed(STEPS) if s in self.steps), None)
-
     def after(self, step: Step, node: str, outcome: Outcome) -> Entry:
         """The run once a step is done."""
         done = {"node": node, "seconds": round(outcome.seconds, 3),

@@ -17,7 +17,7 @@ from compress.folder import replace_folder, sha256
 from compress_export.remote import StoreError, reach_store, within
 from compress_export.stages import content_key
 
-__all__ = ["Store", "TornError"]
+__all__ = ["Store", "TornError", "names_in"]
 
 _INDEX = "index.json"
 
@@ -45,6 +45,10 @@ class Store:
         """Whether a finished run of that key is there."""
         return bool(self._index(key).get("whole"))
 
+    def names(self, key: str) -> list[str]:
+        """Files that are there under a key, by their path from the run's folder."""
+        return list(self._index(key).get("files", {}))
+
     def push(self, folder: Path, key: str, *, whole: bool) -> None:
         """Copy what has changed in a folder since it was last pushed.
 
@@ -59,7 +63,7 @@ class Store:
         if index.get("whole"):
             return
         there = index.get("files", {})
-        here = {p.relative_to(folder).as_posix(): sha256(p) for p in _files(folder)}
+        here = {name: sha256(folder / name) for name in names_in(folder)}
         at = content_key(here)[:16] if whole else ""
         for name, digest in here.items():
             if whole or there.get(name) != digest:
@@ -127,5 +131,6 @@ class Store:
         return within(self.url, call, *arguments, **settings)
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+def names_in(folder: Path) -> list[str]:
+    """All files under a folder, by their path from it; none where there is no such folder."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import yaml
 
 from compress_export.stages import STEPS, Step
 from compress_export.sweep.devices import Uses, by_identity, holding
-from compress_export.sweep.store import Store, TornError
+from compress_export.sweep.store import Store, TornError, names_in
 
 __all__ = [
     "MARK",
@@ -52,7 +52,6 @@ class Task:
         folder: Where runs are written, as the sender sees it.
         mark: What `folder`'s sweep calls itself, to know whether this machine sees the same folder.
         store: URL of the shared store, if there is one.
-        moved: Whether the step before was done on another node.
         cpus: Cores to use.
         uses: Devices, and how.
     """
@@ -65,7 +64,6 @@ class Task:
     folder: str
     mark: str
     store: str | None = None
-    moved: bool = False
     cpus: float = 1
     uses: Uses = field(default_factory=dict)
 
@@ -152,7 +150,7 @@ def _do(task: Task) -> list[dict[str, Any]]:
     so_far = unfinished(task.key, task.mark)
     if store is not None and task.step == STEPS[-1] and _is_there(store, task.key, out):
         return []  # done by a process that was lost before it could say so
-    if store is not None and (task.moved or not partial.exists()):
+    if store is not None and not _stages(store.names(so_far)) <= _stages(names_in(partial)):
         store.pull(so_far, partial)
     _take(task.cpus)
     text = yaml.safe_dump(task.recipe, sort_keys=False, allow_unicode=True)
@@ -171,6 +169,11 @@ def _do(task: Task) -> list[dict[str, Any]]:
         for folder in (out, partial):
             shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def _stages(files: Iterable[str]) -> set[str]:
+    """The records of whole stages among a run's files."""
+    return {name for name in files if name.startswith("stages/")}
 
 
 def _is_there(store: Store, key: str, out: Path) -> bool:

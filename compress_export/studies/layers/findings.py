@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from benchmarks.report.drawing import STYLE, look, svg
@@ -65,9 +66,13 @@ def layer_findings(
 _NEAR, _ALMOST = 0.1, 0.75
 
 _KEPT = (
-    "Kept against the share of the encoder's parameters: one line a strategy, the mean over tasks; "
-    "solid, dropped before fine-tuning; dashed, after it."
+    "Kept against the share of the encoder's parameters, and of the time: one line a strategy, the "
+    "mean over tasks; solid, dropped before fine-tuning; dashed, after it."
 )
+_SHARES = {
+    "encoder_parameters": "% of the encoder's parameters",
+    "time": "% of the whole model's time",
+}
 _LAYERS = (
     "Left: harm done by leaving a layer out (KL to the whole model), and its cosine between input "
     "and output. Right: linear CKA between the outputs of layers, first task."
@@ -204,6 +209,8 @@ def _points_table(points: Sequence[Row]) -> Table:
             Column(key="metric", header="metric", format=".4f"),
             Column(key="kept", header="kept", format="%"),
             Column(key="spread", header="± over seeds", format="%"),
+            Column(key="encoder_parameters", header="encoder parameters", format="%"),
+            Column(key="time", header="measured time", format="%"),
         ],
         note="Kept: of the whole model's metric, of the same seed and training. Distilled: dropped "
         "after fine-tuning and taught by the whole model.",
@@ -229,25 +236,33 @@ def _depths_table(depths: Sequence[Row]) -> Table:
 
 def _draw_kept(points: Sequence[Row]) -> str:
     with mpl.rc_context(STYLE):
-        figure = Canvas(figsize=(7.4, 4.0))
-        axes = figure.subplots()
-        names = list(dict.fromkeys(p["strategy"] for p in points))
-        sizes = {p["n_drop"]: p["encoder_parameters"] for p in points}
-        for moment, dashes in (("before", "-"), ("after", "--"), ("distilled", ":")):
-            means = _means(points, moment)
-            for index, name in enumerate(names, start=1):
-                own = sorted((n, v) for (s, n), v in means.items() if s == name)
-                if own:
-                    x, y = [100 * sizes[n] for n, _ in own], [100 * v for _, v in own]
-                    label = name if moment == "before" else f"{name}, {moment}"
-                    style = look(index) | {"linestyle": dashes}
-                    axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=label)
-        axes.invert_xaxis()
-        axes.set_xlabel("% of the encoder's parameters")
-        axes.set_ylabel("% kept, mean over tasks")
-        figure.legend(frameon=False, loc="outside lower center", ncols=3, fontsize=9)
+        figure = Canvas(figsize=(9.4, 4.0))
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (share, told) in zip(panels, _SHARES.items(), strict=True):
+            _draw_means(axes, points, share)
+            axes.invert_xaxis()
+            axes.set_xlabel(told)
+        panels[0].set_ylabel("% kept, mean over tasks")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, frameon=False, loc="outside lower center", ncols=4, fontsize=9
+        )
         figure.set_layout_engine("constrained")
         return svg(figure)
+
+
+def _draw_means(axes: Axes, points: Sequence[Row], share: str) -> None:
+    names = list(dict.fromkeys(p["strategy"] for p in points))
+    sizes = {p["n_drop"]: p[share] for p in points}
+    for moment, dashes in (("before", "-"), ("after", "--"), ("distilled", ":")):
+        means = _means(points, moment)
+        for index, name in enumerate(names, start=1):
+            own = sorted((n, v) for (s, n), v in means.items() if s == name)
+            if own:
+                x, y = [100 * sizes[n] for n, _ in own], [100 * v for _, v in own]
+                label = name if moment == "before" else f"{name}, {moment}"
+                style = look(index) | {"linestyle": dashes}
+                axes.plot(x, y, **style, markersize=5, linewidth=1.5, label=label)
 
 
 def _draw_signals(signals: Sequence[Row]) -> str:

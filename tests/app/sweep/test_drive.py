@@ -13,6 +13,7 @@ import pytest
 from compress.errors import RecipeError
 from compress_export.stages import STEPS
 from compress_export.sweep.axes import Common, Sweep
+from compress_export.sweep.call import planned
 from compress_export.sweep.drive import Driver
 from compress_export.sweep.executor import Done
 from compress_export.sweep.ledger import Entry, Ledger, own_sweep
@@ -166,6 +167,16 @@ def test_a_measured_target_stays_on_its_kind_of_device(tmp_path: Path) -> None:
     ledger, executor, _ = driven(tmp_path, well, runs)
     for run in ledger.entries:
         assert len({node for name, _, node in executor.asked if name == run}) == 1
+
+
+def test_each_kind_of_device_has_runs_of_its_own(tmp_path: Path) -> None:
+    sweep = Sweep(recipe={}, axes={"seed": [0, 1]}, devices="each")
+    call = planned(sweep, tmp_path, tmp_path / "plan", lambda *_: [A.kind, B.kind])
+    assert len({found.key for found in call.left}) == 4
+    _, executor, _ = driven(tmp_path / "out", well, call.left)
+    kinds = {found.run: found.kind for found in call.left}
+    assert all((node == "a") == (kinds[run] == "small") for run, _, node in executor.asked)
+    assert {run for run, _, _ in executor.asked} == set(kinds)
 
 
 def test_what_is_wrong_with_the_recipe_is_not_tried_again(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_nodes_that_do_not_see_the_folder_hand_a_run_over_through_the_store(
         monkeypatch.setattr(tempfile, "tempdir", str(node))
         task = Task(
             run=entry.run, key=entry.key, step=step, recipe=entry.recipe, base=str(finished),
-            folder=str(tmp_path / "unseen"), mark="mark", store=str(store), moved=number > 0,
+            folder=str(tmp_path / "unseen"), mark="mark", store=str(store),
         )  # fmt: skip
         outcome = work(task)
         assert outcome.fault is None, outcome.error + outcome.details
