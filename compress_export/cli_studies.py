@@ -127,7 +127,7 @@ def adapt(
     updates: Annotated[
         int | None,
         typer.Option(
-            min=1, help="For a mask; from 25000 on, weights move by the paper's own rate and decay."
+            min=1, help="For a mask; from 25000 on, masks on weights move by the paper's update."
         ),
     ] = None,
     quick: Quick = False,

@@ -95,12 +95,15 @@ def _as_typed(message: str, arguments: Sequence[str]) -> str:
     Example:
         >>> _as_typed("recipe field 'target.speedup': too small", ["prune", "--speedup", "0"])
         '--speedup: too small'
+        >>> _as_typed("recipe field 'task.label' is required", ["prune", "--task", "own.yaml"])
+        "recipe field 'task.label' is required"
     """
     typed = {argument.partition("=")[0] for argument in arguments}
 
     def named(field: re.Match[str]) -> str:
-        options = (f"--{part.replace('_', '-')}" for part in reversed(field[1].split(".")))
-        return next((option for option in options if option in typed), field[0])
+        path = [part for part in field[1].split(".") if not part.isdigit()]
+        option = f"--{path[-1].replace('_', '-')}" if path else ""
+        return option if option in typed and path[0] != "task" else field[0]
 
     return re.sub(r"recipe field '([\w.]+)'", named, message)
 

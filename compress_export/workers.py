@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -95,8 +96,9 @@ class Workers:
             worker.pipe.close()  # an idle one ends by itself
             if worker.ticket is not None:
                 worker.process.terminate()
+        end = time.monotonic() + _ENDING
         for worker in self._all:
-            worker.process.join(_ENDING)
+            worker.process.join(max(0.0, end - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.kill()
         self._all.clear()

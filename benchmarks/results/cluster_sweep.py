@@ -36,7 +36,7 @@ def main(out: str) -> None:
     """Do it all, and print what came of it."""
     project = Path(out)
     project.mkdir(parents=True)
-    tiny: Any = importlib.import_module("tests.app.sweep.test_sweep")
+    tiny: Any = importlib.import_module("tests.app.sweep.project")
     tiny.write_project(project)
     text = tiny.SWEEP.replace("  target.macs: [0.5, 0.7]\n", AXES)
     (project / "sweep.yaml").write_text(text, encoding="utf-8")

@@ -22,54 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TOKENS, SEQUENCE, BATCH = 512, 64, 4
+from benchmarks.results.growth_drawn import by_parameters, draw
+from benchmarks.results.growth_shapes import BATCH, SEQUENCE, SHAPES, changed, known, settings
 
-SHAPES: dict[str, dict[str, Any]] = {
-    name: {
-        "model_type": "bert",
-        "vocab_size": 30522,
-        "num_hidden_layers": layers,
-        "hidden_size": width,
-        "num_attention_heads": width // 64,
-        "intermediate_size": 4 * width,
-    }
-    for name, layers, width in (
-        ("11M", 4, 256),
-        ("33M", 12, 384),
-        ("110M", 12, 768),
-        ("335M", 24, 1024),
-        ("730M", 24, 1536),
-        ("1.5B", 48, 1600),
-    )
-}
-SHAPES["deberta-v2-xxlarge"] = {
-    "model_type": "deberta-v2",
-    "vocab_size": 128100,
-    "num_hidden_layers": 48,
-    "hidden_size": 1536,
-    "num_attention_heads": 24,
-    "intermediate_size": 6144,
-    "type_vocab_size": 0,
-    "relative_attention": True,
-    "position_buckets": 256,
-    "max_relative_positions": -1,
-    "norm_rel_ebd": "layer_norm",
-    "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"],
-    "conv_kernel_size": 3,
-    "position_biased_input": False,
-    "layer_norm_eps": 1e-7,
-}
-SHAPES["xlm-roberta-xl"] = {
-    "model_type": "xlm-roberta-xl",
-    "vocab_size": 250880,
-    "num_hidden_layers": 36,
-    "hidden_size": 2560,
-    "num_attention_heads": 32,
-    "intermediate_size": 10240,
-    "max_position_embeddings": 514,
-}
-CHANGES = ("tokens", "layers", "targets")
 STEPS = ("score and cut", "export", "load")
 
 
@@ -108,83 +63,6 @@ def parameters(folder: Path) -> int:
     return sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 4
 
 
-Points = list[tuple[float, float]]
-
-
-def draw(rows: list[dict[str, Any]]) -> str:
-    """Time and memory against parameters, and time against each of the other sizes."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from benchmarks.report.drawing import STYLE, svg
-
-    by_size = {
-        "seconds": by_parameters(rows, "seconds"),
-        "largest resident set, MiB": by_parameters(rows, "peak_mib"),
-    }
-    by_change = {change: lines for change in CHANGES if (lines := by_one(rows, change))}
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, 8.0 if by_change else 4.0))
-        upper, *lower = figure.subfigures(1 + bool(by_change), 1, squeeze=False)[:, 0]
-        panels = upper.subplots(1, 2)
-        for axes, (name, lines) in zip(panels, by_size.items(), strict=True):
-            lay(axes, lines, "parameters", name)
-            axes.set(xscale="log", yscale="log")
-        panels[1].set_title("dotted: in proportion", fontsize=9, loc="right")
-        for part in lower:
-            panels = part.subplots(1, len(by_change), squeeze=False)[0]
-            for axes, (change, lines) in zip(panels, by_change.items(), strict=True):
-                lay(axes, lines, change, "seconds")
-                axes.set(xlim=(0, None), ylim=(0, None))
-        figure.set_layout_engine("constrained")
-        return svg(figure)
-
-
-def lay(axes: Any, lines: dict[str, Points], across: str, up: str) -> None:
-    """Draw lines, and in dots what would be in proportion to where each begins."""
-    from benchmarks.report.drawing import TEACHER, look
-
-    for index, (label, points) in enumerate(lines.items(), start=1):
-        axes.plot(*zip(*points, strict=True), **look(index), label=label)
-        (first, height), last = points[0], points[-1][0]
-        straight = [height, height * last / first]
-        axes.plot([first, last], straight, color=TEACHER, linewidth=0.8, linestyle=":")
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.legend(frameon=False, fontsize=8)
-
-
-def by_parameters(rows: list[dict[str, Any]], field: str) -> dict[str, Points]:
-    """A line a step and calibration, over shapes that differ in nothing else."""
-    lines: dict[str, Points] = {}
-    for row in rows:
-        if changed(row["shape"], "layers", 0) or row["step"] == "targets":
-            continue
-        tokens = changed(row["shape"], "tokens", TOKENS)
-        told = "" if tokens == TOKENS else f", {tokens:,} tokens"
-        lines.setdefault(f"{row['step']}{told}", []).append((row["parameters"], row[field]))
-    return several(lines)
-
-
-def by_one(rows: list[dict[str, Any]], change: str) -> dict[str, Points]:
-    """A line a step and shape, over rows that differ in one size alone."""
-    lines: dict[str, Points] = {}
-    for row in rows:
-        name, *given = row["shape"].split("@")
-        if row["step"] == "load" or (change == "targets") != (row["step"] == "targets"):
-            continue
-        usual = {"tokens": TOKENS, "targets": 1, "layers": SHAPES[name]["num_hidden_layers"]}
-        others = "@".join([name, *(g for g in given if not g.startswith(f"{change}="))])
-        value = changed(row["shape"], change, usual[change])
-        lines.setdefault(f"{row['step']}, {others}", []).append((value, row["seconds"]))
-    return several(lines)
-
-
-def several(lines: dict[str, Points]) -> dict[str, Points]:
-    """Lines of two points and more, in their order."""
-    return {label: sorted(points) for label, points in lines.items() if len(points) > 1}
-
-
 def child(step: str, shape: str, folder: Path) -> dict[str, Any]:
     """Do one step in a process of its own."""
     command = [sys.executable, __file__, "--step", step, shape, str(folder)]
@@ -201,25 +79,6 @@ def step_here(step: str, shape: str, folder: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     facts = {"seconds": round(seconds, 2), "peak_mib": round(peak)} | facts
     sys.stdout.write(f"{json.dumps(facts)}\n")
-
-
-def known(shape: str) -> bool:
-    """Whether it is a shape's name with changes that there are."""
-    name, *changes = shape.split("@")
-    return name in SHAPES and all(change.split("=")[0] in CHANGES for change in changes)
-
-
-def settings(shape: str) -> tuple[dict[str, Any], int]:
-    """A shape's config, and how many calibration tokens."""
-    config = dict(SHAPES[shape.split("@")[0]])
-    config["num_hidden_layers"] = changed(shape, "layers", config["num_hidden_layers"])
-    return config, changed(shape, "tokens", TOKENS)
-
-
-def changed(shape: str, name: str, usual: int) -> int:
-    """What stands behind a shape's name under `name`."""
-    given = dict(change.split("=") for change in shape.split("@")[1:])
-    return int(given.get(name, usual))
 
 
 def make(shape: str, folder: Path) -> dict[str, Any]:

@@ -72,7 +72,6 @@ class Driver:
     progress: Callable[[Ledger, dict[str, str]], None]
     guide: Guide | None = None
     _schedule: Schedule = field(init=False)
-    _n_nodes: int = 1
     _running: dict[str, tuple[Order, Place]] = field(default_factory=dict)
     _avoid: dict[str, set[str]] = field(default_factory=dict)
     _lost_on: dict[str, set[str]] = field(default_factory=dict)
@@ -86,9 +85,7 @@ class Driver:
             RecipeError: No node can work.
         """
         self._schedule = Schedule(self.jobs)
-        if self.guide is not None:
-            self._nodes()  # how many there are says how many trials to begin with
-        self._add()
+        self._add(len(self._nodes()) if self.guide is not None else 1)
         while self.ledger.in_state("waiting"):
             nodes = self._nodes()
             self._give_up(nodes)
@@ -97,15 +94,15 @@ class Driver:
             self._show()
             for done in self.executor.wait(_POLL):
                 self._end(done)
-            self._add()
+            self._add(len(nodes))
         self._show()
 
     # What starts.
 
-    def _add(self) -> None:
+    def _add(self, n_nodes: int) -> None:
         """Take up runs that a search adds; what the store has is taken from there."""
         if self.guide is not None:
-            for entry in self.guide.more(self._n_nodes):
+            for entry in self.guide.more(max(n_nodes, 1)):
                 self.ledger.put(entry)
         for entry in self.ledger.in_state("waiting"):
             if self.store is None or entry.run in self._seen:
@@ -133,7 +130,6 @@ class Driver:
         nodes, unfit = self.executor.nodes(str(self.ledger.folder), self.mark)
         for line in unfit:
             self._once(line)
-        self._n_nodes = max(len(nodes), 1)
         if not nodes and not self._running:
             raise RecipeError(
                 "a sweep must have a node that can work, found none: "

@@ -38,7 +38,7 @@ def draw_sweep(rows: Sequence[Row]) -> str:
                     color=style["color"], elinewidth=0.7, markersize=5,
                 )  # fmt: skip
             axes.set_title(f"{place['task']}\n{place['device']}", fontsize=9, loc="left")
-            axes.set_xlabel("median latency, ms")
+            axes.set_xlabel("median latency at one moment, ms")
         first = figure.axes[0]
         first.set_ylabel("% of the metric kept")
         for index, variant in enumerate(variants, start=1):

@@ -88,7 +88,7 @@ def _columns(axes: Sequence[str]) -> list[Column]:
         Column(key="speedup", header="speed-up", format=".2f"),
         Column(key="speedup_low", header="from", format=".2f"),
         Column(key="speedup_high", header="to", format=".2f"),
-        Column(key="steady_ms", header="p50, ms", format=".2f"),
+        Column(key="steady_ms", header="p50 at one moment, ms", format=".2f"),
         Column(key="verdict", header="gates"),
     ]
 

@@ -85,52 +85,62 @@ class Ledger:
 
     def open(self, wanted: Sequence[Entry]) -> None:
         """Take up these runs: those that are whole stay so, all others are to be done."""
-        earlier = self.look(wanted)
         runs = self.folder / "runs"
-        for entry in self.in_state("done"):
-            if not (runs / entry.run).exists():  # its labels alone have changed
-                (runs / earlier[entry.key].run).rename(runs / entry.run)
-        write_whole(self.folder / RUNS, json.dumps(list(self.entries)))
+        for run, earlier in self.look(wanted).items():
+            if (runs / earlier).exists():  # unless a call before this one came just so far
+                (runs / earlier).rename(runs / run)
         for entry in self.entries.values():
             self.put(entry)
+        write_whole(self.folder / RUNS, json.dumps(list(self.entries)))
 
-    def look(self, wanted: Sequence[Entry]) -> dict[str, Entry]:
+    def look(self, wanted: Sequence[Entry]) -> dict[str, str]:
         """The same, with nothing written down.
 
         Returns:
-            Runs that the folder has finished, by their keys.
+            By their new names, those of finished runs of which the labels alone have changed.
 
         Raises:
-            BundleError: It has finished some, of other recipes than are wanted.
+            BundleError: The folder has finished runs, all of other recipes than are wanted.
         """
-        done = {e.key: e for e in self._last() if e.state == "done" and self._is_whole(e.run)}
-        recipes = [entry.recipe for entry in done.values()]
-        if done and not any(entry.recipe in recipes for entry in wanted):
+        recorded = map(self._read, (self.folder / "ledger").glob("*.json"))
+        done = [e for e in recorded if e and e.state == "done" and self._is_whole(e.run)]
+        recipes, keys, named = ([getattr(e, p) for e in wanted] for p in ("recipe", "key", "run"))
+        if done and not any(e.key in keys or e.recipe in recipes for e in done):
             raise BundleError(
                 f"--out must be new or the folder of this sweep, found {len(done)} finished runs "
                 f"of other recipes in {self.folder}; name another"
             )
-        named, keys = ({getattr(e, part) for e in wanted} for part in ("run", "key"))
-        self.left_out = [entry.run for key, entry in done.items() if key not in keys]
-        self.entries = {}
+        last = set(self._names())
+        gone = [e for e in done if e.key not in keys and e.recipe not in recipes]
+        self.left_out = [entry.run for entry in gone if entry.run in last]
+        free = {entry.key: entry for entry in done if entry.run not in named}
+        self.entries, renamed = {}, {}
         for entry in wanted:
-            same = done.get(entry.key)
-            if same is not None and same.run not in named:
-                self.entries[entry.run] = replace(same, run=entry.run, labels=entry.labels)
-            else:
-                self.entries[entry.run] = self._kept(entry) or entry
-        return done
+            found = self._kept(entry) or entry
+            same = free.pop(entry.key, None) if found.state == "waiting" else None
+            if same is not None:
+                renamed[entry.run] = same.run
+                found = replace(same, run=entry.run, labels=entry.labels, recipe=entry.recipe)
+            self.entries[entry.run] = found
+        return renamed
 
     def take_up(self) -> None:
         """The runs of the last call, as it left them; none where there was none."""
-        self.entries = {entry.run: entry for entry in self._last()}
+        found = [self._read(self._path(name)) for name in self._names()]
+        self.entries = {entry.run: entry for entry in found if entry is not None}
 
-    def _last(self) -> list[Entry]:
-        names = self.folder / RUNS
-        if not names.is_file():
-            return []
-        paths = map(self._path, json.loads(names.read_text(encoding="utf-8")))
-        return [Entry(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    def _names(self) -> list[str]:
+        """Runs of the last call."""
+        path = self.folder / RUNS
+        names: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        return names
+
+    def _read(self, path: Path) -> Entry | None:
+        """An entry; none where the file is not there, or is not as it was written."""
+        try:
+            return Entry(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
 
     def put(self, entry: Entry) -> None:
         """Write one down."""
@@ -167,14 +177,11 @@ class Ledger:
 
     def _kept(self, entry: Entry) -> Entry | None:
         """The run as it was left, if it is the same; one that failed is to be done again."""
-        try:
-            found = Entry(**json.loads(self._path(entry.run).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            return None
-        if found.key != entry.key:
+        found = self._read(self._path(entry.run))
+        if found is None or found.key != entry.key:
             return None
         if found.state == "pruned" or (found.state == "done" and self._is_whole(found.run)):
-            return found
+            return replace(found, labels=entry.labels, recipe=entry.recipe)
         if found.state == "waiting":
             return replace(entry, steps=found.steps, lost=found.lost + found.tries)
         return entry

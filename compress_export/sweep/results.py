@@ -9,7 +9,10 @@ from typing import Any, TypeAlias
 from compress_export.studies.groups import grouped
 from compress_export.sweep.ledger import Entry, Ledger
 
-__all__ = ["Row", "axis_column", "measured_rows", "rows_of"]
+__all__ = ["SAME_TEACHER", "Row", "at_moment", "axis_column", "measured_rows", "rows_of"]
+
+SAME_TEACHER = ("model", "device", "teacher_variant", "batch", "sequence")
+"""Columns that say which measurements are of one and the same teacher."""
 
 Row: TypeAlias = dict[str, Any]
 
@@ -69,7 +72,8 @@ def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
         for name in ("encoder_parameters", "encoder_macs")
     }
     facts = _facts(entry) | {"batch": place[0], "sequence": place[1]} | sizes
-    facts |= {"teacher_ms": next((row["p50_ms"] for row in teacher.values()), None)}
+    [(name, timed)] = teacher.items()
+    facts |= {"teacher_variant": name, "teacher_ms": timed["p50_ms"]}
     rows = []
     for variant in [v for v in latency if v in accuracy]:
         kept, time, fast = accuracy[variant], latency[variant], speedups.get(variant, {})
@@ -93,11 +97,16 @@ def _steady(rows: Sequence[Row]) -> None:
     than at another. So a run's speed-up stands, and the teacher's time is the median of what it
     took in all of them.
     """
-    for _, own in grouped(rows, "model", "device", "batch", "sequence"):
-        times = [row["teacher_ms"] for row in own if row["teacher_ms"] is not None]
+    for _, own in grouped(rows, *SAME_TEACHER):
+        of_runs = {row["run"]: row["teacher_ms"] for row in own}
         for row in own:
-            speedup = row["speedup"]
-            row["steady_ms"] = median(times) / speedup if times and speedup else row["p50_ms"]
+            row["steady_ms"] = at_moment(row, median(of_runs.values()))
+
+
+def at_moment(row: Row, teacher_ms: float) -> float:
+    """A row's median latency in ms as if its teacher had taken so long."""
+    found = teacher_ms / row["speedup"] if row["speedup"] else row["p50_ms"]
+    return float(found)
 
 
 def _at(

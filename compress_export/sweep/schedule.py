@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from compress_export.stages import STEPS
 from compress_export.sweep.devices import Uses, uses_of
 
 __all__ = ["Node", "Order", "Place", "Schedule"]
 
 _TINY = 1e-9
 _MOST_WAITING = 16
-"""Measurements that wait on a node before its work does, so that a long sweep has results early."""
+"""Runs that wait for their last step on a node before other work does: results come early."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,10 +98,12 @@ class Schedule:
     def pick(self, ready: Sequence[Order], nodes: Sequence[Node]) -> list[tuple[Order, Place]]:
         """Start what fits now: work first, then what measures, so that devices idle rarely.
 
-        Once many wait to be measured no work starts where they can be, until none waits.
+        Once many runs wait for their last step, which measures, no work starts where they could
+        be, until none waits.
         """
         started = []
-        free_for_work = self._free_for_work([order for order in ready if order.measures], nodes)
+        finished = [o for o in ready if o.step == STEPS[-1] and not self.never_fits(o, nodes)]
+        free_for_work = self._free_for_work(finished, nodes)
         for order in sorted(ready, key=lambda order: order.measures):
             place = self._place(order, nodes if order.measures else free_for_work)
             if place is not None:
@@ -109,6 +112,7 @@ class Schedule:
         return started
 
     def _free_for_work(self, waiting: Sequence[Order], nodes: Sequence[Node]) -> list[Node]:
+        """Nodes where work may start while these runs wait to be measured."""
         if not waiting:
             self._catching_up = False
         elif len(waiting) >= _MOST_WAITING * len(nodes):

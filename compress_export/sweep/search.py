@@ -17,7 +17,7 @@ from compress_export.stages import STEPS, content_key
 from compress_export.sweep.axes import Combination, Common, set_field
 from compress_export.sweep.identity import Hashes, run_key
 from compress_export.sweep.ledger import Entry, Ledger
-from compress_export.sweep.results import Row, measured_rows
+from compress_export.sweep.results import SAME_TEACHER, at_moment, measured_rows
 from compress_export.sweep.work import Outcome
 
 __all__ = ["Search", "Trials", "corners", "open_study"]
@@ -235,21 +235,15 @@ class Trials:
     def _objectives(self, entry: Entry) -> list[float]:
         """Accuracy kept and median latency in ms, of the variant that gates look at.
 
-        The latency is as if it had been timed when the first trial of that model was: that trial's
-        teacher, divided by this one's speed-up over it.
+        The latency is as if it had been timed when the study was first told one of that teacher,
+        which the study keeps, for all who share it.
         """
-        row, first = self._measured(entry), self._measured(self._first_of(entry))
-        teacher, speedup = first["teacher_ms"], row["speedup"]
-        return [row["retention"], teacher / speedup if teacher and speedup else row["p50_ms"]]
-
-    def _measured(self, entry: Entry) -> Row:
         rows = measured_rows(entry, self.ledger.report(entry.run))
-        return next(row for row in rows if row["reference"])
-
-    def _first_of(self, entry: Entry) -> Entry:
-        """The first finished trial of this folder with the same model."""
-        model, done = entry.recipe.get("model"), self.ledger.in_state("done")
-        return next((first for first in done if first.recipe.get("model") == model), entry)
+        row = next(row for row in rows if row["reference"])
+        name = f"teacher_ms: {', '.join(str(row[column]) for column in SAME_TEACHER)}"
+        if name not in self.study.user_attrs:
+            self.study.set_user_attr(name, row["teacher_ms"])
+        return [row["retention"], at_moment(row, self.study.user_attrs[name])]
 
 
 def _suggest(trial: Any, name: str, choice: Choice) -> Any:

@@ -54,6 +54,7 @@ __all__ = [
 
 PUBLISHED = 25_000
 """Updates of the paper's runs: three epochs of SST-2 in batches of 8."""
+_MOST_EPOCHS = 10
 
 WeightMethod = WeightScore | Literal["adapt"]
 UnitMethod = Literal["adapt", "magnitude", "random"]
@@ -77,12 +78,14 @@ class Effort:
 
     @property
     def epochs(self) -> int:
-        """Of a fine-tuning on all examples that looks at as many."""
-        return max(1, round(2 * self.steps * CALIBRATION_BATCH / self.train))
+        """Of a fine-tuning that looks at as many examples, but ten at most."""
+        looks = round(2 * self.steps * CALIBRATION_BATCH / self.train)
+        return min(max(1, looks), _MOST_EPOCHS)
 
     def of_weights(self, seed: int) -> Descent | Pace:
-        """How masks on weights move: as published, where there are as many updates."""
-        return Descent.published(seed) if self.steps >= PUBLISHED else Pace(seed=seed)
+        """How masks on weights move: by the paper's update, where there are as many as there."""
+        many = self.steps >= PUBLISHED
+        return Descent.within(self.steps, seed) if many else Pace(seed=seed)
 
     def spec(self, seed: int) -> MaskSpec:
         """Of the loop."""
@@ -161,11 +164,12 @@ class Weights(_Adapting):
         """One row."""
         data, model, batches = self._started()
         layout, spec = bind(model), self.effort.spec(self.seed)
+        open_ = self.share
         start = time.perf_counter()
         if self.method == "adapt":
             gate = WeightMasks(layout, self.share, self.effort.of_weights(self.seed))
             learn_masks(layout, batches, label_loss, gate, spec, trained=task_head(model))
-            kept = gate.masks()
+            kept, open_ = gate.masks(), gate.kept()
         else:
             _teach_head(layout, batches, {}, spec)  # a new head gives no gradients of the task
             kept = ranked_masks(layout, self.method, self.share, batches, label_loss, self.seed)
@@ -178,7 +182,7 @@ class Weights(_Adapting):
         masks.save(path)
         with wearing(model, masks):
             metric = data.judged(model, self.source)
-        more = {"seconds": seconds, "bytes": path.stat().st_size, "file": str(path)}
+        more = {"seconds": seconds, "bytes": path.stat().st_size, "file": str(path), "open": open_}
         return [self._row(self.method, "weights", self.share, metric, **more)]
 
 

@@ -12,61 +12,68 @@ from compress_export.sweep.findings import sweep_findings
 from compress_export.sweep.ledger import Entry, Ledger, own_sweep
 from compress_export.sweep.results import rows_of
 
-PLACE = {"variant": "cpu-fp32", "batch": 1, "sequence": 8}
+PLACE = {"batch": 1, "sequence": 8}
 
 
-def report(teacher_ms: float, speedup: float, mood: float = 1.0) -> dict[str, Any]:
-    """Of a run that was timed while everything took `mood` times as long."""
+def report(teacher_ms: float, speedup: float, mood: float = 1.0, device: str = "cpu") -> Any:
+    """Of a run that was timed while everything took `mood` times as long; its student twice."""
+    names = (f"{device}-fp32", f"{device}-half")
 
-    def timed(contender: str, ms: float) -> dict[str, Any]:
-        return PLACE | {"contender": contender} | {f"{p}_ms": ms for p in ("p50", "p90", "p95")}
+    def timed(contender: str, variant: str, ms: float) -> dict[str, Any]:
+        return PLACE | {"contender": contender, "variant": variant, "p50_ms": mood * ms}
 
     ratio = {"ratio": speedup, "low": 0.9 * speedup, "high": 1.1 * speedup}
     size = {"encoder_parameters": 2, "encoder_macs": 2}
-    kept = {"metric": "accuracy", "teacher": 0.8, "student": 0.7, "retention": 0.9}
+    kept = {"metric": "accuracy", "teacher": 0.8, "student": 0.7, "low": 0.8, "high": 1.0}
     return {
         "verdict": "pass",
-        "reference": PLACE,
+        "reference": PLACE | {"variant": names[0]},
         "environment": {"processor": "one"},
         "latency": [
-            timed("teacher", mood * teacher_ms),
-            timed("student", mood * teacher_ms / speedup),
+            timed("teacher", names[0], teacher_ms),
+            *(timed("student", name, teacher_ms / speedup) for name in names),
         ],
-        "speedups": [PLACE | {"contender": "student"} | ratio],
-        "accuracy": [{"variant": "cpu-fp32", "low": 0.8, "high": 1.0} | kept],
+        "speedups": [PLACE | {"contender": "student", "variant": name} | ratio for name in names],
+        "accuracy": [{"variant": name, "retention": 0.9} | kept for name in names],
         "models": {"teacher": size, "student": size},
-        "size_bytes": {"cpu-fp32": 100},
+        "size_bytes": dict.fromkeys(names, 100),
     }
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """Two runs of one teacher: the faster student was timed at a slow moment."""
-    own_sweep(tmp_path, "mark")
-    found = Ledger(tmp_path)
-    for name, made in (("slow", report(4, 2)), ("fast", report(4, 3, mood=3))):
-        folder = tmp_path / "runs" / name
-        folder.mkdir()
-        (folder / "report.json").write_text(json.dumps(made))
+def ledger(folder: Path, **reports: Any) -> Ledger:
+    """Runs of one teacher."""
+    own_sweep(folder, "mark")
+    found = Ledger(folder)
+    for name, made in reports.items():
+        (folder / "runs" / name).mkdir()
+        (folder / "runs" / name / "report.json").write_text(json.dumps(made))
         recipe = {"model": "bert", "task": "sst2"}
         entry = Entry(run=name, key=name, labels={"way": name}, recipe=recipe, kind="one")
         found.put(found.finished(entry))
     return found
 
 
-def test_runs_are_compared_as_if_timed_at_one_moment(ledger: Ledger) -> None:
-    slow, fast = rows_of(ledger)
+def steady(found: Ledger) -> dict[str, float]:
+    return {row["run"]: row["steady_ms"] for row in rows_of(found) if row["reference"]}
+
+
+def test_runs_are_compared_as_if_timed_at_one_moment(tmp_path: Path) -> None:
+    """The faster student was timed at a slow moment."""
+    found = ledger(tmp_path, slow=report(4, 2), fast=report(4, 4, mood=3), slower=report(4, 1.6))
+    slow, fast, _ = (row for row in rows_of(found) if row["reference"])
     assert slow["p50_ms"] < fast["p50_ms"]
-    teacher = (4 + 12) / 2
-    assert (slow["steady_ms"], fast["steady_ms"]) == pytest.approx((teacher / 2, teacher / 3))
-    tables = {table.name: table.rows for table in sweep_findings(ledger, ()).tables}
-    assert [row["run"] for row in tables["pareto"]] == ["fast"]
-    (added,) = tables["adds"]
-    assert added["faster"] == pytest.approx(1.5)
+    assert steady(found) == pytest.approx({"slow": 2, "fast": 1, "slower": 2.5})
+    tables = {table.name: table.rows for table in sweep_findings(found, ()).tables}
+    assert {row["run"] for row in tables["pareto"]} == {"fast"}
+    assert [row["faster"] for row in tables["adds"]] == pytest.approx([2, 0.8])
 
 
-def test_without_a_speedup_the_latency_stands(ledger: Ledger) -> None:
-    path = ledger.folder / "runs" / "fast" / "report.json"
-    path.write_text(json.dumps(report(4, 3) | {"speedups": []}))
-    fast = rows_of(ledger)[1]
-    assert fast["steady_ms"] == fast["p50_ms"]
+def test_a_run_counts_once_and_another_device_is_another_teacher(tmp_path: Path) -> None:
+    runs = {"one": report(4, 2), "two": report(8, 2), "gpu": report(1, 2, device="cuda")}
+    found = ledger(tmp_path, **runs)
+    assert steady(found) == pytest.approx({"one": 3, "two": 3, "gpu": 0.5})
+
+
+def test_without_a_speedup_the_latency_stands(tmp_path: Path) -> None:
+    found = ledger(tmp_path, one=report(4, 2), two=report(12, 4) | {"speedups": []})
+    assert steady(found) == pytest.approx({"one": 4, "two": 3})

@@ -113,6 +113,15 @@ def test_once_many_wait_to_be_measured_work_waits() -> None:
     assert [o.run for o, _ in schedule.pick([work], node)] == ["w"]
 
 
+def test_only_runs_that_are_all_but_done_hold_work_up() -> None:
+    schedule, node = Schedule(1), NODES[:1]
+    first = [Order(run=f"p{i}", step="prune", measures=True) for i in range(40)]
+    work = Order(run="w", step="recover")
+    lost = [Order(run=f"m{i}", step="bench", measures=True, kind="gone") for i in range(40)]
+    assert [o.run for o, _ in schedule.pick([*first, *lost, work], node)] == ["w"]
+    assert schedule.pick([Order(run="m", step="bench", measures=True)], ()) == []
+
+
 def test_work_goes_where_none_is_measured() -> None:
     schedule = Schedule(1)
     waiting = [Order(run=f"m{i}", step="bench", measures=True, kind="small") for i in range(2 * 16)]

@@ -17,11 +17,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from compress_export.stages import STEPS, file_hashes
+from compress_export.pipeline import Run
+from compress_export.stages import STEPS, Step, file_hashes
 from compress_export.sweep import executor as executors
 from compress_export.sweep.ledger import open_sweep
 from compress_export.sweep.store import Store
-from compress_export.sweep.work import Task, work
+from compress_export.sweep.work import Task, unfinished, work
 from tests.app.sweep.project import SWEEP, sweep, write_project
 from tests.app.test_pipeline import cli
 from tests.families import tiny
@@ -128,6 +129,9 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     assert [row["state"] for row in rows] == ["waiting", "waiting"]
     assert all(row["forecast"]["total_seconds"] > 0 for row in rows)
     assert file_hashes([copied / "out"], copied) == before
+    (copied / "bert").rename(copied / "moved")
+    assert sweep(copied, "--dry-run") == 2
+    assert "cannot be done here" in capsys.readouterr().err
     (copied / "sweep.yaml").write_text(SWEEP.replace("score: magnitude", "score: guess"))
     assert sweep(copied, "--dry-run") == 2
     assert cli(["sweep", "run", str(copied / "sweep.yaml"), "-o", "s3://bucket/out"]) == 2
@@ -271,9 +275,19 @@ def test_nodes_that_do_not_see_the_folder_hand_a_run_over_through_the_store(
     """Each step on a node of its own; the result is that of the node that sees everything."""
     (entry, *_) = open_sweep(finished / "out").entries.values()
     store = tmp_path / "store"
+    has: list[int] = []
+    plain = Run.do
+
+    def do(run: Run, step: Step) -> None:
+        has.append(len(list(node.rglob("stages/*.json"))))
+        plain(run, step)
+
+    monkeypatch.setattr(Run, "do", do)
     for number, step in enumerate(STEPS):
         node = tmp_path / f"node-{number}"
-        node.mkdir()
+        if step == STEPS[-1]:  # it was here before, and was lost
+            shutil.copytree(tmp_path / "early", node)
+        node.mkdir(exist_ok=True)
         monkeypatch.setattr(tempfile, "tempdir", str(node))
         task = Task(
             run=entry.run, key=entry.key, step=step, recipe=entry.recipe, base=str(finished),
@@ -281,6 +295,11 @@ def test_nodes_that_do_not_see_the_folder_hand_a_run_over_through_the_store(
         )  # fmt: skip
         outcome = work(task)
         assert outcome.fault is None, outcome.error + outcome.details
+        if step == STEPS[0]:
+            scratch = tmp_path / "early" / "compress-export-sweeps" / "mark"
+            Store(str(store)).pull(unfinished(entry.key, "mark"), scratch / f"{entry.run}.partial")
+    assert has == sorted(has), "every node begins with all that was done before"
+    assert has[-1] > 1
     assert not list(node.rglob("report.json")), "nothing is left on a node"
     assert [p.name for p in store.iterdir()] == [entry.key]
     here, pulled = finished / "out" / "runs" / entry.run, tmp_path / "pulled"
