@@ -334,7 +334,7 @@ def _draw(points: Sequence[Row]) -> str:
                 value = _reference(points, task, method)
                 axes.axhline(value, color=TEACHER, linewidth=1)
                 axes.annotate(method, (0, value), fontsize=9, va="bottom")
-            axes.set_title(task, fontsize=10.5, loc="left")
+            axes.set_title(task, fontsize=10.5, loc="left", pad=14)
             axes.set_xlabel("share kept: weights, or MACs")
             axes.set_xlim(left=0)
         panels[0].set_ylabel("metric")
