@@ -20,7 +20,7 @@ from compress_export.console import out as console
 from compress_export.exits import STATUS
 from compress_export.sweep.axes import Common, load_file, load_sweep
 from compress_export.sweep.call import Call, kinds_of, locked, opened, planned
-from compress_export.sweep.choose import AIMS, Aim, best, parse_bound
+from compress_export.sweep.choose import AIMS, Aim, best, parse_bound, rivals
 from compress_export.sweep.drive import Driver
 from compress_export.sweep.executor import Executor, LocalExecutor
 from compress_export.sweep.ledger import Entry, open_sweep
@@ -32,7 +32,7 @@ from compress_export.sweep.store import Store
 from export.session import usable_cores
 
 _EXECUTORS = ("local", "ray")
-_MOST_JOBS = 4
+_MOST_JOBS, _MOST_NAMED = 4, 3
 _BY_FAULT = {"bug": 70, "input": 2, "node": 2, "promise": 1}
 _WORST_FIRST = (70, 2, 1, 3, 0)
 
@@ -172,6 +172,10 @@ def find_best(
         console.print_json(json.dumps(winner))
         return
     console.print(_praise(winner), soft_wrap=True)
+    if beside := rivals(rows, bounds, winner, aim):
+        names = ", ".join(f"{row['run']} ({row['variant']})" for row in beside[:_MOST_NAMED])
+        more = ", …" if len(beside) > _MOST_NAMED else ""
+        console.print(f"not surely worse, {len(beside)}: {names}{more}", soft_wrap=True)
     if out is not None:
         console.print(f"bundle: {out}", soft_wrap=True)
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 from compress.errors import RecipeError, VerificationError
 from compress_export.sweep.results import Row
 
-__all__ = ["Aim", "Bound", "NoneHoldsError", "best", "parse_bound"]
+__all__ = ["Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "rivals"]
 
 Aim: TypeAlias = Literal["retention", "speedup", "size"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
@@ -82,10 +82,9 @@ def best(rows: Sequence[Row], bounds: Sequence[Bound], aim: Aim | None = None) -
     Raises:
         NoneHoldsError: None is within; the message names what comes nearest.
     """
-    measured = [row for row in rows if row["variant"] is not None]
-    within = [row for row in measured if all(bound.holds(row) for bound in bounds)]
-    if within:
+    if within := _within(rows, bounds):
         return max(within, key=lambda row: _worth(row, aim or _aim(bounds)))
+    measured = _within(rows, ())
     told = ", ".join(map(str, bounds))
     if not measured:
         raise NoneHoldsError(
@@ -97,6 +96,31 @@ def best(rows: Sequence[Row], bounds: Sequence[Bound], aim: Aim | None = None) -
         f"no run is surely within {told}; the nearest is {nearest['run']} ({nearest['variant']}), "
         f"which misses {worst} by {worst.distance(nearest):.1%} at the end of its interval"
     )
+
+
+def rivals(
+    rows: Sequence[Row], bounds: Sequence[Bound], winner: Row, aim: Aim | None = None
+) -> list[Row]:
+    """Other rows within all bounds that are not surely worse: their intervals overlap the winner's.
+
+    Args:
+        rows: Of a sweep.
+        bounds: That must hold.
+        winner: As `best` found it.
+        aim: As `best` was given it; sizes are exact, and have no rivals.
+    """
+    column = aim or _aim(bounds)
+    least = winner.get(f"{column}_low")
+    if least is None:
+        return []
+    others = [row for row in _within(rows, bounds) if row is not winner]
+    return [row for row in others if (row.get(f"{column}_high") or 0.0) >= least]
+
+
+def _within(rows: Sequence[Row], bounds: Sequence[Bound]) -> list[Row]:
+    """Measured rows that hold all bounds."""
+    measured = (row for row in rows if row["variant"] is not None)
+    return [row for row in measured if all(bound.holds(row) for bound in bounds)]
 
 
 def _aim(bounds: Sequence[Bound]) -> Aim:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from compress_export.sweep.choose import best, parse_bound, rivals
 from compress_export.sweep.findings import sweep_findings
 from compress_export.sweep.ledger import Entry, Ledger, own_sweep
 from compress_export.sweep.results import rows_of
@@ -77,3 +78,14 @@ def test_a_run_counts_once_and_another_device_is_another_teacher(tmp_path: Path)
 def test_without_a_speedup_the_latency_stands(tmp_path: Path) -> None:
     found = ledger(tmp_path, one=report(4, 2), two=report(12, 4) | {"speedups": []})
     assert steady(found) == pytest.approx({"one": 4, "two": 3})
+
+
+def test_what_is_not_surely_worse_is_named(tmp_path: Path) -> None:
+    rows = rows_of(ledger(tmp_path, slow=report(4, 2), fast=report(4, 4), near=report(4, 3.5)))
+    own = [row for row in rows if row["reference"]]
+    winner = best(own, [parse_bound("retention=0.8")])
+    assert winner["run"] == "fast"
+    assert [row["run"] for row in rivals(own, (), winner, "speedup")] == ["near"]
+    assert rivals(own, (), winner, "size") == []
+    alike = rivals(own, [parse_bound("speedup=3")], winner)
+    assert [row["run"] for row in alike] == ["near"], "all keep as much, within the gate"
