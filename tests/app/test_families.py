@@ -105,7 +105,7 @@ def test_shared_layers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (("--texts", "empty.txt"), "one text a line"),
         (("--texts", "odd.txt"), "one text a line"),
         (("--texts", "texts.txt", "--score", "michel"), "reads given labels"),
-        (("--texts", "texts.txt", "--layout", "square"), "prune.layout"),
+        (("--texts", "texts.txt", "--layout", "square"), "--layout"),
         (("--task", "sst2", "--texts", "texts.txt"), "one of the two"),
         ((), "one of the two"),
     ],

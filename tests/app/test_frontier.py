@@ -219,7 +219,7 @@ def similarity(context: Context, texts: tuple[str, str]) -> float:
     [
         (("--table", "none.json"), "must be a readable file, found none"),
         (("--speedup", "0.5"), "--speedup must be above 1 and finite, found 0.5"),
-        (("--units", "heads,tails"), "'prune.units.1'"),
+        (("--units", "heads,tails"), "--units: input should be"),
         (("--precision", "fp16"), "precision 'fp16' does not run on cpu"),
         (("--calibration-examples", "1"), "examples would do"),
         (("--sequence", "999"), "target.sequence must be at most 48"),
