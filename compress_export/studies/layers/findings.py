@@ -38,9 +38,11 @@ def layer_findings(
     told = ", ".join(f"{t} {question.metric(t)} {value:.4f}" for t, value in base.items())
     telling = {t: base[t] for t in question.telling(base)}
     judged = [p for p in points if p["task"] in telling]
+    shown = judged or points
     noise = question.noise(telling, kept=True)
     claims = [_top(judged, noise), _third(judged, depths, noise), *_moments(judged, noise)]
-    figures = [Figure(name="kept", caption=_KEPT, svg=_draw_kept(points))]
+    caption = _KEPT.format(tasks=", ".join(_tasks(shown)))
+    figures = [Figure(name="kept", caption=caption, svg=_draw_kept(shown))]
     if signals:
         figures.append(Figure(name="layers", caption=_LAYERS, svg=_draw_signals(signals)))
     limits = ["Time is of ONNX Runtime on this machine, all depths timed in the same rounds."]
@@ -67,7 +69,7 @@ _NEAR, _ALMOST = 0.1, 0.75
 
 _KEPT = (
     "Kept against the share of the encoder's parameters, and of the time: one line a strategy, the "
-    "mean over tasks; solid, dropped before fine-tuning; dashed, after it."
+    "mean over tasks ({tasks}); solid, dropped before fine-tuning; dashed, after it."
 )
 _SHARES = {
     "encoder_parameters": "% of the encoder's parameters",
