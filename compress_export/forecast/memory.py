@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmarks.profile import Effort
 from compress.repair import target_bytes
 from compress.statistics import GRADIENT_ROWS
 from compress_export.forecast.work import Work
 from compress_export.stages import Step
+from export.stacks import Stack, stack_sizes
 
 __all__ = ["peak_bytes"]
 
@@ -43,6 +45,35 @@ def _streaming(work: Work) -> float:
 
 
 def _pruning(work: Work) -> float:
+    return max(_cutting(work), _tabling(work))
+
+
+def _tabling(work: Work) -> float:
+    """The teacher, and the stacks that are timed together, each with what it is given."""
+    if not work.workloads:
+        return 0.0
+    sizes = [_stack_bytes(stack, work) for stack in stack_sizes(work.shape)]
+    together = min(sum(sizes), max(Effort().most_bytes, 2 * max(sizes)))
+    busy = max(_busy(work, w.batch * w.sequence, w.sequence) for w in work.workloads)
+    return work.teacher_bytes + together + len(sizes) * together / sum(sizes) * busy
+
+
+def _stack_bytes(stack: Stack, work: Work) -> float:
+    shape = work.shape
+    heads = stack.heads * (shape.head_weights + shape.head_biases)
+    neurons = stack.neurons * (shape.neuron_weights + shape.neuron_biases)
+    layer = heads + neurons + max(shape.layer_parameters)
+    return float(_FLOAT * (work.outside + stack.layers * layer))
+
+
+def _busy(work: Work, tokens: int, sequence: int) -> float:
+    """What a graph takes while it runs."""
+    shape = work.shape
+    scores = 2 * max(shape.n_heads) * sequence
+    return float(tokens * _FLOAT * (4 * shape.hidden_size + 2 * work.ffn_width + scores))
+
+
+def _cutting(work: Work) -> float:
     """Teacher, student, a student on trial; statistics; targets; what a backward pass keeps."""
     shape = work.shape
     models = (3 if work.recipe.prune.walks else 2) * work.teacher_bytes
@@ -82,10 +113,8 @@ def _measuring(work: Work) -> float:
     """Teacher and student in torch, all graphs open."""
     graphs = work.teacher_bytes + work.graphs * work.student_bytes
     settings = work.recipe.benchmark
-    tokens = max(settings.batches) * max(settings.sequences)
-    shape = work.shape
-    scores = 2 * max(shape.n_heads) * max(settings.sequences)
-    busy = tokens * _FLOAT * (4 * shape.hidden_size + 2 * work.ffn_width + scores)
+    longest = max(settings.sequences)
+    busy = _busy(work, max(settings.batches) * longest, longest)
     return work.teacher_bytes + work.student_bytes + graphs + (1 + work.graphs) * busy
 
 

@@ -149,14 +149,14 @@ def _tables(work: Work, rates: Rates) -> float:
     layers = min(shape.depth, MOST_LAYERS) / shape.depth
     size = 4 * (work.outside + layers * (work.parameters - work.outside))
     an_export = _exports(variants, work, rates, size, layers=round(layers * shape.depth))
-    measured = (Effort().seconds + 10 * rates.pace) * work.workloads
+    measured = (Effort().seconds + 10 * rates.pace) * len(work.workloads)
     return len(stack_sizes(shape)) * an_export + len(variants) * measured
 
 
 def _attempt(work: Work, rates: Rates) -> float:
     """A student exported and timed, under each workload."""
     exported = _exports(work.recipe.candidates()[:1], work, rates, work.student_bytes)
-    return exported + work.workloads * _TIMED
+    return exported + len(work.workloads) * _TIMED
 
 
 def _exports(

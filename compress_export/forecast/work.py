@@ -15,6 +15,7 @@ from compress.descent import held_out, looked_at
 from compress.plan import EncoderShape
 from compress.reachable import tokens_needed
 from compress.repair import MOST_REMEMBERED, target_bytes
+from compress.workload import Workload
 from compress_export.context import Context
 from compress_export.forecast.rates import Rates, n_padded
 from compress_export.recipe import Recipe
@@ -48,7 +49,7 @@ class Work:
         updates: Steps of that pass.
         validation: Tokens of the validation data.
         share: Of the encoder's work, what the student will take of it.
-        workloads: Of the target.
+        workloads: Of the target, if it is one in time.
         graphs: Variants that are measured.
         streamed: Whether one layer is in memory at a time.
     """
@@ -71,7 +72,7 @@ class Work:
     updates: int
     validation: int
     share: float
-    workloads: int
+    workloads: Sequence[Workload]
     graphs: int
     streamed: bool
 
@@ -138,7 +139,7 @@ def work_of(
         updates=len(context.dataset("train")) // recipe.recover.batch_size if learns else 0,
         validation=_tokens(context, "validation") if "evaluate" in steps else 0,
         share=_share(recipe, context, rates),
-        workloads=len(context.mix.workloads) if recipe.goal() else 1,
+        workloads=context.mix.workloads if recipe.goal() else (),
         graphs=sum(v.provider == CPU or cuda_available() for v in recipe.variants()),
         streamed=streamed,
     )

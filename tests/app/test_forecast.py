@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from compress.checkpoint import load
 from compress.streamed import load_mapped
 from compress_export.context import Context
 from compress_export.forecast import Forecast, forecast
+from compress_export.forecast.memory import peak_bytes
 from compress_export.forecast.rates import Rates
 from compress_export.forecast.seconds import step_seconds
 from compress_export.forecast.work import Work, work_of
@@ -63,6 +65,15 @@ def test_more_work_takes_longer(
     project: Path, step: str, less: dict[str, object], more: dict[str, object]
 ) -> None:
     assert seconds(project, **less)[step] < seconds(project, **more)[step]
+
+
+def test_a_target_in_time_has_its_stacks_in_memory_at_once(project: Path) -> None:
+    targets: list[dict[str, float]] = [{"macs": 0.5}]
+    targets += [{"speedup": 2.0, "batch": batch, "sequence": 16} for batch in (1, 4096)]
+    share, one, many = (
+        peak_bytes(replace(work(project, target=target), steps=("prune",))) for target in targets
+    )
+    assert share <= one < many
 
 
 def test_tokens_are_counted(project: Path) -> None:
