@@ -13,16 +13,15 @@ from typing import Any, TypeAlias
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx.external_data_helper import uses_external_data
 
 from export.quiet import quiet
 from export.session import open_session
 
-__all__ = ["SINGLE_FILE_LIMIT", "Feeds", "exclusions", "quantise_dynamic", "quantise_static"]
+__all__ = ["Feeds", "exclusions", "quantise_dynamic", "quantise_static"]
 
 Feeds: TypeAlias = Sequence[Mapping[str, NDArray[np.int64]]]
 Array: TypeAlias = NDArray[np.float32]
-
-SINGLE_FILE_LIMIT = 2_000_000_000
 
 _STATIC_TYPES = ("MatMul", "Gemm")
 _CALIBRATED = 16
@@ -34,15 +33,17 @@ def quantise_dynamic(source: Path, target: Path) -> None:
     """Quantise a float32 graph dynamically: weights int8 per channel, activations at run time."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    graph = _quantisable(source)
+    graph, apart = _quantisable(source), _has_weights_apart(source)
     with quiet():
         quantize_dynamic(
             graph,
             target,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            use_external_data_format=source.stat().st_size > SINGLE_FILE_LIMIT,
+            use_external_data_format=apart,
         )
+    if apart:
+        _settle_weights(target)
 
 
 def quantise_static(source: Path, target: Path, feeds: Feeds, *, exclude: bool = True) -> list[str]:
@@ -105,6 +106,7 @@ def _write_static(
     from onnxruntime.quantization import QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
 
+    apart = _has_weights_apart(source)
     with quiet():
         quantize(
             _quantisable(source),
@@ -117,8 +119,23 @@ def _write_static(
             op_types_to_quantize=list(_STATIC_TYPES),
             nodes_to_exclude=list(left_out),
             calibration_cache_path=ranges,
-            use_external_data_format=source.stat().st_size > SINGLE_FILE_LIMIT,
+            use_external_data_format=apart,
         )
+    if apart:
+        _settle_weights(target)
+
+
+def _has_weights_apart(graph: Path) -> bool:
+    """Whether a graph's weights lie beside it, those that are large at least."""
+    weights = onnx.load(graph, load_external_data=False).graph.initializer
+    return any(map(uses_external_data, weights))
+
+
+def _settle_weights(graph: Path) -> None:
+    """Put the weights that the quantiser has left beside a graph into `<graph>_data`."""
+    model = onnx.load(graph)
+    graph.with_name(f"{graph.name}.data").unlink()
+    onnx.save(model, graph, save_as_external_data=True, location=f"{graph.name}_data")
 
 
 def _reader(feeds: Feeds) -> Any:

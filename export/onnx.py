@@ -19,11 +19,11 @@ from transformers import PreTrainedModel
 
 from export.attention import eager_attention, fused_attention
 from export.inputs import CASES, axes, longest_sequence, made_up_inputs
-from export.int8 import SINGLE_FILE_LIMIT, Feeds, quantise_dynamic, quantise_static
+from export.int8 import Feeds, quantise_dynamic, quantise_static
 from export.nodes import settle_
 from export.precision import Variant
 from export.quiet import quiet
-from export.single_file import write_single_file
+from export.single_file import SINGLE_FILE_LIMIT, write_single_file
 
 __all__ = ["export_graph", "export_graphs"]
 

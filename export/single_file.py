@@ -14,7 +14,10 @@ from typing import BinaryIO
 import onnx
 import onnx_ir
 
-__all__ = ["write_single_file"]
+__all__ = ["SINGLE_FILE_LIMIT", "write_single_file"]
+
+SINGLE_FILE_LIMIT = 2_000_000_000
+"""Bytes of weights; protobuf cannot read a file that is much larger."""
 
 _GRAPH = onnx.ModelProto.GRAPH_FIELD_NUMBER
 _INITIALIZER = onnx.GraphProto.INITIALIZER_FIELD_NUMBER

@@ -11,8 +11,6 @@ import onnx
 from onnx.defs import get_schema
 from onnx.helper import VERSION_TABLE
 
-from export.int8 import SINGLE_FILE_LIMIT
-
 __all__ = ["clamp", "oldest"]
 
 _LEAST_IR = 8
@@ -31,9 +29,7 @@ def clamp(source: Path, target: Path) -> None:
             entry.version = min(entry.version, opset)
     model.ir_version = min(model.ir_version, ir)
     target.parent.mkdir(parents=True, exist_ok=True)
-    large = source.with_name(f"{source.name}_data").is_file() or (
-        source.stat().st_size > SINGLE_FILE_LIMIT
-    )
+    large = source.with_name(f"{source.name}_data").is_file()
     onnx.save(
         model,
         target,

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+import export.onnx as onnx_of_export
 from export.int8 import exclusions
 from export.onnx import export_graphs
 from export.precision import variant
@@ -56,6 +57,21 @@ def test_both_ways_stay_near_the_float_graph(tmp_path: Path) -> None:
     assert np.abs(static - wanted).max() < 0.2 * spread
     kinds = {node.op_type for node in onnx.load(paths[2]).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear", "Attention"} <= kinds
+
+
+@pytest.mark.parametrize("name", ["cpu-int8", "cpu-int8-static"])
+def test_weights_lie_where_those_of_the_float_graph_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_of_export, "SINGLE_FILE_LIMIT", 0)
+    whole, apart = tmp_path / "whole" / "model.onnx", tmp_path / "apart" / "model.onnx"
+    export_graphs(tiny("bert"), NAMES, [variant(name)], [apart])
+    monkeypatch.undo()
+    export_graphs(tiny("bert"), NAMES, [variant(name)], [whole])
+    assert sorted(p.name for p in apart.parent.iterdir()) == ["model.onnx", "model.onnx_data"]
+    fed = feeds(1)[0]
+    ours, same = (open_session(path).run(None, fed)[0] for path in (apart, whole))
+    assert np.array_equal(ours, same)
 
 
 def test_int8_alone_leaves_no_float_graph_behind(tmp_path: Path) -> None:
