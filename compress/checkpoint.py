@@ -87,10 +87,12 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # each part of transformers raises kinds of its own
-        where = "" if folder.is_dir() else ", no folder here and so taken for a Hub id,"
+        if folder.is_dir():
+            told = f"config.json of {str(source)!r} must be readable by transformers, found: "
+            raise CheckpointError(f"{told}{_one_line(error)}") from error
         raise CheckpointError(
-            f"config.json of {str(source)!r}{where} must be readable by transformers, found: "
-            f"{_one_line(error)}"
+            f"model must be a checkpoint folder or a Hub id, found {str(source)!r}, which is no "
+            f"folder here and which the Hub does not give ({_one_line(error)[:100]}…); check it"
         ) from error
     return config
 

@@ -221,7 +221,8 @@ def _source(model: str | None, tasks: list[str], teachers: list[str] | None) -> 
     """The checkpoint that a study starts from: --model, or any teacher where all are given."""
     from compress_export.studies.question import tasks_of, teachers_of
 
-    given, names = teachers_of(teachers), list(tasks_of(tasks))
+    names = list(tasks_of(tasks))
+    given = teachers_of(teachers, names)
     missing = [task for task in names if task not in given]
     if model is None and missing:
         raise typer.BadParameter(
@@ -250,7 +251,7 @@ def _question(
         model=model, tasks=tuple(given), given=given, data=data, out=out,
         seeds=tuple(dict.fromkeys(seeds or [0])),
         quick=quick, max_length=max_length, epochs=epochs, train=train,
-        teachers=teachers_of(teachers),
+        teachers=teachers_of(teachers, given),
     )  # fmt: skip
 
 

@@ -20,11 +20,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["Report", "bars", "hush", "note", "out", "progress", "table"]
+__all__ = ["Report", "bars", "counted", "hush", "note", "out", "progress", "table"]
 
 # In a log or a file there is no terminal to ask for its width.
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 _err = Console(stderr=True, highlight=False)
+
+
+def counted(count: int, noun: str) -> str:
+    """How many there are, in words.
+
+    Example:
+        >>> counted(1, "run"), counted(2, "run")
+        ('1 run', '2 runs')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 class Report:

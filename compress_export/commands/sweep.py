@@ -15,7 +15,7 @@ import typer
 
 from compress.errors import RecipeError
 from compress.folder import check_target, replace_folder, verify_folder
-from compress_export.console import note, table
+from compress_export.console import counted, note, table
 from compress_export.console import out as console
 from compress_export.exits import STATUS
 from compress_export.sweep.axes import Common, load_file, load_sweep
@@ -101,7 +101,7 @@ def run(path: Path, out: Path, where: Workplace, *, dry_run: bool, as_json: bool
         if not print_plan(call, store, base, as_json=as_json) and where.executor == "local":
             raise typer.Exit(_BY_FAULT["input"])  # of other nodes a forecast here knows nothing
         return
-    with locked(out):
+    with locked(out, "grid"):
         with where.opened() as executor:
             call = planned(sweep, base, out, lambda *of: kinds_of(executor(), *of))
             _tell_left_out(call)
@@ -126,7 +126,7 @@ def search(
     _validate([(f"a recipe of {path.name}", recipe) for recipe in corners(wanted)])
     store = where.opened_store()
     out, base = out.resolve(), path.resolve().parent
-    with locked(out):
+    with locked(out, "search"):
         call = opened(out)
         study = open_study(storage, name or path.stem, out, wanted)
         trials += sum(entry.fault == "node" for entry in call.ledger.entries.values())
@@ -191,7 +191,7 @@ def _executor(name: str, address: str | None, *, shares: bool) -> Executor:
 def _tell_left_out(call: Call) -> None:
     if call.ledger.left_out:
         count, folder = len(call.ledger.left_out), call.ledger.folder / "runs"
-        note(f"{count} runs of an earlier call are not in this sweep; they stay in {folder}")
+        note(f"not in this sweep: {counted(count, 'run')} of an earlier call, kept in {folder}")
 
 
 def _validate(named: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -257,7 +257,7 @@ def _finish(call: Call, as_json: bool) -> None:
         console.print_json(json.dumps(rows))
     else:
         shown_rows = [row for row in rows if row["variant"] is None or row["reference"]]
-        title = f"{len(ledger.entries)} runs"
+        title = counted(len(ledger.entries), "run")
         table(
             title, ["run", "kept", "speed-up", "p50, ms", "gates"], [_line(r) for r in shown_rows]
         )
@@ -277,7 +277,7 @@ def _status(entry: Entry) -> int:
 def _line(row: Row) -> list[str]:
     if row["variant"] is None:
         return [row["run"], "", "", "", row["state"]]
-    speedup, median = row["speedup"], row["p50_ms"]
+    speedup, median = row["speedup"], row["steady_ms"]
     return [
         row["run"],
         f"{row['retention']:.1%}",
@@ -294,8 +294,10 @@ def _praise(row: Row) -> str:
     if row["speedup"] is not None:
         fast = f"{row['speedup_low']:.2f}× to {row['speedup_high']:.2f}×"
         parts.append(f"{row['speedup']:.2f}× as fast ({fast})")
-    if row["p50_ms"] is not None:
-        parts.append(f"{row['p50_ms']:.2f} ms")
+    if row["steady_ms"] is not None:
+        parts.append(f"{row['steady_ms']:.2f} ms")
+    if row["size_bytes"]:
+        parts.append(f"{row['size_bytes'] / 1e6:.1f} MB")
     return f"{row['run']}, {row['variant']}: {', '.join(parts)}"
 
 
@@ -313,9 +315,10 @@ def _narrowed(rows: Sequence[Row], where: Sequence[str]) -> list[Row]:
                 f"--where must be NAME=VALUE with an axis ({', '.join(known)}) or a column of the "
                 f"table of runs, found {rule!r}"
             )
-        found = [row for row in found if str(row.get(column)) == value]
+        before, found = found, [row for row in found if str(row.get(column)) == value]
         if not found:
-            raise RecipeError(f"--where {rule} must leave a run, found none; correct the value")
+            values = ", ".join(sorted({str(row.get(column)) for row in before}))
+            raise RecipeError(f"--where {rule} must leave a run, found {name} {values}; name one")
     for column in ("task", "device"):
         several = sorted({str(row[column]) for row in found if row["variant"] is not None})
         if len(several) > 1:

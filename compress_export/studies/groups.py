@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.statistics import t_half_width
-from compress_export.studies.grid import Row
+
+if TYPE_CHECKING:
+    from compress_export.studies.grid import Row
 
 __all__ = ["grouped", "spread"]
 

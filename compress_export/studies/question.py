@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,11 +83,6 @@ class Question:
         for task in self.tasks:
             TaskData(self.lessons(task)).check()
         for task, teacher in self.teachers.items():
-            if task not in self.tasks:
-                raise RecipeError(
-                    f"--teacher must be of one of the tasks {', '.join(self.tasks)}, found "
-                    f"{task!r}; correct it"
-                )
             self._check_teacher(task, teacher)
 
     def _check_teacher(self, task: str, teacher: str) -> None:
@@ -218,8 +213,8 @@ def tasks_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def teachers_of(given: Sequence[str] | None) -> dict[str, str]:
-    """Checkpoints by task from TASK=CHECKPOINT.
+def teachers_of(given: Sequence[str] | None, tasks: Collection[str]) -> dict[str, str]:
+    """Checkpoints by task from TASK=CHECKPOINT, of these tasks.
 
     Raises:
         RecipeError: An entry is something else.
@@ -231,6 +226,11 @@ def teachers_of(given: Sequence[str] | None) -> dict[str, str]:
             raise RecipeError(
                 f"--teacher must be TASK=CHECKPOINT, found {entry!r}; for example "
                 "--teacher sst2=./my-sst2"
+            )
+        if task not in tasks:
+            raise RecipeError(
+                f"--teacher must be of one of the tasks {', '.join(tasks)}, found {task!r}; "
+                "correct it"
             )
         found[task] = path
     return found

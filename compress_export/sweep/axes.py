@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -41,6 +41,8 @@ class _Part(BaseModel):
 
 class Common(_Part):
     """What is common to all runs."""
+
+    parts: ClassVar[dict[str, type[BaseModel]]] = {"resources": Need}
 
     recipe: Values = Field(default_factory=dict, description="Fields of all recipes.")
     resources: dict[str, Need] = Field(
@@ -147,9 +149,13 @@ def load_file(path: Path, kind: type[File]) -> File:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"sweep must be a readable YAML file, found {error}") from error
+        why = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise RecipeError(
+            f"sweep must be a readable YAML file, found {path} ({why}); name another"
+        ) from error
     except yaml.YAMLError as error:
-        raise RecipeError(f"sweep must be YAML, found: {' '.join(str(error).split())}") from error
+        line = " ".join(str(error).split())
+        raise RecipeError(f"sweep must be YAML, found {path} ({line}); correct it") from error
     if not isinstance(data, dict):
         known = ", ".join(kind.model_fields)
         raise RecipeError(f"sweep must be a mapping of {known}, found {data!r}; write one")
@@ -223,14 +229,12 @@ def _label(value: Any) -> Any:
 
 def _sentence(error: ValidationError, kind: type[Common]) -> str:
     """One line for the first thing that is wrong."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"] if "(" not in str(part))
     if first["type"] == "extra_forbidden":
-        owner = Need if first["loc"][0] == "resources" else kind
-        return (
-            f"sweep field {field!r} is unknown; known here: {', '.join(owner.model_fields)}; "
-            "correct it (a recipe's fields go under `recipe`)"
-        )
+        known = ", ".join(kind.parts.get(str(first["loc"][0]), kind).model_fields)
+        of_recipes = " (a recipe's fields go under `recipe`)" if "." not in field else ""
+        return f"sweep field {field!r} is unknown; known here: {known}; correct it{of_recipes}"
     if first["type"] == "missing":
         return f"sweep field {field!r} is required, found none; add it"
     message = first["msg"].removeprefix("Value error, ")

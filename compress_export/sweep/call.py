@@ -18,7 +18,7 @@ from compress.folder import write_whole
 from compress_export.sweep.axes import Sweep, combinations
 from compress_export.sweep.executor import Executor
 from compress_export.sweep.identity import Hashes, run_key
-from compress_export.sweep.ledger import LOCK, OWNER, Entry, Ledger, own_sweep
+from compress_export.sweep.ledger import LOCK, OWNER, Entry, Kind, Ledger, own_sweep
 from compress_export.sweep.work import MARK
 
 __all__ = ["Call", "kinds_of", "locked", "opened", "planned"]
@@ -45,12 +45,14 @@ class Call:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Have a sweep's folder alone for the length of the block.
+def locked(folder: Path, kind: Kind) -> Iterator[None]:
+    """Have a sweep's or a search's folder alone for the length of the block.
 
     Raises:
-        BundleError: Another call has it; the message names its process.
+        BundleError: Another call has it, of which the message names the process; or it holds other
+            files, and stays as it is.
     """
+    own_sweep(folder, "", kind, dry=True)
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / OWNER
     lock = FileLock(folder / LOCK)

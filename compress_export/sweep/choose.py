@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 from compress.errors import RecipeError, VerificationError
 from compress_export.sweep.results import Row
 
-__all__ = ["Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "rivals"]
+__all__ = ["AIMS", "MEGA", "Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "rivals"]
 
 Aim: TypeAlias = Literal["retention", "speedup", "size"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
@@ -18,7 +18,7 @@ AIMS: tuple[Aim, ...] = get_args(Aim)
 _LATENCIES = {f"latency_ms.{p}": f"{p}_ms" for p in ("p50", "p90", "p95", "p99")}
 _AT_LEAST = {"retention": "retention_low", "speedup": "speedup_low"}
 _AT_MOST = _LATENCIES | {"size_mb": "size_mb"}
-_SCALE = 1e6
+MEGA = 1e6
 
 
 class NoneHoldsError(VerificationError):
@@ -42,7 +42,7 @@ class Bound:
         value = row.get("size_bytes") if column == "size_mb" else row.get(column)
         if value is None:
             return float("inf")
-        found = float(value) / (_SCALE if column == "size_mb" else 1.0)
+        found = float(value) / (MEGA if column == "size_mb" else 1.0)
         below = (self.limit - found) / self.limit
         return below if self.name in _AT_LEAST else -below
 
@@ -65,7 +65,8 @@ def parse_bound(text: str) -> Bound:
     number = re.fullmatch(r"\d+(\.\d+)?|\.\d+", value.strip())
     if name not in known or number is None or not float(value):
         raise RecipeError(
-            f"--gate must be NAME=NUMBER with a name among {', '.join(known)}, found {text!r}; "
+            f"--gate must be NAME=NUMBER, the number above 0, the name among {', '.join(known)}, "
+            f"found {text!r}; "
             "such as retention=0.98"
         )
     return Bound(name=name, limit=float(value))
@@ -85,13 +86,18 @@ def best(rows: Sequence[Row], bounds: Sequence[Bound], aim: Aim | None = None) -
     if within := _within(rows, bounds):
         return max(within, key=lambda row: _worth(row, aim or _aim(bounds)))
     measured = _within(rows, ())
-    told = ", ".join(map(str, bounds))
     if not measured:
         raise NoneHoldsError(
-            f"no run of this sweep has been measured, so none is within {told}; run it"
+            "a run must have been measured, found none in this sweep; let `sweep run` finish one"
         )
+    told = ", ".join(map(str, bounds))
     nearest = min(measured, key=lambda row: max(bound.distance(row) for bound in bounds))
     worst = max(bounds, key=lambda bound: bound.distance(nearest))
+    if worst.distance(nearest) == float("inf"):
+        raise NoneHoldsError(
+            f"no run is surely within {told}: {worst.name} is not known of any; a percentile takes "
+            "more samples, so raise benchmark.seconds and benchmark.rounds of the recipe"
+        )
     raise NoneHoldsError(
         f"no run is surely within {told}; the nearest is {nearest['run']} ({nearest['variant']}), "
         f"which misses {worst} by {worst.distance(nearest):.1%} at the end of its interval"

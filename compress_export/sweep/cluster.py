@@ -6,6 +6,7 @@ Ray moves tasks, watches nodes and shows its dashboard; where a task goes is sai
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = ["RayExecutor"]
 
 _GB = 1e9
 _PROBE_SECONDS = 120
+_REACH_SECONDS = 10
 _SAME = ("compress-export", "torch", "transformers", "onnxruntime")
 """Packages whose versions decide what a run gives."""
 
@@ -42,6 +44,7 @@ class RayExecutor:
         self._ray = _import_ray()
         self._ray.cloudpickle.register_pickle_by_value(carried)
         try:
+            _reach(address or os.environ.get("RAY_ADDRESS", ""))
             self._ray.init(
                 address=address,
                 log_to_driver=False,
@@ -168,6 +171,17 @@ class RayExecutor:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node_id=node, soft=False)}
+
+
+def _reach(address: str) -> None:
+    """Knock at a cluster's door: Ray itself waits for minutes where nobody is.
+
+    Raises:
+        OSError: Nothing listens at that host and port.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
 
 
 def _import_ray() -> Any:

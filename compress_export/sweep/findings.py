@@ -9,8 +9,9 @@ from typing import Any
 
 from benchmarks.report.findings import Column, Figure, Findings, Table
 from benchmarks.report.speed import undominated
+from compress_export.console import counted
 from compress_export.studies.groups import grouped, spread
-from compress_export.sweep.choose import Bound, NoneHoldsError, best
+from compress_export.sweep.choose import MEGA, Bound, NoneHoldsError, best
 from compress_export.sweep.figure import draw_sweep
 from compress_export.sweep.ledger import Ledger
 from compress_export.sweep.results import Row, axis_column, rows_of
@@ -34,6 +35,8 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
     measured = [row for row in rows if row["variant"] is not None]
     for row in measured:
         row["pareto"] = _is_best(row, measured)
+        row["gates"] = row["verdict"] if row["reference"] else None
+        row["size_mb"] = row["size_bytes"] / MEGA if row["size_bytes"] else None
     looked_at = [row for row in measured if row["reference"]]
     gates = list(dict.fromkeys([*bounds, *_promised(ledger)]))
     tables = [
@@ -46,7 +49,7 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
     ]
     return Findings(
         study="sweep",
-        title=f"{len(ledger.entries)} runs",
+        title=counted(len(ledger.entries), "run"),
         facts=_facts(ledger, axes),
         claims=(),
         tables=tables,
@@ -56,6 +59,7 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
             "that is named; between devices they are not compared. They are of one moment: the "
             "teacher's median over all runs, divided by the run's speed-up over it. What a run "
             "itself took is in its report.",
+            "Gates are those of the recipe, which look at one variant of a run.",
             "A winner among many runs looks better than it is: measure it once more, on data that "
             "no run has seen.",
         ),
@@ -89,7 +93,8 @@ def _columns(axes: Sequence[str]) -> list[Column]:
         Column(key="speedup_low", header="from", format=".2f"),
         Column(key="speedup_high", header="to", format=".2f"),
         Column(key="steady_ms", header="p50 at one moment, ms", format=".2f"),
-        Column(key="verdict", header="gates"),
+        Column(key="size_mb", header="MB", format=".1f"),
+        Column(key="gates", header="gates"),
     ]
 
 
@@ -230,8 +235,8 @@ def _added(axis: str, base: str, level: str, pairs: Sequence[tuple[Row, Row]]) -
 def _failed(rows: Sequence[Row]) -> Table:
     return Table(
         name="failed",
-        title="Runs that failed",
-        rows=[row for row in rows if row["state"] == "failed"],
+        title="Runs that failed, or were stopped as they would",
+        rows=[row for row in rows if row["state"] in ("failed", "pruned")],
         columns=[Column(key="run", header="run"), Column(key="error", header="why")],
     )
 

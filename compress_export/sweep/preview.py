@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compress_export.console import note, table
+from compress_export.console import counted, note, table
 from compress_export.console import out as console
 from compress_export.sweep.call import Call
 from compress_export.sweep.ledger import Entry
@@ -43,7 +43,7 @@ def print_plan(call: Call, store: Store | None, base: Path, *, as_json: bool) ->
         for e in found
     ]
     axes = found[0].labels
-    title = f"{len(rows)} runs, {len(left)} to do{_in_all(list(foretold.values()))}"
+    title = f"{counted(len(rows), 'run')}, {len(left)} to do{_in_all(list(foretold.values()))}"
     table(title, ["run", *axes, "state", "will take"], rows, left=range(len(axes) + 3))
     return len(foretold) == len(left)
 

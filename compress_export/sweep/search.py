@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -58,6 +59,8 @@ Choice: TypeAlias = Range | Annotated[list[str | float | int | bool], Field(min_
 class Search(Common):
     """What is common to all trials, and what is searched over."""
 
+    parts: ClassVar[dict[str, type[BaseModel]]] = Common.parts | {"search": Range}
+
     search: Annotated[dict[str, Choice], Field(min_length=1)] = Field(
         description="A recipe's field (dotted): a list of values, or low and high."
     )
@@ -102,7 +105,8 @@ def open_study(storage: str | None, name: str, folder: Path, search: Search) -> 
         ) from error
     optuna.logging.set_verbosity(logging.WARNING)
     place = storage or str(folder / "optuna.journal")
-    _check_folder(folder, place, name)
+    mine = {"name": name, "storage": content_key({"place": place})}  # which may hold a password
+    _check_folder(folder, mine)
     try:
         study = optuna.create_study(
             storage=place if "://" in place else JournalStorage(JournalFileBackend(place)),
@@ -113,7 +117,8 @@ def open_study(storage: str | None, name: str, folder: Path, search: Search) -> 
     except Exception as error:  # each kind of storage raises its own
         line = " ".join(str(error).split())[:160]
         raise RecipeError(
-            f"--storage must be a store that Optuna can open, found {type(error).__name__}: {line}"
+            f"--storage must be a store that Optuna can open, found {_masked(place)} "
+            f"({type(error).__name__}: {line}); correct it, or leave it out for a file in --out"
         ) from error
     asked = search.model_dump(mode="json")["search"]
     known = study.user_attrs.get(_ASKED)
@@ -124,19 +129,27 @@ def open_study(storage: str | None, name: str, folder: Path, search: Search) -> 
             f"the study {name!r} must be of this search, found one over {', '.join(known)} with "
             "other choices; give another --name and --out"
         )
+    write_whole(folder / _STUDY, json.dumps(mine))
     return study
 
 
-def _check_folder(folder: Path, place: str, name: str) -> None:
+def _masked(place: str) -> str:
+    """A store's URL without its password.
+
+    Example:
+        >>> _masked("mysql://me:secret@host/x")
+        'mysql://me:…@host/x'
+    """
+    return re.sub(r"(//[^:/@]*:)[^@]*@", r"\1…@", place)
+
+
+def _check_folder(folder: Path, mine: Mapping[str, str]) -> None:
     """Refuse a folder whose trials another study knows."""
     path = folder / _STUDY
-    mine = {"name": name, "storage": content_key({"place": place})}  # which may hold a password
-    if not path.is_file():
-        write_whole(path, json.dumps(mine))
-    elif (found := json.loads(path.read_text(encoding="utf-8"))) != mine:
+    if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8"))) != mine:
         raise RecipeError(
             f"--out must go with one study, found trials of {found['name']!r} in {folder} and "
-            f"{name!r} asked for; give its --name and --storage, or another --out"
+            f"{mine['name']!r} asked for; give its --name and --storage, or another --out"
         )
 
 

@@ -182,7 +182,7 @@ def test_mlm_pretrain_makes_an_encoder_that_heads_can_be_studied_of(project: Pat
         (["heads", "--model", "xlnet", "--texts", "text.txt"], "not pre-trained by"),
         (["masks"], "--model must name what to fine-tune"),
         (["masks", "--teacher", "base"], "--teacher must be TASK=CHECKPOINT"),
-        (["masks", "--model", "base", "--teacher", "x=base"], "--teacher must be of one of"),
+        (["masks", "--teacher", "x=base"], "--teacher must be of one of"),
         (["masks", "--model", "base", "--teacher", "task=other"], "another shape"),
         (["masks", "--model", "base", "--teacher", "task=plain"], "must be a sequence classifier"),
         (["layers", "--model", "base", "--drop", 3], "--drop must be 1 to 2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,21 +58,27 @@ def test_a_lost_node_costs_the_step_it_was_at(cluster: Any, tmp_path: Path) -> N
         assert file_hashes(parts[0], first) == file_hashes(parts[1], second)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://localhost:{}", "auto"])
 def test_a_cluster_that_does_not_answer_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_project(tmp_path)
     import ray
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = address.format(listening.getsockname()[1])
 
     def refuse(**_: object) -> None:
         raise ConnectionError("Could not find any running Ray instance.")
 
     monkeypatch.setattr(ray, "init", refuse)
     arguments = ["sweep", "run", str(tmp_path / "sweep.yaml"), "-o", str(tmp_path / "out")]
-    assert cli([*arguments, "--executor", "ray", "--address", "10.0.0.1:6379"]) == 2
-    assert (
-        "--address must be a Ray cluster that answers, found '10.0.0.1" in capsys.readouterr().err
-    )
+    assert cli([*arguments, "--executor", "ray", "--address", address]) == 2
+    told = f"--address must be a Ray cluster that answers, found {address!r}"
+    assert told in capsys.readouterr().err
 
 
 def test_ray_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

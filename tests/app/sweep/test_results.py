@@ -75,6 +75,11 @@ def test_a_run_counts_once_and_another_device_is_another_teacher(tmp_path: Path)
     assert steady(found) == pytest.approx({"one": 3, "two": 3, "gpu": 0.5})
 
 
+def test_gates_are_told_of_the_variant_that_they_look_at(tmp_path: Path) -> None:
+    rows = sweep_findings(ledger(tmp_path, a=report(10.0, 2.0)), ()).tables[-1].rows
+    assert {row["variant"]: row["gates"] for row in rows} == {"cpu-fp32": "pass", "cpu-half": None}
+
+
 def test_without_a_speedup_the_latency_stands(tmp_path: Path) -> None:
     found = ledger(tmp_path, one=report(4, 2), two=report(12, 4) | {"speedups": []})
     assert steady(found) == pytest.approx({"one": 4, "two": 3})

@@ -28,7 +28,9 @@ def search(project: Path, *more: str) -> int:
         (SEARCH.replace("low: 0.4", "low: 0.9"), "low must be below high"),
         (SEARCH.replace("target.macs: {low: 0.4, high: 0.8}", "prune.steps: {low: 1, high: 2.5}"),
          "prune.steps"),
-        (SWEEP, "'search' is required"),
+        (SWEEP, "'axes' is unknown"),
+        ("recipe: {}", "'search' is required"),
+        (SEARCH.replace("low: 0.4", "lowest: 0.4"), "known here: low, high, step, log"),
     ],
 )  # fmt: skip
 def test_a_wrong_search_is_told_before_any_trial(
@@ -43,6 +45,18 @@ def test_a_wrong_search_is_told_before_any_trial(
     own_sweep(project / "out", "mark", "grid")
     assert cli(["sweep", "search", str(project / "search.yaml"), "-o", str(project / "out")]) == 2
     assert "found one of a grid" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_opened_leaves_the_folder_free(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = write_project(tmp_path)
+    (project / "search.yaml").write_text(SEARCH)
+    assert search(project, "--storage", "nosuch://me:secret@host/x") == 2
+    found = capsys.readouterr().err
+    assert "found nosuch://me:…@host/x" in found
+    assert "secret" not in found
+    assert not (project / "found" / "study.json").exists()
 
 
 def test_a_search_tells_optuna_what_it_found_and_goes_on(

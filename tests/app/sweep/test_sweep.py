@@ -80,8 +80,9 @@ def test_the_same_call_again_does_nothing(
 
 def test_the_same_call_again_needs_no_torch(finished: Path) -> None:
     code = (
-        "import sys; from compress_export.cli import main; "
-        f"status = main(['sweep', 'run', {str(finished / 'sweep.yaml')!r}, "
+        "import sys; from compress_export.cli import app; "
+        "from compress_export.exits import run_app; "
+        f"status = run_app(app, ['sweep', 'run', {str(finished / 'sweep.yaml')!r}, "
         f"'-o', {str(finished / 'out')!r}]); "
         "sys.exit(status or 'torch' in sys.modules)"
     )
@@ -96,7 +97,7 @@ def test_a_run_is_known_by_what_it_is_and_not_by_its_label(
     named = SWEEP.replace("model: [bert]", "teacher: [{name: mine, model: bert}]")
     path.write_text(named.replace(", 0.7]", "]"))
     assert sweep(copied) == 0
-    assert "1 runs of an earlier call" in capsys.readouterr().err.replace("\n", " ")
+    assert "1 run of an earlier call" in capsys.readouterr().err.replace("\n", " ")
     (entry,) = open_sweep(copied / "out").entries.values()
     assert entry.labels == {"teacher": "mine", "target.macs": 0.5}
     assert (copied / "out" / "runs" / entry.run / "report.json").is_file()
@@ -150,6 +151,8 @@ def test_the_best_is_copied_out(
     assert cli(["sweep", "best", out, "--gate", "latency_ms.p50=1000"]) == 0
     assert cli(["sweep", "best", out, "--gate", "speedup=1000"]) == 1
     assert "the nearest is bert-" in capsys.readouterr().err
+    assert cli(["sweep", "best", out, "--gate", "latency_ms.p99=1000"]) == 1
+    assert "p99 is not known of any" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,8 @@ def test_the_best_is_copied_out(
         (["--by", "speed"], "--by must be among"),
         ([], "neither --gate nor --by"),
         (["--by", "size", "--where", "macs=0.5"], "target.macs"),
-        (["--by", "size", "--where", "target.macs=0.6"], "must leave a run"),
+        (["--by", "size", "--where", "target.macs=0.6"], "found target.macs 0.5, 0.7"),
+        (["--gate", "size_mb=-1"], "the number above 0"),
     ],
 )
 def test_best_says_what_is_wrong(
@@ -174,6 +178,7 @@ def test_best_says_what_is_wrong(
     ("text", "more", "told"),
     [
         (SWEEP.replace("score: magnitude", "score: guess"), [], "run bert-"),
+        ("axes: [", [], "sweep.yaml ("),
         (SWEEP, ["--executor", "slurm"], "--executor must be among local, ray"),
         (SWEEP, ["--address", "10.0.0.1:6379"], "--address goes with --executor ray"),
         (SWEEP, ["--store", "nosuch://bucket"], "nosuch://bucket"),
@@ -194,6 +199,7 @@ def test_other_files_are_never_touched(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "out" / "mine.txt").write_text("mine")
     assert sweep(tmp_path) == 2
     assert "found other files" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
 def test_a_run_that_fails_is_told_and_the_rest_goes_on(
