@@ -94,6 +94,7 @@ def measure_graphs(
         milliseconds[group] = values
         spreads += list(half_widths(samples, effort.absolute))
         rounds = max(rounds, len(samples))
+        del calls  # before the next group is opened
     return Measured(milliseconds=milliseconds, spread=float(np.median(spreads)), rounds=rounds)
 
 

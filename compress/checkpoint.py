@@ -87,12 +87,12 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # each part of transformers raises kinds of its own
-        if folder.is_dir():
+        if folder.is_dir() or not isinstance(error, OSError):
             told = f"config.json of {str(source)!r} must be readable by transformers, found: "
             raise CheckpointError(f"{told}{_one_line(error)}") from error
         raise CheckpointError(
             f"model must be a checkpoint folder or a Hub id, found {str(source)!r}, which is no "
-            f"folder here and which the Hub does not give ({_one_line(error)[:100]}…); check it"
+            f"folder here and which the Hub does not give ({_one_line(error)}); check it"
         ) from error
     return config
 

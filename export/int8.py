@@ -133,9 +133,10 @@ def _has_weights_apart(graph: Path) -> bool:
 
 def _settle_weights(graph: Path) -> None:
     """Put the weights that the quantiser has left beside a graph into `<graph>_data`."""
-    model = onnx.load(graph)
+    model, weights = onnx.load(graph), graph.with_name(f"{graph.name}_data")
     graph.with_name(f"{graph.name}.data").unlink()
-    onnx.save(model, graph, save_as_external_data=True, location=f"{graph.name}_data")
+    weights.unlink(missing_ok=True)  # onnx appends
+    onnx.save(model, graph, save_as_external_data=True, location=weights.name)
 
 
 def _reader(feeds: Feeds) -> Any:

@@ -258,9 +258,8 @@ def _finish(call: Call, as_json: bool) -> None:
     else:
         shown_rows = [row for row in rows if row["variant"] is None or row["reference"]]
         title = counted(len(ledger.entries), "run")
-        table(
-            title, ["run", "kept", "speed-up", "p50, ms", "gates"], [_line(r) for r in shown_rows]
-        )
+        columns = ["run", "kept", "speed-up", "p50 at one moment, ms", "gates"]
+        table(title, columns, [_line(row) for row in shown_rows])
         console.print(f"report: {ledger.folder / 'report.md'}", soft_wrap=True)
     found = {_status(entry) for entry in ledger.entries.values()}
     status = next(status for status in _WORST_FIRST if status in found)
@@ -294,10 +293,10 @@ def _praise(row: Row) -> str:
     if row["speedup"] is not None:
         fast = f"{row['speedup_low']:.2f}× to {row['speedup_high']:.2f}×"
         parts.append(f"{row['speedup']:.2f}× as fast ({fast})")
-    if row["steady_ms"] is not None:
-        parts.append(f"{row['steady_ms']:.2f} ms")
-    if row["size_bytes"]:
-        parts.append(f"{row['size_bytes'] / 1e6:.1f} MB")
+    if row["p50_ms"] is not None:
+        parts.append(f"{row['p50_ms']:.2f} ms")
+    if row["size_mb"] is not None:
+        parts.append(f"{row['size_mb']:.1f} MB")
     return f"{row['run']}, {row['variant']}: {', '.join(parts)}"
 
 

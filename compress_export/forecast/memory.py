@@ -11,7 +11,7 @@ from compress_export.forecast.work import Work
 from compress_export.stages import Step
 from export.stacks import Stack, stack_sizes
 
-__all__ = ["peak_bytes"]
+__all__ = ["peak_bytes", "stack_bytes"]
 
 _RUNTIMES = 900_000_000
 """Python with torch, transformers and ONNX Runtime loaded."""
@@ -50,20 +50,21 @@ def _pruning(work: Work) -> float:
 
 def _tabling(work: Work) -> float:
     """The teacher, and the stacks that are timed together, each with what it is given."""
-    if not work.workloads:
+    if not work.tables:
         return 0.0
-    sizes = [_stack_bytes(stack, work) for stack in stack_sizes(work.shape)]
+    sizes = [stack_bytes(stack, work) for stack in stack_sizes(work.shape)]
     together = min(sum(sizes), max(Effort().most_bytes, 2 * max(sizes)))
     busy = max(_busy(work, w.batch * w.sequence, w.sequence) for w in work.workloads)
     return work.teacher_bytes + together + len(sizes) * together / sum(sizes) * busy
 
 
-def _stack_bytes(stack: Stack, work: Work) -> float:
+def stack_bytes(stack: Stack, work: Work) -> int:
+    """Of the weights of a stack's graph, in float32."""
     shape = work.shape
     heads = stack.heads * (shape.head_weights + shape.head_biases)
     neurons = stack.neurons * (shape.neuron_weights + shape.neuron_biases)
     layer = heads + neurons + max(shape.layer_parameters)
-    return float(_FLOAT * (work.outside + stack.layers * layer))
+    return _FLOAT * (work.outside + stack.layers * layer)
 
 
 def _busy(work: Work, tokens: int, sequence: int) -> float:

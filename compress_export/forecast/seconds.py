@@ -65,7 +65,7 @@ def _prune(work: Work, rates: Rates) -> float:
         return _walk(work, rates)
     walked = _walk(work, rates)
     tried = len(recipe.candidates()) * _ATTEMPTS * _attempt(work, rates)
-    return _tables(work, rates) + walked + tried
+    return walked + tried + (_tables(work, rates) if work.tables else 0.0)
 
 
 def _scored(work: Work, rates: Rates) -> float:
@@ -142,7 +142,7 @@ def _repair(work: Work, rates: Rates, tokens: float, share: float, taught: float
 
 
 def _tables(work: Work, rates: Rates) -> float:
-    """Latency tables, where none is kept or given."""
+    """Latency tables, where none is kept."""
     recipe = work.recipe
     variants = tuple(dict.fromkeys([recipe.reference(), *recipe.candidates()]))
     shape = work.shape

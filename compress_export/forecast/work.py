@@ -77,6 +77,11 @@ class Work:
     streamed: bool
 
     @property
+    def tables(self) -> bool:
+        """Whether latency tables are measured, if none is kept."""
+        return bool(self.workloads) and self.recipe.target.table is None
+
+    @property
     def attention_width(self) -> int:
         """Inputs of the attention's output projection, in the widest layer."""
         return max(self.shape.n_heads) * self.shape.head_width * self.shape.queries

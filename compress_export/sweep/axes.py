@@ -40,9 +40,13 @@ class _Part(BaseModel):
 
 
 class Common(_Part):
-    """What is common to all runs."""
+    """What is common to all runs.
 
-    parts: ClassVar[dict[str, type[BaseModel]]] = {"resources": Need}
+    Attributes:
+        parts: What the values of a field that is a mapping are made of.
+    """
+
+    parts: ClassVar[Mapping[str, type[BaseModel]]] = {"resources": Need}
 
     recipe: Values = Field(default_factory=dict, description="Fields of all recipes.")
     resources: dict[str, Need] = Field(
@@ -233,7 +237,7 @@ def _sentence(error: ValidationError, kind: type[Common]) -> str:
     field = ".".join(str(part) for part in first["loc"] if "(" not in str(part))
     if first["type"] == "extra_forbidden":
         known = ", ".join(kind.parts.get(str(first["loc"][0]), kind).model_fields)
-        of_recipes = " (a recipe's fields go under `recipe`)" if "." not in field else ""
+        of_recipes = " (a recipe's fields go under `recipe`)" if len(first["loc"]) == 1 else ""
         return f"sweep field {field!r} is unknown; known here: {known}; correct it{of_recipes}"
     if first["type"] == "missing":
         return f"sweep field {field!r} is required, found none; add it"

@@ -10,15 +10,16 @@ from typing import Literal, TypeAlias, get_args
 from compress.errors import RecipeError, VerificationError
 from compress_export.sweep.results import Row
 
-__all__ = ["AIMS", "MEGA", "Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "rivals"]
+__all__ = ["AIMS", "Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "rivals"]
 
 Aim: TypeAlias = Literal["retention", "speedup", "size"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
 
 _LATENCIES = {f"latency_ms.{p}": f"{p}_ms" for p in ("p50", "p90", "p95", "p99")}
+_TAILS = [name for name in _LATENCIES if name != "latency_ms.p50"]
+_RARE = "a percentile takes more samples: raise benchmark.seconds and benchmark.rounds"
 _AT_LEAST = {"retention": "retention_low", "speedup": "speedup_low"}
 _AT_MOST = _LATENCIES | {"size_mb": "size_mb"}
-MEGA = 1e6
 
 
 class NoneHoldsError(VerificationError):
@@ -39,11 +40,10 @@ class Bound:
     def distance(self, row: Row) -> float:
         """How far a row is outside, as a share of the limit; negative within."""
         column = (_AT_LEAST | _AT_MOST)[self.name]
-        value = row.get("size_bytes") if column == "size_mb" else row.get(column)
+        value = row.get(column)
         if value is None:
             return float("inf")
-        found = float(value) / (MEGA if column == "size_mb" else 1.0)
-        below = (self.limit - found) / self.limit
+        below = (self.limit - float(value)) / self.limit
         return below if self.name in _AT_LEAST else -below
 
     def __str__(self) -> str:
@@ -95,8 +95,8 @@ def best(rows: Sequence[Row], bounds: Sequence[Bound], aim: Aim | None = None) -
     worst = max(bounds, key=lambda bound: bound.distance(nearest))
     if worst.distance(nearest) == float("inf"):
         raise NoneHoldsError(
-            f"no run is surely within {told}: {worst.name} is not known of any; a percentile takes "
-            "more samples, so raise benchmark.seconds and benchmark.rounds of the recipe"
+            f"no run is surely within {told}: of {nearest['run']} ({nearest['variant']}) "
+            f"{worst.name} is not known{'; ' + _RARE if worst.name in _TAILS else ''}"
         )
     raise NoneHoldsError(
         f"no run is surely within {told}; the nearest is {nearest['run']} ({nearest['variant']}), "

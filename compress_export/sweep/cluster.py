@@ -43,8 +43,10 @@ class RayExecutor:
         self._shares = shares
         self._ray = _import_ray()
         self._ray.cloudpickle.register_pickle_by_value(carried)
+        if address in (None, "auto"):
+            address = os.environ.get("RAY_ADDRESS") or address
         try:
-            _reach(address or os.environ.get("RAY_ADDRESS", ""))
+            _reach(address or "")
             self._ray.init(
                 address=address,
                 log_to_driver=False,

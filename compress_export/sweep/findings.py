@@ -11,9 +11,9 @@ from benchmarks.report.findings import Column, Figure, Findings, Table
 from benchmarks.report.speed import undominated
 from compress_export.console import counted
 from compress_export.studies.groups import grouped, spread
-from compress_export.sweep.choose import MEGA, Bound, NoneHoldsError, best
+from compress_export.sweep.choose import Bound, NoneHoldsError, best
 from compress_export.sweep.figure import draw_sweep
-from compress_export.sweep.ledger import Ledger
+from compress_export.sweep.ledger import Ledger, State
 from compress_export.sweep.results import Row, axis_column, rows_of
 
 __all__ = ["sweep_findings"]
@@ -35,8 +35,6 @@ def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
     measured = [row for row in rows if row["variant"] is not None]
     for row in measured:
         row["pareto"] = _is_best(row, measured)
-        row["gates"] = row["verdict"] if row["reference"] else None
-        row["size_mb"] = row["size_bytes"] / MEGA if row["size_bytes"] else None
     looked_at = [row for row in measured if row["reference"]]
     gates = list(dict.fromkeys([*bounds, *_promised(ledger)]))
     tables = [
@@ -72,10 +70,11 @@ def _facts(ledger: Ledger, axes: Sequence[str]) -> Mapping[str, str]:
         axis: ", ".join(dict.fromkeys(str(entry.labels.get(axis, "–")) for entry in entries))
         for axis in axes
     }
-    states = {state: len(ledger.in_state(state)) for state in ("done", "failed", "waiting")}
+    states: tuple[State, ...] = ("done", "failed", "pruned", "waiting")
+    counts = {state: len(ledger.in_state(state)) for state in states}
     seconds = sum(step["seconds"] for entry in entries for step in entry.steps.values())
     return values | {
-        "runs": ", ".join(f"{count} {state}" for state, count in states.items() if count),
+        "runs": ", ".join(f"{count} {state}" for state, count in counts.items() if count),
         "work": f"{seconds / 3600:.1f} hours" if seconds > 3600 else f"{seconds / 60:.1f} minutes",
     }
 
@@ -235,7 +234,7 @@ def _added(axis: str, base: str, level: str, pairs: Sequence[tuple[Row, Row]]) -
 def _failed(rows: Sequence[Row]) -> Table:
     return Table(
         name="failed",
-        title="Runs that failed, or were stopped as they would",
+        title="Runs that failed or were stopped early",
         rows=[row for row in rows if row["state"] in ("failed", "pruned")],
         columns=[Column(key="run", header="run"), Column(key="error", header="why")],
     )

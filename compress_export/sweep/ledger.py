@@ -13,7 +13,7 @@ from compress.folder import MANIFEST, write_whole
 from compress_export.stages import STEPS, Step, content_key
 from compress_export.sweep.work import MARK, Fault, Outcome, kind_of_device
 
-__all__ = ["LOCK", "OWNER", "Entry", "Kind", "Ledger", "open_sweep", "own_sweep"]
+__all__ = ["LOCK", "OWNER", "Entry", "Kind", "Ledger", "State", "open_sweep", "own_sweep"]
 
 RUNS = "runs.json"
 LOCK, OWNER = ".lock", ".owner"

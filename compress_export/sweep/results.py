@@ -75,14 +75,17 @@ def measured_rows(entry: Entry, report: Mapping[str, Any]) -> list[Row]:
     [(name, timed)] = teacher.items()
     facts |= {"teacher_variant": name, "teacher_ms": timed["p50_ms"]}
     rows = []
+    megabytes = {name: size / 1e6 for name, size in report["size_bytes"].items()}
     for variant in [v for v in latency if v in accuracy]:
         kept, time, fast = accuracy[variant], latency[variant], speedups.get(variant, {})
         rows.append(
             facts
             | {"variant": variant, "reference": variant == where["variant"]}
+            | {"gates": entry.verdict if variant == where["variant"] else None}
             | {"metric": kept["metric"], "teacher": kept["teacher"], "student": kept["student"]}
             | {"retention": kept["retention"], "retention_low": kept["low"]}
             | {"retention_high": kept["high"], "size_bytes": report["size_bytes"].get(variant)}
+            | {"size_mb": megabytes.get(variant)}
             | {f"{p}_ms": time.get(f"{p}_ms") for p in ("p50", "p90", "p95", "p99")}
             | {"speedup": fast.get("ratio"), "speedup_low": fast.get("low")}
             | {"speedup_high": fast.get("high")}

@@ -59,7 +59,7 @@ Choice: TypeAlias = Range | Annotated[list[str | float | int | bool], Field(min_
 class Search(Common):
     """What is common to all trials, and what is searched over."""
 
-    parts: ClassVar[dict[str, type[BaseModel]]] = Common.parts | {"search": Range}
+    parts: ClassVar[Mapping[str, type[BaseModel]]] = {**Common.parts, "search": Range}
 
     search: Annotated[dict[str, Choice], Field(min_length=1)] = Field(
         description="A recipe's field (dotted): a list of values, or low and high."
@@ -115,7 +115,7 @@ def open_study(storage: str | None, name: str, folder: Path, search: Search) -> 
             load_if_exists=True,
         )
     except Exception as error:  # each kind of storage raises its own
-        line = " ".join(str(error).split())[:160]
+        line = _masked(" ".join(str(error).split()))[:160]
         raise RecipeError(
             f"--storage must be a store that Optuna can open, found {_masked(place)} "
             f"({type(error).__name__}: {line}); correct it, or leave it out for a file in --out"
@@ -137,10 +137,11 @@ def _masked(place: str) -> str:
     """A store's URL without its password.
 
     Example:
-        >>> _masked("mysql://me:secret@host/x")
-        'mysql://me:…@host/x'
+        >>> _masked("mysql://me:sec@ret@host/x?password=secret&a=b")
+        'mysql://me:…@host/x?password=…&a=b'
     """
-    return re.sub(r"(//[^:/@]*:)[^@]*@", r"\1…@", place)
+    place = re.sub(r"(//[^:/@]*:)[^/]*@", r"\1…@", place)
+    return re.sub(r"(password=)[^&]*", r"\1…", place)
 
 
 def _check_folder(folder: Path, mine: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,16 +10,19 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compress.binding import bind
 from compress.checkpoint import load
 from compress.streamed import load_mapped
+from compress.surgery import apply_
 from compress_export.context import Context
 from compress_export.forecast import Forecast, forecast
-from compress_export.forecast.memory import peak_bytes
+from compress_export.forecast.memory import peak_bytes, stack_bytes
 from compress_export.forecast.rates import Rates
 from compress_export.forecast.seconds import step_seconds
 from compress_export.forecast.work import Work, work_of
 from compress_export.recipe import load_recipe, make_recipe
 from compress_export.stages import STEPS
+from export.stacks import stack_plan, stack_sizes
 from tests.app.test_pipeline import cli, write_project
 
 RATES = Rates(forward=1e-5, product=2e-11, factor=5e-11, pace=1.0)
@@ -65,6 +69,16 @@ def test_more_work_takes_longer(
     project: Path, step: str, less: dict[str, object], more: dict[str, object]
 ) -> None:
     assert seconds(project, **less)[step] < seconds(project, **more)[step]
+
+
+def test_a_stack_has_the_bytes_of_its_weights(project: Path) -> None:
+    model = load(project / "teacher")
+    layout = bind(model)
+    for stack in stack_sizes(layout.shape):
+        student = copy.deepcopy(model)
+        apply_(student, stack_plan(layout, stack))
+        weights = 4 * sum(p.numel() for p in student.parameters())
+        assert stack_bytes(stack, work(project)) == weights
 
 
 def test_a_target_in_time_has_its_stacks_in_memory_at_once(project: Path) -> None:

@@ -65,9 +65,13 @@ def test_weights_lie_where_those_of_the_float_graph_do(
 ) -> None:
     monkeypatch.setattr(onnx_of_export, "SINGLE_FILE_LIMIT", 0)
     whole, apart = tmp_path / "whole" / "model.onnx", tmp_path / "apart" / "model.onnx"
-    export_graphs(tiny("bert"), NAMES, [variant(name)], [apart])
+    export_graphs(tiny("bert"), NAMES, [variant(name)], [apart], feeds())
+    weights = apart.with_name("model.onnx_data")
+    size = weights.stat().st_size
+    export_graphs(tiny("bert"), NAMES, [variant(name)], [apart], feeds())
+    assert weights.stat().st_size == size
     monkeypatch.undo()
-    export_graphs(tiny("bert"), NAMES, [variant(name)], [whole])
+    export_graphs(tiny("bert"), NAMES, [variant(name)], [whole], feeds())
     assert sorted(p.name for p in apart.parent.iterdir()) == ["model.onnx", "model.onnx_data"]
     fed = feeds(1)[0]
     ours, same = (open_session(path).run(None, fed)[0] for path in (apart, whole))

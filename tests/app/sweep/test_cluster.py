@@ -72,12 +72,18 @@ def test_a_cluster_that_does_not_answer_is_named(
         address = address.format(listening.getsockname()[1])
 
     def refuse(**_: object) -> None:
+        assert address == "auto", "nobody is asked where nobody listens"
         raise ConnectionError("Could not find any running Ray instance.")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     arguments = ["sweep", "run", str(tmp_path / "sweep.yaml"), "-o", str(tmp_path / "out")]
-    assert cli([*arguments, "--executor", "ray", "--address", address]) == 2
+    arguments += ["--executor", "ray"]
+    assert cli([*arguments, "--address", address]) == 2
     told = f"--address must be a Ray cluster that answers, found {address!r}"
+    assert told in capsys.readouterr().err
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cli(arguments) == 2
     assert told in capsys.readouterr().err
 
 
