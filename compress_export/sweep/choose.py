@@ -66,8 +66,7 @@ def parse_bound(text: str) -> Bound:
     if name not in known or number is None or not float(value):
         raise RecipeError(
             f"--gate must be NAME=NUMBER, the number above 0, the name among {', '.join(known)}, "
-            f"found {text!r}; "
-            "such as retention=0.98"
+            f"found {text!r}; such as retention=0.98"
         )
     return Bound(name=name, limit=float(value))
 
