@@ -26,7 +26,7 @@ Place: TypeAlias = tuple[str, str]
 
 _PRODUCTS = frozenset(
     {"MatMul", "Gemm", "FusedMatMul", "Attention", "MatMulInteger", "DynamicQuantizeMatMul",
-     "MatMulIntegerToFloat", "QAttention", "QLinearMatMul", "FusedGemm"}
+     "MatMulIntegerToFloat", "QLinearMatMul", "FusedGemm"}
 )  # fmt: skip
 _FOLDED = frozenset({"Concat", "Transpose", "Cast", "DynamicQuantizeLinear", "DequantizeLinear"})
 """What a runtime does to weights once, when it loads them."""

@@ -219,10 +219,13 @@ def _parity(report: Report, limits: Limits) -> Iterator[Gate]:
     worst: dict[str, Row] = {}
     for row in report.get("parity", ()) if limits.parity else ():
         best = worst.get(row["variant"])
-        if best is None or row["max_abs"] / row["tolerance"] > best["max_abs"] / best["tolerance"]:
+        if (
+            best is None
+            or row["difference"] / row["tolerance"] > best["difference"] / best["tolerance"]
+        ):
             worst[row["variant"]] = row
     for variant, row in worst.items():
-        value = row["max_abs"]
+        value = row["difference"]
         yield at_most(f"parity {variant}", row["tolerance"], value, value, value)
 
 

@@ -42,8 +42,8 @@ from compress_export.recipe import Recipe
 from compress_export.remote import fetch, resolve
 from compress_export.stages import content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
+from export.compare import Feeds
 from export.inputs import input_names, longest_sequence
-from export.int8 import Feeds
 from export.precision import Variant
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
@@ -280,8 +280,8 @@ class Context:
         return calibration_batches(sample, labels, self.tokenizer, length, recipe.seed)
 
     def feeds_for(self, variants: Sequence[Variant]) -> Feeds:
-        """Calibration inputs as graphs take them; none where no variant is static int8."""
-        if not any(variant.static for variant in variants):
+        """Calibration inputs as graphs take them; none where no variant is int8."""
+        if not any(variant.int8 for variant in variants):
             return ()
         batches = self.calibration()[:FEEDS]
         return [{name: batch[name].numpy() for name in self.names} for batch in batches]
@@ -322,7 +322,16 @@ class Context:
         )
         bundle = content_key({"student": student, "variants": recipe.exported()})
         recover = content_key({"student": student, "how": recipe.learnt()})
-        teacher = content_key({"model": model, "variant": recipe.reference()})
+        calibrated = {
+            "data": _data_key(self.dataset("train")),
+            "examples": recipe.prune.calibration_examples,
+            "seed": recipe.seed,
+            "cut": cut,
+        }
+        teacher = content_key(
+            {"model": model, "variant": recipe.reference()}
+            | (calibrated if recipe.reference().int8 else {})
+        )
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
         accuracy = {
             "data": _data_key(self.dataset("validation")),

@@ -209,7 +209,11 @@ class Run:
         def work() -> dict[str, Any]:
             self.progress("export teacher", 0, 1)
             exported: Exported = export_variant(
-                self.context.teacher, self.context.tokenizer, reference, folder
+                self.context.teacher,
+                self.context.tokenizer,
+                reference,
+                folder,
+                self.context.feeds_for([reference]),
             )
             self.progress("export teacher", 1, 1)
             return exported.to_dict()

@@ -26,7 +26,7 @@ from compress.latency_table import LatencyTable
 from compress.outputs import Runner
 from compress.workload import Mix
 from compress_export.goal import Goal
-from export.int8 import Feeds
+from export.compare import Feeds
 from export.onnx import export_graphs
 from export.precision import Variant
 

@@ -72,16 +72,25 @@ def _mask_of(name: str, function: Any) -> Iterator[None]:
 
 
 @contextmanager
-def fused_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within the block, tracing `model` gives attention in the form that can be fused."""
-    family = fused_family(model.config.model_type)
+def fused_attention(model: PreTrainedModel, *, emitted: bool = False) -> Iterator[None]:
+    """Within the block, tracing `model` gives attention in the form that can be fused.
+
+    Args:
+        model: In evaluation mode.
+        emitted: Emit `MultiHeadAttention` also where ONNX Runtime's patterns would find the
+            family's attention. Its projections then stay matrix products of their own.
+    """
+    model_type = model.config.model_type
+    how = fused_family(model_type).how
+    if emitted and how == "pattern":
+        how = "rewrite" if model_type in REWRITES else "interface"
     with ExitStack() as stack:
-        if family.how == "interface":
+        if how == "interface":
             stack.enter_context(_implementation(model, _INTERFACE))
         else:
             stack.enter_context(eager_attention(model))
-        if family.how == "rewrite":
-            rewrite = REWRITES[model.config.model_type]
+        if how == "rewrite":
+            rewrite = REWRITES[model_type]
             for layer in bind(model).layers:
                 if layer.n_heads:
                     owner = child(layer.module, rewrite.path)

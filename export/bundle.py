@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.binding import bind
 from compress.tokenizer import save_tokenizer
+from export.compare import Feeds
 from export.fusion import Fusion, check_heads, inspect_graph
 from export.inputs import input_names
-from export.int8 import Feeds
 from export.onnx import export_graphs
-from export.parity import Parity, check_parity
+from export.parity import Parity, check_parity, check_quantised
 from export.precision import Variant
+from export.texts import prose_feeds
 
 __all__ = ["Exported", "export_bundle", "export_variant"]
 
@@ -53,20 +55,17 @@ def export_bundle(
         variants: What to write.
         folder: Made if absent.
         progress: Told after every variant.
-        feeds: Inputs to calibrate static int8 on.
+        feeds: Real texts as the graph's inputs: static int8 takes its ranges from them, and every
+            int8 graph is judged on them. Where there are none, plain English sentences judge.
 
     Raises:
         FusionError: A fused attention has another head count than the model.
-        ParityError: A graph does not compute what the model computes.
+        ParityError: A graph does not compute what the model computes, or an int8 graph what its
+            float32 source computes.
     """
-    names = input_names(model, tokenizer.model_input_names)
     folders = [folder / variant.name for variant in variants]
     progress("export", 0, len(variants))
-    export_graphs(model, names, variants, [f / GRAPH for f in folders], feeds, progress)
-    return tuple(
-        _checked(model, tokenizer, names, variant, f)
-        for variant, f in zip(variants, folders, strict=True)
-    )
+    return _export(model, tokenizer, variants, folders, feeds, progress)
 
 
 def export_variant(
@@ -74,21 +73,45 @@ def export_variant(
     tokenizer: PreTrainedTokenizerBase,
     variant: Variant,
     folder: Path,
+    feeds: Feeds = (),
 ) -> Exported:
     """Write one variant into `folder` and check it; see `export_bundle`."""
-    names = input_names(model, tokenizer.model_input_names)
-    export_graphs(model, names, [variant], [folder / GRAPH])
-    return _checked(model, tokenizer, names, variant, folder)
+    (exported,) = _export(model, tokenizer, [variant], [folder], feeds)
+    return exported
 
 
-def _checked(
+def _export(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    names: tuple[str, ...],
+    variants: Sequence[Variant],
+    folders: Sequence[Path],
+    feeds: Feeds,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> tuple[Exported, ...]:
+    names = input_names(model, tokenizer.model_input_names)
+    graphs = [folder / GRAPH for folder in folders]
+    with tempfile.TemporaryDirectory(prefix="compress-export-") as sources:
+        made = export_graphs(model, names, variants, graphs, feeds, progress, Path(sources))
+        judging = feeds or (prose_feeds(model, tokenizer, names) if made else ())
+        exported = []
+        for variant, folder, graph in zip(variants, folders, graphs, strict=True):
+            if variant.int8:
+                source = made[variant.name]
+                parity = check_quantised(model, names, variant, source, graph, judging)
+            else:
+                parity = check_parity(model, names, variant, graph)
+            exported.append(_described(model, tokenizer, variant, folder, parity))
+    return tuple(exported)
+
+
+def _described(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     variant: Variant,
     folder: Path,
+    parity: tuple[Parity, ...],
 ) -> Exported:
-    """Put config and tokenizer beside a graph, and hold it against the model."""
+    """Put config and tokenizer beside a graph, and compare its head counts with the model's."""
     model.config.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     fusion = inspect_graph(folder / GRAPH)
@@ -97,6 +120,6 @@ def _checked(
     return Exported(
         variant=variant.name,
         fusion=fusion,
-        parity=check_parity(model, names, variant, folder / GRAPH),
+        parity=parity,
         size_bytes=sum(p.stat().st_size for p in folder.glob("model.onnx*")),
     )

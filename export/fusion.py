@@ -14,7 +14,7 @@ from export.families import fused_family
 
 __all__ = ["Fusion", "applied_heads", "check_heads", "inspect_graph"]
 
-_ATTENTION = ("Attention", "MultiHeadAttention", "QAttention")
+_ATTENTION = ("Attention", "MultiHeadAttention")
 _FUSED_DOMAIN = "com.microsoft"
 
 

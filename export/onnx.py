@@ -18,9 +18,11 @@ import torch
 from transformers import PreTrainedModel
 
 from export.attention import eager_attention, fused_attention
+from export.compare import Feeds
 from export.inputs import CASES, axes, longest_sequence, made_up_inputs
-from export.int8 import Feeds, quantise_dynamic, quantise_static
+from export.int8 import quantise_dynamic, quantise_static
 from export.nodes import settle_
+from export.padding import settled_padding
 from export.precision import Variant
 from export.quiet import quiet
 from export.single_file import SINGLE_FILE_LIMIT, write_single_file
@@ -43,8 +45,9 @@ def export_graph(
     Args:
         model: In evaluation mode; left as it was found.
         names: Inputs, see `export.inputs.input_names`.
-        variant: Fusions and precision. An int8 variant is exported in float32 here; see
-            `export_graphs`.
+        variant: Fusions and precision. An int8 variant is exported in float32 here, in the form
+            that can be quantised: padding settled (`export.padding`), and each attention a
+            `MultiHeadAttention`, since `Attention` has no quantised form that takes a mask.
         path: Where to write.
     """
     from transformers.exporters.configs import OnnxConfig
@@ -58,8 +61,7 @@ def export_graph(
         prefer_deferred_runtime_asserts_over_guards=True,
     )
     source = copy.deepcopy(model).half() if variant.half else model
-    form = fused_attention if variant.fusions else eager_attention
-    with form(source), _stateless(source), quiet():
+    with _traced_form(source, variant), _stateless(source), quiet():
         program = OnnxExporter().export(source, _sample(names, len(named)), config=config).program
         settle_(program)
         _name_axes(program, named)
@@ -75,36 +77,65 @@ def export_graphs(
     paths: Sequence[Path],
     feeds: Feeds = (),
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> None:
+    sources: Path | None = None,
+) -> dict[str, Path]:
     """Write `model` in several variants, unchecked; folders are made as needed.
 
     Args:
         model: In evaluation mode.
         names: Inputs.
-        variants: int8 ones are made from one float32 graph of the same fusions.
+        variants: What to write; int8 ones of the same fusions share one float32 graph.
         paths: Where to write, one a variant.
         feeds: Inputs to calibrate static int8 on. Where there are none, made-up ones serve, and no
             node is given back to float32: that will do to measure latency alone.
         progress: Told after every variant.
+        sources: A folder to keep the float32 graphs in that int8 ones are made from; by default
+            they are dropped.
+
+    Returns:
+        By int8 variant, the float32 graph that it was made from; of use while `sources` exists.
     """
-    floats: dict[str | None, Path] = {}
+    made: dict[str, Path] = {}
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
-        pairs = sorted(zip(variants, paths, strict=True), key=lambda pair: pair[0].int8)
-        for done, (variant, path) in enumerate(pairs, start=1):
+        for done, (variant, path) in enumerate(zip(variants, paths, strict=True), start=1):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not variant.int8:
+            if variant.int8:
+                source = (sources or Path(folder)) / f"{variant.fusions or 'portable'}.onnx"
+                if not source.is_file():
+                    export_graph(model, names, variant, source)
+                _quantise(model, names, variant, source, path, feeds)
+                made[variant.name] = source
+            else:
                 export_graph(model, names, variant, path)
-                if not variant.half:
-                    floats[variant.fusions] = path
-            elif variant.fusions not in floats:
-                floats[variant.fusions] = Path(folder) / "float32.onnx"
-                export_graph(model, names, variant, floats[variant.fusions])
-            if variant.static:
-                given = feeds or _made_up(model, names)
-                quantise_static(floats[variant.fusions], path, given, exclude=bool(feeds))
-            elif variant.int8:
-                quantise_dynamic(floats[variant.fusions], path)
-            progress("export", done, len(pairs))
+            progress("export", done, len(variants))
+    return made
+
+
+def _quantise(
+    model: PreTrainedModel,
+    names: tuple[str, ...],
+    variant: Variant,
+    source: Path,
+    path: Path,
+    feeds: Feeds,
+) -> None:
+    if variant.static:
+        quantise_static(source, path, feeds or _made_up(model, names), exclude=bool(feeds))
+    else:
+        quantise_dynamic(source, path)
+
+
+@contextlib.contextmanager
+def _traced_form(model: PreTrainedModel, variant: Variant) -> Iterator[None]:
+    """Within the block, tracing `model` gives what the variant is to hold."""
+    with contextlib.ExitStack() as stack:
+        if variant.fusions:
+            stack.enter_context(fused_attention(model, emitted=variant.int8))
+        else:
+            stack.enter_context(eager_attention(model))
+        if variant.int8:
+            stack.enter_context(settled_padding(model))
+        yield
 
 
 def _made_up(model: PreTrainedModel, names: tuple[str, ...]) -> Feeds:

@@ -1,6 +1,7 @@
 """Does the graph compute what torch computes? Per variant, on inputs that break weak exports.
 
-Opens graphs with ONNX Runtime; knows no task: inputs are random token ids.
+Opens graphs with ONNX Runtime; knows no task: inputs are random token ids. An int8 graph is no copy
+of the model: the float32 graph that it was made from is held against torch, and it against that.
 """
 
 from __future__ import annotations
@@ -18,41 +19,85 @@ from transformers import PreTrainedModel
 from compress.errors import ParityError
 from compress.heads import named_outputs
 from export.attention import eager_attention
-from export.inputs import CASES, made_up_inputs
+from export.compare import Feeds, PaddingRule
+from export.inputs import CASES, longest_sequence, made_up_inputs
+from export.int8_check import check_int8
+from export.padding import read_position
 from export.precision import Variant
 from export.session import CPU, CUDA, cuda_available, open_session
 
-__all__ = ["Parity", "check_parity"]
+__all__ = ["Parity", "check_parity", "check_quantised"]
 
 Array: TypeAlias = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parity:
-    """The largest difference between a graph and torch on one kind of input.
+    """The largest difference between a graph and its reference on one kind of input.
 
     Attributes:
         variant: Of the graph.
-        case: One of `export.inputs.CASES`.
-        max_abs: Largest absolute difference of any output.
+        case: One of `export.inputs.CASES`, or of `export.int8_check.CASES`.
+        difference: Largest absolute difference of any output from torch's; of an int8 graph, see
+            `export.int8_check.Int8Case`.
         tolerance: What was accepted.
         provider: Where the graph ran.
     """
 
     variant: str
     case: str
-    max_abs: float
+    difference: float
     tolerance: float
     provider: str
+
+
+def check_quantised(
+    model: PreTrainedModel,
+    names: tuple[str, ...],
+    variant: Variant,
+    source: Path,
+    path: Path,
+    feeds: Feeds,
+) -> tuple[Parity, ...]:
+    """Compare an int8 graph with its float32 source, once that has been compared with `model`.
+
+    Args:
+        model: In evaluation mode.
+        names: The graph's inputs.
+        variant: Of the int8 graph.
+        source: The float32 graph that it was made from.
+        path: The int8 graph.
+        feeds: Real texts, as the graph's inputs.
+
+    Raises:
+        ParityError: See `check_parity` and `export.int8_check.check_int8`.
+    """
+    check_parity(model, names, variant, source)
+    rule = PaddingRule(
+        token_id=int(getattr(model.config, "pad_token_id", None) or 0),
+        left=read_position(model) < 0,
+        longest=longest_sequence(model),
+    )
+    return tuple(
+        Parity(
+            variant=variant.name,
+            case=found.case,
+            difference=found.difference,
+            tolerance=found.tolerance,
+            provider=variant.provider,
+        )
+        for found in check_int8(source, path, feeds, rule, variant.name)
+    )
 
 
 def check_parity(
     model: PreTrainedModel, names: tuple[str, ...], variant: Variant, path: Path
 ) -> tuple[Parity, ...]:
-    """Compare the graph at `path` with `model` on every case.
+    """Compare the float graph at `path` with `model` on every case.
 
     A graph for CUDA runs on the CPU provider where there is no CUDA device: the same nodes, other
-    kernels. The record says which provider it was.
+    kernels. The record says which provider it was. The float32 source of an int8 graph is compared
+    where a real token answers: its padding is settled (`export.padding`).
 
     Raises:
         ParityError: A difference is above the tolerance, or an output is not finite.
@@ -66,12 +111,15 @@ def check_parity(
         expected = _expected(model, inputs)
         arrays = session.run(list(expected), {k: v.numpy() for k, v in inputs.items()})
         found = dict(zip(expected, arrays, strict=True))
-        max_abs, tolerance = _compare(variant, case, found, expected)
+        if variant.int8:
+            answering = _answering(model, inputs["attention_mask"])
+            found, expected = (_at(values, answering) for values in (found, expected))
+        difference, tolerance = _compare(variant, case, found, expected)
         results.append(
             Parity(
                 variant=variant.name,
                 case=case,
-                max_abs=max_abs,
+                difference=difference,
                 tolerance=tolerance,
                 provider=provider,
             )
@@ -90,6 +138,23 @@ def _expected(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Ar
     return {name: value.float().numpy() for name, value in outputs.items()}
 
 
+def _answering(model: PreTrainedModel, mask: Tensor) -> NDArray[np.bool_]:
+    """Which positions answer for a text: real ones, of texts whose read position is real."""
+    read = read_position(model)
+    real = mask.bool()
+    found: NDArray[np.bool_] = (real & real[..., read : read + 1 or None]).numpy()
+    return found
+
+
+def _at(values: dict[str, Array], answering: NDArray[np.bool_]) -> dict[str, Array]:
+    """Outputs at those positions, or of those texts, where a text has one answer."""
+    texts = answering.any(-1)
+    return {
+        name: value[answering] if value.shape[: answering.ndim] == answering.shape else value[texts]
+        for name, value in values.items()
+    }
+
+
 def _compare(
     variant: Variant, case: str, found: dict[str, Array], expected: dict[str, Array]
 ) -> tuple[float, float]:
@@ -97,13 +162,15 @@ def _compare(
     where = f"{variant.name}, {case}"
     largest = max(float(np.abs(values).max()) for values in expected.values())
     tolerance = variant.tolerance * max(1.0, largest)
-    max_abs = max(_difference(found[name], expected[name], f"{where}, {name}") for name in expected)
-    if max_abs > tolerance:
+    difference = max(
+        _difference(found[name], expected[name], f"{where}, {name}") for name in expected
+    )
+    if difference > tolerance:
         raise ParityError(
-            f"{where}: the graph must be within {tolerance:.1e} of torch, found {max_abs:.1e}; "
+            f"{where}: the graph must be within {tolerance:.1e} of torch, found {difference:.1e}; "
             "this graph would give wrong outputs"
         )
-    return max_abs, tolerance
+    return difference, tolerance
 
 
 def _difference(found: Array, expected: Array, where: str) -> float:

@@ -34,6 +34,18 @@ class Rewrite:
     function: Callable[..., Any]
 
 
+def _bert(
+    module: Any, hidden_states: Tensor, attention_mask: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, None]:
+    """``BertSelfAttention.forward``, as RemBERT and Megatron-BERT spell it out."""
+    query, key, value = (
+        _split(project(hidden_states), module.num_attention_heads)
+        for project in (module.query, module.key, module.value)
+    )
+    scale = module.attention_head_size**-0.5
+    return multi_head_attention(query, key, value, attention_mask, scale).flatten(2), None
+
+
 def _mpnet(
     module: Any,
     hidden_states: Tensor,
@@ -143,6 +155,8 @@ def _masking(mask: Tensor, relative: Tensor | None, dtype: torch.dtype) -> Tenso
 
 
 REWRITES: dict[str, Rewrite] = {
+    "rembert": Rewrite("attention.self", "forward", _bert),
+    "megatron-bert": Rewrite("attention.self", "forward", _bert),
     "mpnet": Rewrite("attention.attn", "forward", _mpnet),
     "deberta": Rewrite("attention.self", "forward", _deberta),
     "deberta-v2": Rewrite("attention.self", "forward", _deberta_v2),

@@ -160,6 +160,21 @@ def hidden(model: PreTrainedModel) -> Tensor:
     return out
 
 
+def feeds(family: str, batches: int = 2, rows: int = 8) -> list[dict[str, Any]]:
+    """Made-up texts of 3 to 14 tokens as a graph's inputs, padded on the right."""
+    generator = torch.Generator().manual_seed(1)
+    found = []
+    for _ in range(batches):
+        ids = torch.randint(5, 99, (rows, 14), generator=generator)
+        lengths = torch.randint(3, 15, (rows, 1), generator=generator)
+        mask = (torch.arange(14) < lengths).long()
+        pad = TINY[VARIANTS.get(family, (family, {}))[0]].get("pad_token_id", 0)
+        ids = torch.where(mask.bool(), ids, pad)
+        whole = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+        found.append({name: values.numpy() for name, values in whole.items()})
+    return found
+
+
 def plan_of(shape: EncoderShape, *keep: int, depth: int | None = None) -> Plan:
     """A plan that keeps the layers `keep` whole; `depth` uses of them where they are shared."""
     layers = tuple(Plan.full(shape).layers[i] for i in keep)

@@ -21,8 +21,8 @@ from compress_export.console import note, progress, table
 from compress_export.console import out as console
 from compress_export.loading import load_tokenizer, local_folder, pooling_mode
 from export.bundle import Exported, export_bundle
+from export.compare import Feeds
 from export.inputs import input_names
-from export.int8 import Feeds
 from export.precision import VARIANTS, variant
 from export.serving.order import parse_orders, served, variants_of
 from export.serving.write import (
@@ -104,7 +104,7 @@ def _print(out: Path, exported: Sequence[Exported], shape: EncoderShape) -> None
             f"{e.size_bytes / 2**20:.1f} MiB",
             ", ".join(f"{n} {op}" for op, n in e.fusion.fused.items()) or "none",
             heads if e.fusion.num_heads else "–",
-            f"{max(p.max_abs for p in e.parity):.1e}",
+            f"{max(p.difference for p in e.parity):.1e}",
         ]
         for e in exported
     ]

@@ -117,7 +117,7 @@ def test_the_report_follows_its_schema(finished: Path) -> None:
                      "low", "high"},
         "latency": {"contender", "variant", "provider", "batch", "sequence", "p50_ms", "p90_ms",
                     "p95_ms", "p99_ms", "low_ms", "high_ms", "samples", "throughput_per_s"},
-        "parity": {"variant", "case", "max_abs", "tolerance"},
+        "parity": {"variant", "case", "difference", "tolerance"},
     }  # fmt: skip
     for field, keys in names.items():
         assert report[field]

@@ -63,13 +63,13 @@ def test_size_memory_fused_nodes_and_parity_are_judged() -> None:
         "size_bytes": {"cpu-fp32": 100},
         "memory": [{"contender": "student", "variant": "cpu-fp32", "working_bytes": 100}],
         "fusion": {"cpu-fp32": {"fused": {"Attention": 6}}},
-        "parity": [parity | {"max_abs": 1e-5}],
+        "parity": [parity | {"difference": 1e-5}],
     }
     worse = {
         "size_bytes": {"cpu-fp32": 110},
         "memory": [{"contender": "student", "variant": "cpu-fp32", "working_bytes": 120}],
         "fusion": {"cpu-fp32": {"fused": {"Attention": 5}}},
-        "parity": [parity | {"max_abs": 1e-2}],
+        "parity": [parity | {"difference": 1e-2}],
     }
     then = made_up() | parts
     same = judged(made_up() | parts, then, limits=Limits(retention=None))

@@ -13,7 +13,7 @@ from compress.binding import bind
 from compress.surgery import apply_
 from export.bundle import Exported, export_variant
 from export.precision import variant
-from tests.families import keeping, tiny, uneven
+from tests.families import feeds, keeping, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
 Export: TypeAlias = Callable[..., tuple[Exported, Path]]
@@ -32,6 +32,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
         plan = keeping(bind(model).shape, 1, 0, 0) if removed else uneven(bind(model).shape)
         apply_(model, plan)
         folder = root / f"{family}-{name}-{head}-{removed}"
-        return export_variant(model, tiny_tokenizer(family), variant(name), folder), folder
+        tokenizer, texts = tiny_tokenizer(family), feeds(family)
+        return export_variant(model, tokenizer, variant(name), folder, texts), folder
 
     return export

@@ -16,7 +16,7 @@ from tests.families import class_name, tiny, uneven
 @pytest.mark.parametrize("head", [head for head in MODEL_HEADS if head != "sequence"])
 def test_every_model_head_exports(head: str, exported: Export) -> None:
     result, folder = exported("bert", "cpu-fp32", head)
-    assert all(p.max_abs <= 1e-4 for p in result.parity)
+    assert all(p.difference <= 1e-4 for p in result.parity)
     graph = onnx.load(folder / "model.onnx").graph
     known = head_of(class_name("bert", head) or "")
     names = [output.name for output in graph.output]
@@ -33,14 +33,14 @@ def test_other_shapes_of_encoder_export_with_other_heads(
     family: str, head: str, exported: Export
 ) -> None:
     result, _ = exported(family, "cpu-fp32", head)
-    assert all(p.max_abs <= 1e-4 for p in result.parity)
+    assert all(p.difference <= 1e-4 for p in result.parity)
 
 
 @pytest.mark.parametrize("family", ["bert", "xlnet", "modernbert"])
 def test_removed_sublayers_export_and_fuse_the_rest(family: str, exported: Export) -> None:
     result, _ = exported(family, "cpu-fp32", removed=True)
     assert 0 not in result.fusion.num_heads
-    assert all(p.max_abs <= 1e-4 for p in result.parity)
+    assert all(p.difference <= 1e-4 for p in result.parity)
 
 
 @pytest.mark.parametrize("family", ["xlnet", "mpnet", "deberta-v2", "eurobert"])

@@ -66,9 +66,9 @@ def test_a_variant_folder_holds_one_graph_with_config_and_tokenizer(exported: Ex
     assert [n for n in names if ".onnx" in n] == ["model.onnx"]
 
 
-def test_int8_quantises_attention_and_matmuls(exported: Export) -> None:
+def test_int8_quantises_every_projection_and_leaves_attention_its_mask(exported: Export) -> None:
     result, _ = exported("bert", "cpu-int8")
-    assert result.fusion.fused["QAttention"] == 3
+    assert result.fusion.fused["MultiHeadAttention"] == 3
     assert result.fusion.ops.get("MatMul", 0) == 0
     assert result.fusion.num_heads == (3, 2, 3)
 

@@ -56,7 +56,7 @@ def test_both_ways_stay_near_the_float_graph(tmp_path: Path) -> None:
     assert np.abs(dynamic - wanted).max() < 0.2 * spread
     assert np.abs(static - wanted).max() < 0.2 * spread
     kinds = {node.op_type for node in onnx.load(paths[2]).graph.node}
-    assert {"QuantizeLinear", "DequantizeLinear", "Attention"} <= kinds
+    assert {"QuantizeLinear", "DequantizeLinear", "MultiHeadAttention"} <= kinds
 
 
 @pytest.mark.parametrize("name", ["cpu-int8", "cpu-int8-static"])
