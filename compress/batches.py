@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.heads import stacked_outputs
+from compress.errors import DataError
+from compress.heads import Likelihood, stacked_outputs
 
 __all__ = [
     "Batch",
@@ -106,8 +107,21 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def label_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Cross-entropy with `labels`, or squared error where the model has one output."""
+    """Cross-entropy with `labels`, or squared error where the model has one output.
+
+    Labels of 0.0 and 1.0 in the shape of the logits are yes or no for each label by itself.
+
+    Raises:
+        DataError: The batch has no labels.
+    """
+    if "labels" not in batch:
+        raise DataError(
+            "a batch has no 'labels', which this loss reads; add them, or use a score that draws "
+            "labels from the model"
+        )
     labels = batch["labels"].to(logits.device)
+    if labels.shape == logits.shape and labels.is_floating_point():
+        return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     if logits.shape[-1] == 1:
         return nn.functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")
     return nn.functional.cross_entropy(
@@ -115,29 +129,36 @@ def label_loss(logits: Tensor, batch: Batch) -> Tensor:
     )
 
 
-def sampled_fisher_loss(temperature: float = 2.0, seed: int = 0, *, embeds: bool = False) -> Loss:
+def sampled_fisher_loss(
+    temperature: float = 2.0, seed: int = 0, *, likelihood: Likelihood = "categorical"
+) -> Loss:
     """A loss whose squared gradients are an unbiased diagonal Fisher, without any label.
 
-    Labels are drawn from the model's own softmax at `temperature`; a regression's Gaussian
-    likelihood has the same Fisher as the squared derivative of its output. On a well-fitted
-    teacher the gradients of the given labels vanish, those of drawn ones do not. Where every
-    token has an output, padding is left out.
+    Labels are drawn from the model's own probabilities at `temperature`. On a well-fitted teacher
+    the gradients of the given labels vanish, those of drawn ones do not. Where every token has an
+    output, padding is left out.
 
     Args:
-        temperature: Above 1 it flattens the distribution that labels are drawn from.
+        temperature: Above 1 it flattens the distributions that labels are drawn from.
         seed: Of the draws.
-        embeds: The output is a representation: its Fisher under a unit Gaussian is that of a
-            random projection, which is drawn.
+        likelihood: `categorical`: one class is drawn from the softmax; `bernoulli`: each label is
+            drawn from its own sigmoid; `gaussian`: the Fisher matrix of outputs under a unit
+            Gaussian is that of a random projection, which is drawn (of the output itself where
+            there is one).
     """
     generator = torch.Generator().manual_seed(seed)
 
     def loss(output: Tensor, batch: Batch) -> Tensor:
         output = _real(output, batch)
-        if embeds:
-            return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
-        if output.shape[-1] == 1:
+        if output.shape[-1] == 1 and likelihood != "bernoulli":
             return output.sum()
+        if likelihood == "gaussian":
+            return (output * torch.randn(output.shape, generator=generator).to(output)).sum()
         logits = output.reshape(-1, output.shape[-1]) / temperature
+        if likelihood == "bernoulli":
+            chances = logits.detach().float().sigmoid().cpu()
+            labels = torch.bernoulli(chances, generator=generator).to(logits)
+            return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         probabilities = logits.detach().float().softmax(-1).cpu()
         drawn = torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
         return nn.functional.cross_entropy(logits, drawn.to(logits.device), reduction="sum")
@@ -145,15 +166,21 @@ def sampled_fisher_loss(temperature: float = 2.0, seed: int = 0, *, embeds: bool
     return loss
 
 
-def divergence(reference: Tensor, output: Tensor, batch: Batch, *, embeds: bool = False) -> Tensor:
+def divergence(
+    reference: Tensor, output: Tensor, batch: Batch, *, likelihood: Likelihood = "categorical"
+) -> Tensor:
     """How far an output is from a reference, summed over the batch, padding left out.
 
-    KL(reference ‖ output) in nats over the last axis; the squared difference where there is one
-    value, or a representation.
+    KL(reference ‖ output) in nats over the last axis, of each label where they are independent
+    (`bernoulli`); the squared difference of numbers (`gaussian`).
     """
     reference, output = _real(reference, batch), _real(output, batch)
-    if embeds or reference.shape[-1] == 1:
+    if likelihood == "gaussian" or (likelihood == "categorical" and reference.shape[-1] == 1):
         return (reference - output).square().sum()
+    if likelihood == "bernoulli":
+        reference, output = (torch.stack([x, -x], -1) for x in (reference, output))
+        there, here = (nn.functional.logsigmoid(x.double()) for x in (reference, output))
+        return nn.functional.kl_div(here, there, log_target=True, reduction="sum")
     there, here = (logits.double().log_softmax(-1) for logits in (reference, output))
     return nn.functional.kl_div(here, there, log_target=True, reduction="sum")
 

@@ -25,7 +25,7 @@ from compress.batches import (
     token_mask,
 )
 from compress.errors import PlanError
-from compress.heads import head_of
+from compress.heads import likelihood_of
 from compress.layout import LayerLayout, Layout
 from compress.masking import masked
 from compress.plan import EncoderShape, Plan
@@ -132,7 +132,7 @@ def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = s
 
     The mean squared difference where the model has one output or gives a representation.
     """
-    embeds = head_of(layout.model).embeds
+    likelihood = likelihood_of(layout.model)
     count = max(sum(len(batch["input_ids"]) for batch in batches), 1)
     with frozen(layout.model), torch.no_grad():
         whole = [forward(layout.model, batch) for batch in batches]
@@ -140,7 +140,14 @@ def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = s
         def harm() -> float:
             return (
                 sum(
-                    float(divergence(reference, forward(layout.model, batch), batch, embeds=embeds))
+                    float(
+                        divergence(
+                            reference,
+                            forward(layout.model, batch),
+                            batch,
+                            likelihood=likelihood,
+                        )
+                    )
                     for batch, reference in zip(batches, whole, strict=True)
                 )
                 / count

@@ -33,7 +33,7 @@ from compress.cost import Prices
 from compress.depth import leave_one_out
 from compress.descent import falling_costs, held_out, is_near, looked_at
 from compress.errors import BudgetError, CheckpointError, DataError
-from compress.heads import head_of
+from compress.heads import likelihood_of
 from compress.options import SearchUnit, encoder_options, settled
 from compress.outputs import Outputs, Runner
 from compress.plan import Plan
@@ -146,7 +146,7 @@ class Walk:
                 f"{len(batches)} of {sequences} examples; {2 * sequences} would do"
             )
         self._outputs = Outputs(
-            embeds=head_of(model).embeds,
+            likelihood=likelihood_of(model),
             pooling=self.spec.pooling,
             temperature=self.spec.temperature,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,14 +19,21 @@ from compress.errors import CheckpointError
 __all__ = [
     "HEADS",
     "Head",
+    "Likelihood",
     "head_of",
     "init_arguments",
+    "likelihood_of",
     "n_labels_of",
     "named_outputs",
     "stack_outputs",
     "stacked_outputs",
     "stock_class",
 ]
+
+
+Likelihood: TypeAlias = Literal["categorical", "bernoulli", "gaussian"]
+"""What a head's outputs parametrise: one choice among classes, a yes or no for each label, or
+numbers (a regression's output, an embedding's features)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +108,18 @@ def head_of(model: PreTrainedModel | str) -> Head:
         f"{', '.join(head.suffix for head in HEADS)}, found {name!r}; load the model into such a "
         "class and save it again"
     )
+
+
+def likelihood_of(model: PreTrainedModel) -> Likelihood:
+    """What a model's outputs stand for: `config.problem_type` says so for sequence classifiers."""
+    head = head_of(model)
+    if head.embeds:
+        return "gaussian"
+    if head.suffix == "ForSequenceClassification":
+        if getattr(model.config, "problem_type", None) == "multi_label_classification":
+            return "bernoulli"
+        return "gaussian" if n_labels_of(model) == 1 else "categorical"
+    return "categorical"
 
 
 def n_labels_of(model: PreTrainedModel) -> int:

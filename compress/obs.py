@@ -150,7 +150,7 @@ class _Downdates:
     def __init__(self, inverse: Tensor, curvature: Tensor) -> None:
         self.inverse, self.curvature = inverse, curvature
         self.spare, self.value = inverse.diagonal().clone(), curvature.diagonal().clone()
-        self.gone = torch.zeros(len(inverse), dtype=torch.bool)
+        self.gone = torch.zeros_like(inverse[0], dtype=torch.bool)
         self.ratios, self.halves = inverse.new_empty(2, _BLOCK, len(inverse))
         self.pivots = inverse.new_empty(_BLOCK)
         self.n_waiting = 0

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compress.batches import Batch, Batches, Loss, divergence, n_sequences, sampled_fisher_loss
+from compress.heads import Likelihood
 from compress.pooling import Pooling
 
 __all__ = ["Outputs", "Runner"]
@@ -29,31 +30,32 @@ class Outputs:
     """Outputs as they are compared: pooled, where the model embeds texts.
 
     Attributes:
-        embeds: The outputs are representations, not logits.
+        likelihood: What the outputs stand for, see `compress.heads.likelihood_of`.
         pooling: Of an embedding model: what counts is then the pooled vector.
         temperature: Of the labels that are drawn from logits.
     """
 
-    embeds: bool
+    likelihood: Likelihood
     pooling: Pooling | None
     temperature: float
 
     def of(self, run: Runner) -> Runner:
         """What `run` gives, pooled, and remembered batch by batch as far as memory allows.
 
-        A batch must be the same object to be known again, and must not change.
+        A batch is known again while it is the same object, and must not change.
         """
-        remembered: dict[int, Tensor] = {}
+        # The batch is held beside its output: an id may be another batch's once one is dropped.
+        remembered: dict[int, tuple[Batch, Tensor]] = {}
         room = MOST_REMEMBERED
 
         def pooled(batch: Batch) -> Tensor:
             nonlocal room
             if id(batch) in remembered:
-                return remembered[id(batch)]
+                return remembered[id(batch)][1]
             with torch.no_grad():
                 output = self._pooled(run(batch), batch)
             if output.numel() <= room:
-                remembered[id(batch)] = output
+                remembered[id(batch)] = batch, output
                 room -= output.numel()
             return output
 
@@ -62,7 +64,7 @@ class Outputs:
     def divergence(self, run: Runner, wanted: Runner, batches: Batches) -> float:
         """Mean divergence of what `run` gives from what `wanted` (see `of`) gives, over sequences.
 
-        In nats; the squared difference for one output or representations.
+        In nats; the squared difference of numbers.
         """
         return self._mean(run, wanted, batches, 1.0)
 
@@ -71,15 +73,15 @@ class Outputs:
 
         To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of harm: twice the divergence
         of classes at the temperature that their labels are drawn at, and the squared difference
-        where the output is one number or a representation.
+        of numbers.
         """
-        if self.embeds or wanted(batches[0]).shape[-1] == 1:
+        if self.likelihood == "gaussian":
             return self.divergence(run, wanted, batches)
         return 2 * self._mean(run, wanted, batches, self.temperature)
 
     def loss(self, seed: int) -> Loss:
         """Its squared gradients are a Fisher matrix of what the model gives, labels unread."""
-        drawn = sampled_fisher_loss(self.temperature, seed, embeds=self.embeds)
+        drawn = sampled_fisher_loss(self.temperature, seed, likelihood=self.likelihood)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
     def _mean(self, run: Runner, wanted: Runner, batches: Batches, temperature: float) -> float:
@@ -88,7 +90,7 @@ class Outputs:
             with torch.no_grad():
                 output = self._pooled(run(batch), batch) / temperature
             reference = wanted(batch) / temperature
-            total += float(divergence(reference, output, batch, embeds=self.embeds))
+            total += float(divergence(reference, output, batch, likelihood=self.likelihood))
         return total / sum(map(n_sequences, batches))
 
     def _pooled(self, output: Tensor, batch: Batch) -> Tensor:

@@ -26,6 +26,7 @@ from compress.batches import (
     silent,
     token_mask,
 )
+from compress.errors import DataError
 from compress.gram import GramSum
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import EncoderShape, Plan
@@ -106,12 +107,16 @@ def repair_(
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
         aims: What the teacher gives for these batches and further ones, if it is kept.
+
+    Raises:
+        DataError: `aims` begins with other batches.
     """
     with frozen(student.model), frozen(teacher.model), torch.no_grad():
         if student.architecture.shared:
             _repair_shared(student, teacher, batches, damping, progress)
         else:
             aims = aims or Aims(teacher, batches, most_bytes=0)
+            aims.check(batches)
             _repair_stack(student, aims, len(batches), plan, damping, progress)
 
 
@@ -137,6 +142,21 @@ class Aims:
         needed = target_bytes(teacher.shape, sum(map(n_tokens, batches)))
         self._batches, self._keep = batches, needed <= most_bytes
         self._kept: dict[tuple[int, int], _Targets] = {}
+
+    def check(self, batches: Batches) -> None:
+        """Refuse batches that are not the first of those that the targets are of."""
+        if batches is self._batches:
+            return
+        pairs = zip(batches, self._batches[: len(batches)], strict=False)
+        same = len(batches) <= len(self._batches) and all(
+            one is other or torch.equal(one["input_ids"], other["input_ids"])
+            for one, other in pairs
+        )
+        if not same:
+            raise DataError(
+                f"the {len(batches)} batches are not the first of the {len(self._batches)} that "
+                "the teacher's outputs were kept for; pass the same batches, or leave `aims` out"
+            )
 
     def streams(self, count: int) -> list[Stream]:
         """What enters the first layer, for the first `count` batches."""

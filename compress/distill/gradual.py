@@ -117,11 +117,15 @@ class Gates:
         """What the cost is counted in."""
         return self.spec.cost.unit
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Gates:
+        """One set of gates for every copy of the student: FSDP trains a copy of its module."""
+        return self
+
     @contextmanager
-    def standing(self) -> Iterator[None]:
-        """Within the block, what passes a gate is multiplied by it."""
-        n = self._layout.shape.n_layers
-        with gated(self._layout, self._gates[:n], self._gates[n:]):
+    def standing(self, layout: Layout) -> Iterator[None]:
+        """Within the block, what passes a gate of `layout`'s model is multiplied by it."""
+        n = layout.shape.n_layers
+        with gated(layout, self._gates[:n], self._gates[n:]):
             yield
 
     def hear(self, loss: Tensor) -> None:

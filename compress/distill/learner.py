@@ -15,6 +15,7 @@ from compress.distill.gradual import Gates
 from compress.distill.layer_map import layer_pairs
 from compress.distill.losses import (
     attention_error,
+    label_divergence,
     label_error,
     logit_divergence,
     logit_error,
@@ -25,7 +26,7 @@ from compress.distill.objective import Objective
 from compress.distill.signals import PROJECTIONS, Signals, listen
 from compress.distill.teaching import Lesson, Teaching
 from compress.errors import RecipeError
-from compress.heads import head_of, n_labels_of
+from compress.heads import head_of, likelihood_of, n_labels_of
 from compress.plan import Plan
 
 __all__ = ["Learner"]
@@ -90,7 +91,7 @@ class Learner(nn.Module):
         labels = batch.pop("labels", None)
         stored = {name: batch.pop(name) for name in list(batch) if name.startswith("teacher_")}
         heard = [here for here, _ in self._pairs] if self._projects else []
-        with nullcontext() if self._gates is None else self._gates.standing():
+        with nullcontext() if self._gates is None else self._gates.standing(self._layout):
             mine = listen(self._layout, batch, layers=heard)
         if not self.training:
             loss = mine.logits.sum() * 0 if labels is None else self._labels(mine, labels)
@@ -145,6 +146,8 @@ class Learner(nn.Module):
         return label_error(mine.logits, labels).mean()
 
     def _logits(self, here: Tensor, there: Tensor) -> Tensor:
+        if likelihood_of(self.student) == "bernoulli":
+            return label_divergence(here, there, self.objective.temperature)
         if here.shape[-1] == 1:
             return logit_error(here, there)
         return logit_divergence(here, there, self.objective.temperature)
@@ -226,6 +229,11 @@ class Learner(nn.Module):
                 f"regressors, found {type(self.student).__name__}; fine-tune it first, which gives "
                 "it a head, or set them to 0 and learn from hidden states"
             )
+        if self.objective.labels and likelihood_of(self.student) == "bernoulli":
+            raise RecipeError(
+                "objective.labels takes one class for each text, found a multi-label classifier; "
+                "set it to 0 and learn from the teacher"
+            )
 
     def _check_outputs(self, teaching: Teaching) -> None:
         mine = n_labels_of(self.student)
@@ -233,6 +241,12 @@ class Learner(nn.Module):
             raise RecipeError(
                 f"student and teacher must have as many outputs, found {mine} and "
                 f"{teaching.n_labels}; choose a student of the teacher's task"
+            )
+        kinds = likelihood_of(self.student), teaching.likelihood
+        if self.objective.logits and kinds[0] != kinds[1]:
+            raise RecipeError(
+                f"student and teacher must read their logits alike, found {kinds[0]} and "
+                f"{kinds[1]}; set problem_type in the student's config.json as in the teacher's"
             )
 
     def _widen(self, teaching: Teaching) -> None:

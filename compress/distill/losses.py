@@ -12,6 +12,7 @@ from torch import Tensor, nn
 __all__ = [
     "attention_error",
     "hidden_error",
+    "label_divergence",
     "label_error",
     "logit_divergence",
     "logit_error",
@@ -50,6 +51,25 @@ def logit_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0)
     here, there = ((logits.float() / temperature).log_softmax(-1) for logits in (student, teacher))
     divergence = nn.functional.kl_div(here, there, log_target=True, reduction="none").sum(-1)
     return temperature**2 * divergence
+
+
+def label_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """``T² Σ KL(σ(teacher / T) ‖ σ(student / T))`` over labels that are independent.
+
+    Args:
+        student: Logits, `(batch, n_labels)`.
+        teacher: As `student`.
+        temperature: T.
+
+    Returns:
+        `(batch,)`, in nats.
+    """
+    here, there = (
+        nn.functional.logsigmoid(torch.stack([x, -x], -1).float() / temperature)
+        for x in (student, teacher)
+    )
+    divergence = nn.functional.kl_div(here, there, log_target=True, reduction="none")
+    return temperature**2 * divergence.sum((-1, -2))
 
 
 def logit_error(student: Tensor, teacher: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from compress.binding import bind
 from compress.distill.knowledge import choose_features, choose_tokens
 from compress.distill.signals import Signals, listen
 from compress.distill.store import SHARD, Kept, StoreFacts, shard_name, write_shard
-from compress.errors import DataError, TrainingError
+from compress.errors import CheckpointError, DataError, TrainingError
+from compress.heads import likelihood_of
 from compress.layout import Layout
 from compress.processes import is_main, this_worker, wait_for_all
 from compress.training import Examples
@@ -50,8 +51,14 @@ def remember(
 
     Raises:
         DataError: The disk has no room for the store.
+        CheckpointError: The teacher is a multi-label classifier.
         TrainingError: A hidden state or logit is not finite, or too large for float16.
     """
+    if likelihood_of(teacher) == "bernoulli":
+        raise CheckpointError(
+            "a store takes one class for each text, found a multi-label teacher; run the teacher "
+            "beside its student instead"
+        )
     lengths = [len(example["input_ids"]) for example in examples]
     there = sum(path.stat().st_size for path in folder.glob("*.arrow"))
     worker = this_worker()

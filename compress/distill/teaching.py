@@ -16,7 +16,7 @@ from compress.distill.losses import hidden_error, selected_error
 from compress.distill.signals import Signals, listen
 from compress.distill.store import StoreFacts
 from compress.errors import RecipeError
-from compress.heads import n_labels_of
+from compress.heads import Likelihood, likelihood_of, n_labels_of
 
 __all__ = ["Lesson", "Offline", "Online", "Teaching"]
 
@@ -42,6 +42,7 @@ class Teaching(Protocol):
     Attributes:
         n_layers: Applied, of the teacher.
         n_labels: Outputs of its head.
+        likelihood: What they stand for.
         hidden_size: Of its hidden states.
         head_width: Of its heads; 0 where they cannot be heard.
         identity: Hash of its weights.
@@ -49,6 +50,7 @@ class Teaching(Protocol):
 
     n_layers: int
     n_labels: int
+    likelihood: Likelihood
     hidden_size: int
     head_width: int
     identity: str
@@ -105,6 +107,7 @@ class Online:
         shape = self._layout.shape
         self.n_layers, self.hidden_size = sum(shape.uses), shape.hidden_size
         self.n_labels, self.head_width = n_labels_of(model), shape.head_width
+        self.likelihood = likelihood_of(model)
         self.identity = fingerprint(model)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Online:
@@ -175,6 +178,7 @@ class Offline:
 
     def __init__(self, facts: StoreFacts) -> None:
         self.n_layers, self.n_labels = facts.n_layers, facts.n_labels
+        self.likelihood: Likelihood = "gaussian" if facts.n_labels == 1 else "categorical"
         self.hidden_size, self.head_width = facts.hidden_size, 0
         self.identity = facts.identity.teacher
         self._places = {layer: i for i, (_, layer) in enumerate(facts.pairs)}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 from compress.batches import Batches, Progress, label_loss, sampled_fisher_loss, silent
-from compress.heads import head_of
+from compress.heads import likelihood_of
 from compress.importance.forward_only import activation_scores, magnitude_scores, random_scores
 from compress.importance.gradient import GradientScore, gradient_scores
 from compress.importance.scores import Scores
@@ -64,7 +64,7 @@ def _gradient(
 ) -> Scores:
     sampled = method.labels == "sampled"
     loss = (
-        sampled_fisher_loss(method.temperature, method.seed, embeds=head_of(layout.model).embeds)
+        sampled_fisher_loss(method.temperature, method.seed, likelihood=likelihood_of(layout.model))
         if sampled
         else label_loss
     )

@@ -61,7 +61,9 @@ def gradient_scores(
 ) -> Scores:
     """Score every head and neuron by the gradient of `loss` with respect to its gate.
 
-    A layer that is used several times (ALBERT) gets the sum over its uses.
+    The gradient of an example is summed over everything that the example used a gate for before
+    its size is taken: the uses of a shared layer (ALBERT), and, for `sequence` and `batch`, its
+    tokens and the rows of its choices.
 
     Args:
         layout: The model.
@@ -78,6 +80,7 @@ def gradient_scores(
     with frozen(layout.model), sums.watching():
         for done, batch in enumerate(batches, start=1):
             loss(forward(layout.model, batch), batch).backward()
+            sums.close_batch(len(batch["input_ids"]))
             count += _count(batch, method.reduction)
             progress(f"scoring ({method.name})", done, len(batches))
     pairs = zip(sums.heads, sums.neurons, strict=True)
@@ -92,12 +95,17 @@ def gradient_scores(
 
 
 class _Sums:
-    """Running sums of ``|⟨a, g⟩|ᵖ`` per unit, filled by tensor hooks."""
+    """Running sums of ``|⟨a, g⟩|ᵖ`` per unit, filled by tensor hooks.
+
+    Gate gradients of a batch wait in `_pending` until the backward pass is through, one tensor for
+    each list of units: a shared layer's hooks fire once for each use.
+    """
 
     def __init__(self, layout: Layout, method: GradientScore) -> None:
         self.layout, self.method = layout, method
         self.heads = [torch.zeros(n, dtype=torch.float64) for n in layout.shape.n_heads]
         self.neurons = [torch.zeros(n, dtype=torch.float64) for n in layout.shape.ffn_widths]
+        self._pending: dict[int, tuple[Tensor, Tensor]] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -116,20 +124,29 @@ class _Sums:
                 activation if activation.requires_grad else activation.detach().requires_grad_()
             )
             value = activation.detach()  # the hook must not hold its own tensor: a cycle leaks
-            activation.register_hook(lambda gradient: self._add(sums, value * gradient, width))
+            activation.register_hook(lambda gradient: self._note(sums, value * gradient, width))
             return activation
 
         return watch
 
-    def _add(self, sums: Tensor, product: Tensor, width: int) -> None:
-        """Add one batch's `product: (batch, sequence, units * width)`, activation × gradient."""
-        per_token = (
-            product.reshape(*product.shape[:-1], -1, width).sum(-1) if width > 1 else product
-        )
-        axes = {"token": (), "sequence": (1,), "batch": (0, 1)}[self.method.reduction]
-        gates = per_token.sum(axes) if axes else per_token
-        sizes = gates.abs() if self.method.power == 1 else gates.square()
-        sums += sizes.reshape(-1, len(sums)).sum(0, dtype=torch.float64).cpu()
+    def _note(self, sums: Tensor, product: Tensor, width: int) -> None:
+        """Keep one use's `product: (rows, sequence, units * width)`, activation × gradient."""
+        gates = product.reshape(*product.shape[:-1], -1, width).sum(-1) if width > 1 else product
+        if self.method.reduction != "token":
+            gates = gates.sum(1)
+        _, before = self._pending.get(id(sums), (sums, None))
+        self._pending[id(sums)] = sums, gates if before is None else before + gates
+
+    def close_batch(self, examples: int) -> None:
+        """Add the sizes of what the last backward pass has left, over `examples` examples."""
+        for sums, gates in self._pending.values():
+            if self.method.reduction == "sequence":
+                gates = gates.reshape(examples, -1, len(sums)).sum(1)
+            elif self.method.reduction == "batch":
+                gates = gates.sum(0)
+            sizes = gates.abs() if self.method.power == 1 else gates.square()
+            sums += sizes.reshape(-1, len(sums)).sum(0, dtype=torch.float64).cpu()
+        self._pending.clear()
 
 
 def _count(batch: Any, reduction: Reduction) -> int:

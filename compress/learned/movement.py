@@ -111,6 +111,6 @@ def cubic_share(spec: MovementSpec, done: float) -> float:
 
 def _straight(scores: Tensor, keep: Sequence[int]) -> Tensor:
     """The mask, with its gradient passed straight through to the scores."""
-    mask = torch.zeros(len(scores))
+    mask = torch.zeros_like(scores)
     mask[list(keep)] = 1.0
     return mask + (scores - scores.detach())

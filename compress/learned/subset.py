@@ -76,7 +76,7 @@ class SubsetGate(UnitGate):
 
     def plan(self) -> Plan:
         """The K heads of the largest logits."""
-        chosen = torch.zeros(len(self.logits), dtype=torch.bool)
+        chosen = torch.zeros_like(self.logits, dtype=torch.bool)
         chosen[self.logits.detach().topk(self.spec.n_heads).indices] = True
         layers = tuple(
             LayerPlan(
@@ -113,8 +113,8 @@ def soft_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
         k: How many.
         temperature: Above 0; the colder, the nearer to K ones.
     """
-    others = torch.eye(len(logits), dtype=torch.bool)
-    left, total = logits.double(), torch.zeros(len(logits), dtype=torch.float64)
+    others = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    left, total = logits.double(), torch.zeros_like(logits, dtype=torch.float64)
     for _ in range(k):
         warm = left / temperature
         total = total + warm.softmax(0)

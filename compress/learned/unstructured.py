@@ -190,7 +190,7 @@ def _gradient(weight: Tensor) -> Tensor:
 def _largest(values: dict[str, Tensor], share: float) -> dict[str, Tensor]:
     """Where a value is among the largest of all."""
     flat = torch.cat([v.flatten() for v in values.values()])
-    kept = torch.zeros(len(flat), dtype=torch.bool)
+    kept = torch.zeros_like(flat, dtype=torch.bool)
     kept[flat.topk(round(share * len(flat)), sorted=False).indices] = True
     parts = kept.split([v.numel() for v in values.values()])
     return {

@@ -30,7 +30,7 @@ from compress.descent import falling_costs, held_out, looked_at
 from compress.errors import BudgetError
 from compress.family import FamilySpec
 from compress.gram import GramSum
-from compress.heads import head_of
+from compress.heads import likelihood_of
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.obs import Removal
 from compress.options import encoder_options
@@ -147,7 +147,7 @@ def _ranking(
 ) -> Rank:
     """As `obs_ranking`: gradients in one pass over batches, inputs in one over layers."""
     outputs = Outputs(
-        embeds=head_of(student.model).embeds, pooling=spec.pooling, temperature=spec.temperature
+        likelihood=likelihood_of(student.model), pooling=spec.pooling, temperature=spec.temperature
     )
     loss: Loss = outputs.loss(spec.seed)
     with paged(student) as resident, spilled(resident, scratch):

@@ -219,7 +219,7 @@ def test_kprune_cuts_layers_bottom_up_and_spends_what_the_lower_ones_leave(
 
 def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> None:
     layout = bind(tiny("bert"))
-    loss = sampled_fisher_loss(2.0, 0, embeds=False)
+    loss = sampled_fisher_loss(2.0, 0, likelihood="categorical")
     rank = knowledge_ranking(layout, BATCHES, loss)
     fisher = scorer("fisher", 0)(layout, BATCHES, silent)
     energy = activation_scores(layout, BATCHES)
@@ -249,7 +249,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch, model: PreTrainedModel) -> float:
 
 def divergence_to_noisy(model: PreTrainedModel) -> float:
     """Mean divergence of outputs that are a little off from those of the model."""
-    outputs = Outputs(embeds=False, pooling=None, temperature=2.0)
+    outputs = Outputs(likelihood="categorical", pooling=None, temperature=2.0)
     unlabelled = [{k: v for k, v in b.items() if k != "labels"} for b in BATCHES]
     wanted = outputs.of(lambda b: forward(model, b))
     for found in (wanted(unlabelled[0]), wanted(unlabelled[0])):

@@ -12,19 +12,21 @@ import torch
 from torch import Tensor
 
 from compress.allocate import allocate, allocate_uniform, smallest_cost
-from compress.batches import forward, label_loss, sampled_fisher_loss
+from compress.batches import Batch, divergence, forward, label_loss, sampled_fisher_loss
 from compress.binding import bind
 from compress.cost import CostModel
 from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, left_out_divergence
-from compress.errors import BudgetError, PlanError
+from compress.errors import BudgetError, DataError, PlanError
+from compress.heads import likelihood_of
 from compress.importance import SCORE_NAMES, GradientScore, Scores, scorer
 from compress.importance.forward_only import activation_scores
 from compress.importance.gradient import gradient_scores
 from compress.layout import Layout
 from compress.masking import masked
+from compress.outputs import Outputs
 from compress.plan import Plan
 from compress.taps import tapped
-from tests.families import FAMILIES, batch, keeping, tiny
+from tests.families import FAMILIES, batch, choices, keeping, tiny
 
 
 def gated_loss(
@@ -43,16 +45,20 @@ def gated_loss(
     return torch.nn.functional.cross_entropy(logits, data["labels"], reduction="none")
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "albert"])
+@pytest.mark.parametrize(
+    ("family", "head"),
+    [*((family, "sequence") for family in FAMILIES), ("bert", "choice"), ("albert", "choice")],
+)
 @pytest.mark.parametrize("power", [1, 2])
-def test_sequence_scores_equal_finite_differences(family: str, power: int) -> None:
-    layout = bind(tiny(family).double())
-    data = batch()
+def test_sequence_scores_equal_finite_differences(family: str, head: str, power: int) -> None:
+    """Also where one example uses a gate several times: shared layers, rows of choices."""
+    layout = bind(tiny(family, head=head).double())
+    data = choices(batch(rows=6)) if head == "choice" else batch()
     method = GradientScore(reduction="sequence", power=power, labels="given")  # type: ignore[arg-type]
     scores = gradient_scores(layout, [data], label_loss, method)
     single = family in ("deberta", "modernbert", "eurobert")  # compute norms in float32
     step, tolerance = (1e-3, 5e-3) if single else (1e-4, 1e-4)
-    for layer, unit in ((0, 0), (1, 3), (2, 1)):
+    for layer, unit in ((0, 0), (1, 3), (2, 1))[: len(layout.layers)]:
         up, down = (gated_loss(layout, layer, unit, 1 + s, data) for s in (step, -step))
         expected = (((up - down) / (2 * step)).abs() ** power).mean()
         assert scores.heads[layer][unit] == pytest.approx(float(expected), rel=tolerance)
@@ -68,26 +74,51 @@ def test_scores_do_not_depend_on_batching_unless_they_say_so() -> None:
         assert np.allclose(one.neurons[1], two.neurons[1], rtol=1e-4) == same, reduction
 
 
-def test_shared_layers_sum_over_uses() -> None:
-    """ALBERT's score is the sum of what each use of the layer would get on its own."""
-    model = tiny("albert", inner_group_num=1)
-    layout = bind(model)
-    seen: list[Tensor] = []
+def test_a_multi_label_models_fisher_is_that_of_independent_labels() -> None:
+    """Adding one number to all logits changes every label's odds; a softmax would not see it."""
+    logits = torch.tensor([[0.3, -0.2, 2.5]], dtype=torch.float64, requires_grad=True)
+    loss = sampled_fisher_loss(temperature=2.0, seed=1, likelihood="bernoulli")
+    total = torch.zeros(3, dtype=torch.float64)
+    draws = 3000
+    for _ in range(draws):
+        (gradient,) = torch.autograd.grad(loss(logits, batch(rows=4)), logits)
+        total += gradient[0].square()
+    p = (logits.detach() / 2).sigmoid()[0]
+    assert torch.allclose(total / draws, p * (1 - p) / 4, rtol=0.1)
+    fixed = logits.detach()
+    moved = divergence(fixed, fixed + 4, batch(rows=4), likelihood="bernoulli")
+    here, there = fixed.sigmoid(), (fixed + 4).sigmoid()
+    expected = here * (here / there).log() + (1 - here) * ((1 - here) / (1 - there)).log()
+    assert float(moved) == pytest.approx(float(expected.sum()))
 
-    def keep(heads: Tensor) -> Tensor:
-        leaf = heads if heads.requires_grad else heads.detach().requires_grad_()
-        leaf.retain_grad()
-        seen.append(leaf)
-        return leaf
 
-    method = GradientScore(reduction="sequence", power=1, labels="given")
-    scores = gradient_scores(layout, [batch()], label_loss, method)
-    with tapped(layout.layers[0], "heads", keep):
-        label_loss(forward(model, batch()), batch()).backward()
-    assert len(seen) == 3
-    gates = [(t * t.grad).unflatten(-1, (4, 8)).sum((1, 3)) for t in seen]  # type: ignore[operator]
-    expected = sum(g.abs().mean(0) for g in gates)
-    assert np.allclose(scores.heads[0], expected.detach().numpy(), rtol=1e-4)  # type: ignore[union-attr]
+def test_what_a_multi_label_model_is_pruned_by_sees_a_shift_of_all_logits() -> None:
+    model = tiny("bert", problem_type="multi_label_classification")
+    outputs = Outputs(likelihood=likelihood_of(model), pooling=None, temperature=2.0)
+
+    def run(_: Batch) -> Tensor:
+        return torch.zeros(4, 3)
+
+    assert outputs.divergence(lambda _: torch.full((4, 3), 4.0), run, [batch()]) > 1
+
+
+def test_labels_that_a_score_reads_must_be_there() -> None:
+    data = {name: values for name, values in batch().items() if name != "labels"}
+    with pytest.raises(DataError, match="no 'labels'"):
+        scorer("michel")(bind(tiny("bert")), [data], lambda *_: None)
+
+
+def test_a_lazy_sequence_of_batches_keeps_each_batchs_own_outputs() -> None:
+    class Lazy(list[int]):
+        def __getitem__(self, index: int) -> Batch:  # type: ignore[override]
+            return {"input_ids": torch.full((1, 2), index), "attention_mask": torch.ones(1, 2)}
+
+    outputs = Outputs(likelihood="gaussian", pooling=None, temperature=1.0)
+    kept = outputs.of(lambda made: made["input_ids"].float())
+    batches = Lazy(range(8))
+    for _ in range(2):
+        for i in range(8):
+            assert kept(batches[i])[0, 0] == i
 
 
 def test_layer_norm_gives_unit_vectors() -> None:

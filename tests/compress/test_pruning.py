@@ -13,11 +13,11 @@ from compress.architectures import architecture_for
 from compress.batches import forward
 from compress.binding import bind
 from compress.cost import CostModel
-from compress.errors import BudgetError, CheckpointError
+from compress.errors import BudgetError, CheckpointError, DataError
 from compress.importance import SCORE_NAMES
 from compress.plan import Plan
 from compress.pruning import PruneSpec, prune, schedule
-from compress.repair import repair_, solve_damped
+from compress.repair import Aims, repair_, solve_damped
 from compress.stock import stock_attributes
 from compress.surgery import apply_
 from tests.families import FAMILIES, batch, keeping, logits, tiny, uneven
@@ -156,3 +156,14 @@ def test_schedule_falls_to_the_share() -> None:
 def test_forward_leaves_labels_aside() -> None:
     model = tiny("bert")
     assert torch.equal(forward(model, batch()), logits(model))
+
+
+def test_targets_of_other_batches_are_refused() -> None:
+    teacher, student = tiny("bert"), tiny("bert")
+    plan = uneven(bind(teacher).shape)
+    apply_(student, plan)
+    aims = Aims(bind(teacher), BATCHES)
+    repair_(bind(student), bind(teacher), plan, list(BATCHES[:1]), aims=aims)
+    others = [batch(rows=8, seed=99)]
+    with pytest.raises(DataError, match="not the first"):
+        repair_(bind(student), bind(teacher), plan, others, aims=aims)

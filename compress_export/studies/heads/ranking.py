@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from compress.batches import Batches, Loss, label_loss, sampled_fisher_loss
+from compress.heads import likelihood_of
 from compress.importance import GradientScore, gradient_scores
 from compress.importance.scores import Array
 from compress.layout import Layout
@@ -26,7 +27,9 @@ _SELF = GradientScore(name="self", reduction="sequence", power=2, temperature=1.
 
 def head_scores(layout: Layout, batches: Batches, kind: LossKind, seed: int) -> tuple[Array, ...]:
     """Importance of each layer's heads; of a shared layer (ALBERT), summed over its uses."""
-    loss: Loss = sampled_fisher_loss(1.0, seed) if kind == "self" else label_loss
+    likelihood = likelihood_of(layout.model)
+    drawn = sampled_fisher_loss(1.0, seed, likelihood=likelihood)
+    loss: Loss = drawn if kind == "self" else label_loss
     return gradient_scores(layout, batches, loss, _SELF if kind == "self" else _MICHEL).heads
 
 

@@ -52,7 +52,7 @@ def test_what_is_left_in_the_end_is_what_the_gates_let_through(family: str) -> N
     student = module.student.eval()
     share = gates.plan.student_shape
     assert COST.total(share) <= 0.4 * COST.total(gates.plan.shape)
-    with gates.standing():
+    with gates.standing(bind(student)):
         open_only = logits(student)
     with masked(bind(student), gates.plan):
         torch.testing.assert_close(open_only, logits(student), rtol=1e-5, atol=1e-5)

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from compress.binding import bind
+from compress.cost import CostModel
 from compress.depth import drop_layers
+from compress.distill.gradual import Gates, GradualSpec
 from compress.distill.identity import fingerprint, tokenizer_hash
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
@@ -320,3 +322,29 @@ def test_a_store_cannot_teach_what_it_does_not_keep(tmp_path: Path) -> None:
     relations = Objective(relations=1.0, layers=[(3, 3)])
     with pytest.raises(RecipeError, match="keeps logits and hidden states"):
         lesson(Learner(tiny("bert"), relations, Offline(store.facts)), dict(data))
+
+
+def test_a_multi_label_student_learns_each_label_by_itself() -> None:
+    multi = {"problem_type": "multi_label_classification"}
+    teacher, student = tiny("bert", **multi), tiny("bert", **multi)
+    student.classifier.bias.data += 4.0  # a softmax would not see it
+    module = Learner(student, Objective(hidden=0.0), Online(teacher))
+    assert lesson(module)["loss"] > 0.1
+
+
+def test_students_and_teachers_that_read_logits_differently_are_refused() -> None:
+    teacher = tiny("bert", problem_type="multi_label_classification")
+    with pytest.raises(RecipeError, match="found categorical and bernoulli"):
+        Learner(tiny("bert"), Objective(), Online(teacher))
+    with pytest.raises(RecipeError, match="found a multi-label classifier"):
+        Learner(teacher, Objective(labels=1.0), Online(teacher))
+
+
+def test_a_copy_of_a_student_hears_the_same_gates() -> None:
+    """FSDP trains a copy of the module that it is given."""
+    student = tiny("bert", seed=1)
+    gates = Gates(bind(student), GradualSpec(share=0.4, cost=CostModel(unit="macs", sequence=12)))
+    module = Learner(student, Objective(hidden=0.0), Online(tiny("bert")), gates=gates)
+    lesson(copy.deepcopy(module))
+    gates.update()
+    assert all(float(part.sum()) > 0 for part in gates.state()["importance"])
