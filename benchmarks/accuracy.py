@@ -39,9 +39,9 @@ class Accuracy:
         examples: How many.
         teacher, student: The metric's values.
         retention: Student over teacher.
-        low, high: Its 95 % interval, by paired bootstrap over examples.
-        mcnemar: Probability of so uneven a change of right answers by chance; none for regressions
-            and for several students pooled.
+        low, high: Its 95 % interval, see `benchmarks.significance.retention_interval`.
+        mcnemar: Probability of so uneven a change of right answers by chance; of accuracy alone,
+            for it says nothing of other metrics, and none for several students pooled.
     """
 
     task: str
@@ -219,7 +219,7 @@ def _compare(
     before = METRICS[metric](labels, teacher)
     after = float(np.mean([METRICS[metric](labels, student) for student in students]))
     low, high = retention_interval(metric, labels, teacher, students)
-    tested = len(students) == 1 and not dataset.regression
+    tested = len(students) == 1 and metric == "accuracy"
     return Accuracy(
         task=dataset.name,
         metric=metric,

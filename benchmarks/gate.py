@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from benchmarks.latency import Latency, speedup
 from benchmarks.neighbours import BUSY
+from benchmarks.statistics import LEAST_ROUNDS
 from compress.errors import DataError
 from compress.workload import Workload
 
@@ -23,6 +24,8 @@ __all__ = [
     "at_most",
     "change_at_most",
     "evaluate_gates",
+    "is_doubtful",
+    "judging",
     "overall",
     "promise_gate",
     "undecided",
@@ -42,6 +45,8 @@ class Gate:
         value: The measured value.
         low, high: Its 95 % interval.
         verdict: Of this gate.
+        limit: The limit of a regression that it judges (`benchmarks.regression.Limits`); empty of
+            a report's own promises.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Gate:
     low: float
     high: float
     verdict: Verdict
+    limit: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As the report writes it; an interval without an upper end has `high` null."""
@@ -106,6 +112,11 @@ def unmeasured(name: str) -> Gate:
     return undecided(at_least(name, 1, 0, 0, 1))
 
 
+def judging(limit: str, gate: Gate) -> Gate:
+    """The same gate, as the one that judges a limit."""
+    return replace(gate, limit=limit)
+
+
 def overall(gates: Sequence[Gate]) -> Verdict:
     """One verdict over all gates: a failure outweighs doubt, doubt outweighs passing."""
     verdicts = {gate.verdict for gate in gates}
@@ -148,7 +159,7 @@ def evaluate_gates(
         if teacher is None or student is None:
             raise _unmeasured(reference, "speedup")
         gate = at_least("speedup", promises["speedup"], *speedup(teacher, student))
-        gates.append(undecided(gate) if student.others > BUSY else gate)
+        gates.append(undecided(gate) if is_doubtful(student) else gate)
     for name, limit in (promises.get("latency_ms") or {}).items():
         if limit is None:
             continue
@@ -157,18 +168,31 @@ def evaluate_gates(
         percent = float(name[1:])
         value, interval = student.percentile_ms(percent), student.interval_ms(percent)
         gate = at_most(f"latency_ms.{name}", limit, value, *interval)
-        gates.append(undecided(gate) if student.others > BUSY else gate)
+        gates.append(undecided(gate) if is_doubtful(student) else gate)
     return gates
 
 
+def is_doubtful(sample: Latency) -> bool:
+    """Whether a sample can decide nothing: others were at work, or there are too few rounds."""
+    return sample.others is None or sample.others > BUSY or len(sample.seconds) < LEAST_ROUNDS
+
+
 def promise_gate(promise: Mapping[str, Any]) -> Gate:
-    """Whether the last attempt kept a promise over `target.mix`, judged by its medians."""
-    last = [a for a in promise["attempts"] if a["variant"] == promise["variant"]][-1]
+    """Whether a promise over `target.mix` is kept, by the measurement made after the search.
+
+    The attempts that the search ended with are no proof: it stops at the first that looks good.
+    """
+    proof = promise["proof"]
+    name = "target.speedup" if promise["latency_ms"] is None else "target.latency_ms"
+    if proof is None:
+        return unmeasured(name)
     if promise["latency_ms"] is not None:
-        value = last["measured_ms"]
-        return at_most("target.latency_ms", promise["latency_ms"], value, value, value)
-    value = last["speedup"]
-    return at_least("target.speedup", promise["speedup"], value, value, value)
+        found = (proof["milliseconds"], proof["milliseconds_low"], proof["milliseconds_high"])
+        gate = at_most(name, promise["latency_ms"], *found)
+    else:
+        found = (proof["speedup"], proof["speedup_low"], proof["speedup_high"])
+        gate = at_least(name, promise["speedup"], *found)
+    return gate if (proof["others"] or 0.0) <= BUSY else undecided(gate)
 
 
 def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ __all__ = [
     "Inputs",
     "Latency",
     "measure",
+    "rounded",
     "speedup",
     "workload_inputs",
 ]
@@ -55,7 +56,8 @@ class Latency:
         workload: What it was given.
         seconds: One wall-clock sample a round; round i of all contenders belongs together.
         parts: Rounds of each time that the contenders were opened anew, in order.
-        others: Share of the cores that other processes took meanwhile, see `Neighbours`.
+        others: Share of the cores that other processes took meanwhile, see `Neighbours`; `None`
+            where the measurement was too short to say.
     """
 
     contender: str
@@ -64,7 +66,7 @@ class Latency:
     workload: Workload
     seconds: tuple[float, ...]
     parts: tuple[int, ...] = ()
-    others: float = 0.0
+    others: float | None = 0.0
 
     def percentile_ms(self, percent: float) -> float:
         """A percentile of the samples, in milliseconds."""
@@ -80,7 +82,7 @@ class Latency:
         From the order statistics (`percentile_interval`), and as wide at least as medians differ
         from opening to opening.
         """
-        low, high = percentile_interval(self.seconds, percent)
+        low, high = percentile_interval(self.seconds, percent, self.parts)
         wider = opening_spread(np.log(self.seconds), self.parts)
         value = self.percentile_ms(percent)
         return min(low * 1e3, value / wider), max(high * 1e3, value * wider)
@@ -132,7 +134,7 @@ class Latency:
             "high_ms": None if np.isinf(high) else high,
             "samples": len(self.seconds),
             "openings": max(len(self.parts), 1),
-            "others": round(self.others, 4),
+            "others": rounded(self.others),
             "throughput_per_s": self.throughput_per_s,
             "drift": drift(self.seconds),
             "quantiles_ms": [float(f"{ms:.5g}") for ms in shape],
@@ -225,6 +227,11 @@ def _opened(
 def speedup(teacher: Latency, student: Latency) -> tuple[float, float, float]:
     """How many times as fast the student is, and its 95 % interval; see `paired_ratio`."""
     return paired_ratio(teacher.seconds, student.seconds, teacher.parts)
+
+
+def rounded(share: float | None) -> float | None:
+    """A share of the cores, as reports write it."""
+    return None if share is None else round(share, 4)
 
 
 def field_of(percent: float) -> str:

@@ -19,6 +19,9 @@ from compress.workload import Workload
 __all__ = ["Memory", "measure_memory"]
 
 
+_PROCESSES = 3
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
     """What a session adds to a process that has ONNX Runtime loaded.
@@ -26,7 +29,8 @@ class Memory:
     Attributes:
         contender, variant: Whose.
         loaded_bytes: Resident memory added by opening the session.
-        working_bytes: Added after five runs of the workload.
+        working_bytes: Added after five runs of the workload; the median of several processes.
+        working_low, working_high: The least and the most of them.
         device_bytes: Held on the GPU by then; unknown on the CPU.
     """
 
@@ -34,6 +38,8 @@ class Memory:
     variant: str
     loaded_bytes: int
     working_bytes: int
+    working_low: int
+    working_high: int
     device_bytes: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,11 +50,24 @@ class Memory:
 def measure_memory(
     contender: str, variant: str, graph: Path, provider: str, workload: Workload, vocab_size: int
 ) -> Memory:
-    """Open the graph in a fresh process and read its resident memory.
+    """Open the graph in fresh processes, one after the other, and read their resident memory.
 
     Raises:
         BundleError: The process failed; the message ends with its last line.
     """
+    found = [_one(graph, provider, workload, vocab_size) for _ in range(_PROCESSES)]
+    middle = sorted(found, key=lambda figures: figures["working_bytes"])[_PROCESSES // 2]
+    working = [figures["working_bytes"] for figures in found]
+    return Memory(
+        contender=contender,
+        variant=variant,
+        working_low=min(working),
+        working_high=max(working),
+        **middle,
+    )
+
+
+def _one(graph: Path, provider: str, workload: Workload, vocab_size: int) -> dict[str, Any]:
     sizes = (workload.batch, workload.sequence, vocab_size)
     # -P: never import from the folder that the user happens to stand in.
     command = [sys.executable, "-P", "-m", "benchmarks.memory", str(graph), provider]
@@ -57,8 +76,8 @@ def measure_memory(
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise BundleError(f"{graph} must open in a process of its own, found: {last}")
-    figures = json.loads(done.stdout.strip().splitlines()[-1])
-    return Memory(contender=contender, variant=variant, **figures)
+    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
 
 
 def _main(graph: str, provider: str, batch: str, sequence: str, vocab_size: str) -> None:

@@ -20,7 +20,7 @@ from compress.latency_table import Curve, Point
 from compress.workload import Workload
 from export.stacks import Stack
 
-__all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks"]
+__all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks", "open_together"]
 
 Array = NDArray[np.float64]
 
@@ -78,7 +78,7 @@ def measure_graphs(
         vocab_size: Of the token ids to draw.
         effort: When to stop.
     """
-    groups = _groups(graphs, effort.most_bytes)
+    groups = open_together(graphs, effort.most_bytes)
     inputs = workload_inputs(workload, vocab_size)
     milliseconds = np.zeros(len(graphs))
     spreads, rounds = [], 0
@@ -194,7 +194,7 @@ def _rounds(calls: Sequence[Call], effort: Effort, seconds: float) -> Array:
     return interleaved(calls, enough)
 
 
-def _groups(graphs: Sequence[Path], most_bytes: int) -> list[list[int]]:
+def open_together(graphs: Sequence[Path], most_bytes: int) -> list[list[int]]:
     """Graphs that may be open together; the first is in every group."""
     sizes = [sum(f.stat().st_size for f in graph.parent.glob("model.onnx*")) for graph in graphs]
     groups, room = [[0]], most_bytes - sizes[0]

@@ -13,17 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.environment import identity_of
-from benchmarks.gate import Gate, at_least, at_most, change_at_most, undecided, unmeasured
+from benchmarks.gate import Gate, at_least, at_most, change_at_most, judging, undecided, unmeasured
 from benchmarks.neighbours import BUSY
 from compress.errors import DataError
 
-__all__ = ["Limits", "regressions", "same_machine"]
+__all__ = ["Limits", "regressions", "same_conditions", "same_machine"]
 
 Report = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 _PLACE = ("contender", "variant", "provider", "batch", "sequence")
 _IDENTITY = ("system", "cpu", "cpu_features", "cores")
+_CONDITIONS = ("threads", "isolated", "copies")
+
+
+_SAME = {"anchor": "the same weights of the anchor", "data": "the same validation data"}
+"""Hashes in a report's `identity`, and what each is of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,14 +77,16 @@ def regressions(
         DataError: The clock is to be compared and the machines differ, or nothing is comparable.
     """
     _check_same_thing(report, baseline)
-    gates = [
-        *_latency(report, baseline, limits, clock),
-        *_load(report, baseline, limits),
-        *_sizes(report, baseline, limits),
-        *_retention(report, baseline, limits, kept or {}),
-        *_fused(report, baseline, limits),
-        *_parity(report, limits),
-    ]
+    judged: dict[str, Iterator[Gate]] = {
+        "latency": _latency(report, baseline, limits, clock),
+        "throughput": _load(report, baseline, limits),
+        "memory": _memory(report, baseline, limits),
+        "size": _sizes(report, baseline, limits),
+        "retention": _retention(report, baseline, limits, kept or {}),
+        "fused": _fused(report, baseline, limits),
+        "parity": _parity(report, limits),
+    }
+    gates = [judging(limit, gate) for limit, found in judged.items() for gate in found]
     if not gates:
         raise DataError(
             "report and baseline must share a contender, variant and workload, found none in "
@@ -96,6 +103,13 @@ def _check_same_thing(report: Report, baseline: Report) -> None:
             raise DataError(
                 f"report and baseline must be of one {place}, found {now!r} and {then!r}; keep a "
                 "baseline for each recipe"
+            )
+    now, then = (r.get("identity") or {} for r in (report, baseline))
+    for name, what in _SAME.items():
+        if name in now and name in then and now[name] != then[name]:
+            raise DataError(
+                f"report and baseline must be of {what}, found {now[name][:12]} and "
+                f"{then[name][:12]}; measure the baseline again"
             )
     if report["anchor"] != baseline["anchor"]:
         raise DataError(
@@ -121,6 +135,14 @@ def same_machine(report: Report, baseline: Report) -> bool:
     )
 
 
+def same_conditions(report: Report, baseline: Report) -> bool:
+    """Whether both were measured on one kind of machine, in the same way."""
+    now, then = report["environment"], baseline["environment"]
+    return same_machine(report, baseline) and all(
+        now.get(name) == then.get(name) for name in _CONDITIONS
+    )
+
+
 def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> Iterator[Gate]:
     if limits.latency is None:
         return
@@ -143,17 +165,18 @@ def _latency(report: Report, baseline: Report, limits: Limits, clock: bool) -> I
 
 
 def _doubtful(report: Report, baseline: Report, now: Row, then: Row) -> bool:
-    """Whether others were at work, or the processors multiply by other means.
+    """Whether others were at work, or machine and conditions differ.
 
-    Without VNNI int8 is another matter, and with it the ratio of any two contenders.
+    The ratio of two contenders is another on another processor, with more cores, or with copies.
     """
-    features = [r["environment"].get("cpu_features") for r in (report, baseline)]
-    busy = max(row.get("others") or 0.0 for row in (now, then)) > BUSY
-    return busy or features[0] != features[1]
+    taken = [row.get("others", 0.0) for row in (now, then)]
+    return any(share is None or share > BUSY for share in taken) or not same_conditions(
+        report, baseline
+    )
 
 
 def _load(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
-    if limits.throughput is None or not same_machine(report, baseline):
+    if limits.throughput is None or not same_conditions(report, baseline):
         return
     keys = ("contender", "variant", "scenario", "bound_ms", "most")
     for place, now, then in _pairs(report, baseline, "load", keys):
@@ -167,11 +190,23 @@ def _load(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
             yield at_least(f"load {place}", 1 - limits.throughput, found, found, found)
 
 
+def _memory(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
+    if limits.memory is None:
+        return
+    for place, now, then in _pairs(report, baseline, "memory", ("contender", "variant")):
+        found = _quotient(_working(now), _working(then))
+        gate = change_at_most(f"memory {place}", limits.memory, *found)
+        yield gate if same_machine(report, baseline) else undecided(gate)
+
+
+def _working(row: Row) -> tuple[float, float, float]:
+    """Working memory of several processes: median, least and most, never nothing."""
+    value = max(row["working_bytes"], 1)
+    ends = row.get("working_low", value), row.get("working_high", value)
+    return value, max(ends[0], 1), max(ends[1], 1)
+
+
 def _sizes(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
-    if limits.memory is not None:
-        for place, now, then in _pairs(report, baseline, "memory", ("contender", "variant")):
-            found = now["working_bytes"] / max(then["working_bytes"], 1)
-            yield at_most(f"memory {place}", 1 + limits.memory, found, found, found)
     if limits.size is not None:
         sizes, before = report.get("size_bytes", {}), baseline.get("size_bytes", {})
         for variant in sorted(sizes.keys() & before.keys()):

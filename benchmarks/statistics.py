@@ -13,8 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 __all__ = [
+    "LEAST_ROUNDS",
     "carries",
     "drift",
+    "effective_samples",
     "half_widths",
     "opening_spread",
     "paired_ratio",
@@ -26,23 +28,84 @@ __all__ = [
 Array = NDArray[np.float64]
 
 RESAMPLES = 1000
-_MEDIAN_ERROR = 1.57
-"""Half-width of a median's 95 % interval, in quartile ranges over √n (McGill et al. 1978)."""
+_MEDIAN_ERROR = 1.82
+"""Half-width of a median's 95 % interval, in quartile ranges over √n, for normal samples:
+1.96 · √(π/2) over the 1.349 standard deviations between the quartiles."""
+LEAST_ROUNDS = 6
+"""Rounds below which not even the smallest and the largest bound a median with 95 % confidence."""
+_UNKNOWN = 10.0
+"""Factor, each way, of the interval of a ratio from fewer rounds: it decides nothing."""
+_RUN = 10
+"""Rounds that a disturbance is expected to last, where high percentiles are concerned."""
+_LONGEST_LAG = 200
 
 
-def percentile_interval(samples: ArrayLike, percent: float) -> tuple[float, float]:
+def percentile_interval(
+    samples: ArrayLike, percent: float, parts: Sequence[int] = ()
+) -> tuple[float, float]:
     """95 % interval of a percentile, from the order statistics.
 
     Free of any assumption about the distribution: the number of samples below the true percentile
-    is binomial. Where there are too few samples to bound it (see `carries`), an end is 0 or
-    infinite.
+    is binomial, over as many samples as the rounds are worth (`effective_samples`). Where there
+    are too few to bound it, an end is 0 or infinite. From the 90th percentile on, a disturbance of
+    ten rounds may be missing from a sample altogether: unless that has a chance of less than a
+    tenth (`samples_needed`), there is no upper end.
+
+    Args:
+        samples: In the order in which they were taken.
+        percent: Between 0 and 100.
+        parts: Rounds of each opening, in order; all of one if left out.
     """
-    ordered = np.sort(np.asarray(samples))
-    n, share = len(ordered), percent / 100
-    below = int(stats.binom.ppf(0.025, n, share)) - 1
-    above = int(stats.binom.ppf(0.975, n, share))
-    low = float(ordered[below]) if below >= 0 else 0.0
-    return low, float(ordered[above]) if above < n else math.inf
+    values = np.asarray(samples, float)
+    ordered, total, share = np.sort(values), len(values), percent / 100
+    n = effective_samples(values, percent, parts)
+    below = (int(stats.binom.ppf(0.025, n, share)) - 1) / n
+    above = int(stats.binom.ppf(0.975, n, share)) / n
+    low = float(ordered[int(below * total)]) if below >= 0 else 0.0
+    unseen = percent >= 90 and total < samples_needed(percent)
+    if above >= 1 or unseen:
+        return low, math.inf
+    return low, float(ordered[min(math.ceil(above * total), total - 1)])
+
+
+def effective_samples(samples: ArrayLike, percent: float, parts: Sequence[int] = ()) -> int:
+    """How many independent samples tell as much about a percentile; at least 1.
+
+    Rounds that follow each other are alike, so n of them are worth n / τ, with τ the integrated
+    autocorrelation time (Geyer 1992, initial monotone sequence), of ranks or of being beyond the
+    percentile, whichever is longer. Openings are centred, and no pair of rounds spans two.
+
+    Args:
+        samples: In the order in which they were taken.
+        percent: Between 0 and 100.
+        parts: Rounds of each opening, in order; all of one if left out.
+    """
+    values = np.asarray(samples, float)
+    n = len(values)
+    beyond = (values > np.quantile(values, percent / 100)).astype(float)
+    tau = max(_correlation_time(stats.rankdata(values), parts), _correlation_time(beyond, parts))
+    if tau > 1.5:
+        tau *= 1 + 2 / math.sqrt(n / tau)  # few independent runs show too little of it
+    return max(int(n / tau), 1)
+
+
+def _correlation_time(values: Array, parts: Sequence[int]) -> float:
+    pieces = np.split(values, np.cumsum(parts)[:-1]) if len(parts) > 1 else [values]
+    centred = [piece - piece.mean() for piece in pieces if len(piece)]
+    power = sum(float((piece**2).sum()) for piece in centred)
+    if power <= 0:
+        return 1.0
+
+    def alike(lag: int) -> float:
+        return sum(float((p[:-lag] * p[lag:]).sum()) for p in centred if len(p) > lag) / power
+
+    time, before = 1.0, math.inf
+    for lag in range(1, min(max(map(len, centred)), _LONGEST_LAG) - 1, 2):
+        pair = min(alike(lag) + alike(lag + 1), before)
+        if pair <= 0:
+            break
+        time, before = time + 2 * pair, pair
+    return time
 
 
 def carries(n_samples: int, percent: float) -> bool:
@@ -56,12 +119,18 @@ def carries(n_samples: int, percent: float) -> bool:
 
 
 def samples_needed(percent: float) -> int:
-    """Samples that bound a percentile from above with 97.5 % confidence, and a third more.
+    """Samples that bound a percentile from above.
+
+    Below the 90th, with 97.5 % confidence, and a third more. From there on so many that
+    disturbances of ten rounds, which lift the percentile, are missing from a sample with a chance
+    of less than a tenth.
 
     Example:
         >>> [samples_needed(p) for p in (50, 90, 95, 99)]
-        [8, 47, 96, 490]
+        [8, 219, 449, 2292]
     """
+    if percent >= 90:
+        return math.ceil(_RUN * math.log(0.1) / math.log(percent / 100))
     return math.ceil(4 / 3 * math.log(0.025) / math.log(percent / 100))
 
 
@@ -76,7 +145,8 @@ def paired_ratio(
     where a session's memory and threads come to lie makes it a percent faster or slower until it
     is closed. So contenders are opened several times, the medians of the openings are averaged,
     and their own spread (Student's t) widens the interval where it says more. With one opening,
-    a ratio that changed half-way gets an interval that holds both halves.
+    a ratio that changed half-way gets an interval that holds both halves. Fewer than
+    `LEAST_ROUNDS` rounds bound nothing: the interval is then a factor of ten each way.
 
     Args:
         base: Samples by round, `(rounds,)`.
@@ -88,7 +158,10 @@ def paired_ratio(
         Ratio, lower and upper end.
     """
     logs = np.log(np.asarray(base, float)) - np.log(np.asarray(other, float))
-    if len(parts) > 1:
+    if len(logs) < LEAST_ROUNDS:
+        value = float(np.median(logs))
+        low, high = value - math.log(_UNKNOWN), value + math.log(_UNKNOWN)
+    elif len(parts) > 1:
         value, low, high = _over_openings(np.split(logs, np.cumsum(parts)[:-1]), seed)
     else:
         value, (low, high) = float(np.median(logs)), _over_halves(logs, seed)

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.accuracy import Predicted, compare, predict
 from benchmarks.environment import environment
 from benchmarks.floor import floors
-from benchmarks.gate import Gate, at_least, undecided
+from benchmarks.gate import Gate, at_least, is_doubtful, undecided
 from benchmarks.itself import Itself, compare_with_itself
 from benchmarks.latency import OPENINGS, Latency, measure, speedup, workload_inputs
 from benchmarks.neighbours import BUSY
@@ -29,10 +29,12 @@ from compress_export.contenders import Entry, check_whole, contender_of, vocabul
 from compress_export.loading import labels_of, load_tokenizer
 from compress_export.recipe import make_recipe
 from compress_export.reports import PREDICTIONS
+from compress_export.stages import content_key, file_hashes
 
 __all__ = ["Bench", "Benched", "Judged", "against_itself", "run_bench"]
 
 _DRIFT = 0.05
+_WEIGHTS = frozenset({".onnx", ".onnx_data", ".data", ".safetensors"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,7 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
     ratios = speedups(latency, bench.entries[0].name, bench.entries[0].variant)
     report = bench_report(
         title=" · ".join(dict.fromkeys(entry.name for entry in bench.entries)),
+        identity=_identity(bench),
         environment=environment()
         | {"isolated": bench.isolated, "copies": bench.entries[0].spec.copies},
         anchor=bench.entries[0].name,
@@ -128,6 +131,16 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
         gates=_gates(bench, latency, least),
     )
     return Benched(report=report, predicted=predicted)
+
+
+def _identity(bench: Bench) -> dict[str, str]:
+    """Hashes of what two reports must share to be compared: the anchor's weights, the data."""
+    path = bench.entries[0].spec.path
+    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in _WEIGHTS]
+    found = {"anchor": content_key(file_hashes(sorted(files), path.parent))}
+    if bench.judged is not None:
+        found["data"] = bench.judged.dataset().content_hash()
+    return found
 
 
 def against_itself(bench: Bench, runs: int, gate: float, progress: Progress) -> Itself:
@@ -172,7 +185,7 @@ def _gates(bench: Bench, latency: Sequence[Latency], least: float | None) -> lis
     gates = []
     for group in groups:
         gate = at_least(f"speedup {group[0].workload}", least, *speedup(group[0], group[-1]))
-        gates.append(undecided(gate) if group[0].others > BUSY else gate)
+        gates.append(undecided(gate) if is_doubtful(group[0]) else gate)
     return gates
 
 
@@ -189,7 +202,13 @@ def _remarks(
             f"the second, by {max(moved, key=abs):+.0%} at worst: something else was at work; "
             "ratios hold, milliseconds do not"
         )
-    others = max(sample.others for sample in latency)
+    seen = [sample.others for sample in latency if sample.others is not None]
+    if len(seen) < len(latency):
+        found.append(
+            "some measurements were too short to see what other processes took: gates on their "
+            "time are inconclusive; give more --rounds"
+        )
+    others = max(seen, default=0.0)
     if others > BUSY:
         found.append(
             f"other processes took up to {others:.0%} of the cores meanwhile: gates on time are "

@@ -140,6 +140,10 @@ def check(
     baseline: Annotated[
         Path | None, typer.Option(help="An earlier report.json to compare with.")
     ] = None,
+    pinned: Annotated[
+        Path | None,
+        typer.Option(help="A report that stays, where --baseline moves on with every change."),
+    ] = None,
     first: Annotated[
         bool, typer.Option("--first", help="A baseline that is not there yet is no mistake.")
     ] = False,
@@ -166,7 +170,7 @@ def check(
              "retention": retention}  # fmt: skip
     limits = {k: opt.share_of(v, f"--{k}") for k, v in given.items() if v is not None}
     run(
-        report, baseline, limits, fused=fused, parity=parity, clock=clock, first=first,
+        report, baseline, pinned, limits, fused=fused, parity=parity, clock=clock, first=first,
         junit=junit, summary=summary, as_json=json,
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from compress.binding import bind
 from compress.importance import scorer
 from compress.workload import Workload
 from compress_export.context import LEAST_SAMPLES, Context
+from compress_export.proof import prove
 
 __all__ = ["Graph", "head_importance", "measure_accuracy", "measure_latency"]
 
@@ -51,6 +52,16 @@ class Graph:
     def open(self) -> OrtModel:
         """A session."""
         return OrtModel(self.folder, self.provider)
+
+    @property
+    def contending(self) -> Contender:
+        """As something to measure."""
+        return Contender(
+            name=self.contender,
+            variant=self.folder.name,
+            provider=self.provider,
+            open=self.opened,
+        )
 
     @contextmanager
     def opened(self) -> Iterator[Prepare]:
@@ -103,13 +114,14 @@ def measure_accuracy(
 
 
 def measure_latency(
-    context: Context, graphs: Sequence[Graph], progress: Progress
+    context: Context, graphs: Sequence[Graph], reference: str, progress: Progress
 ) -> dict[str, Any]:
     """Latency of all graphs under all workloads, memory under the promised one.
 
     Args:
         context: Whose recipe says which workloads, and how exactly.
         graphs: The teacher's first.
+        reference: The variant that a promise over `target.mix` is about.
         progress: Told how far it is.
     """
     settings, promised = context.recipe.benchmark, context.recipe.promised()
@@ -118,23 +130,22 @@ def measure_latency(
     vocabulary = int(context.teacher.config.vocab_size)
     for graph in graphs:
         check_on_device(graph.folder, graph.provider, vocabulary)
-    contenders = [
-        Contender(
-            name=graph.contender,
-            variant=graph.folder.name,
-            provider=graph.provider,
-            open=graph.opened,
-        )
-        for graph in graphs
-    ]
     measured = measure(
-        contenders,
+        [graph.contending for graph in graphs],
         workloads,
         {w: workload_inputs(w, vocabulary) for w in workloads},
         {w: _sampling(context, w) for w in workloads},
         progress,
         settings.openings,
     )
+    proof = None
+    if context.recipe.target.mix is not None:
+        for graph in (g for g in graphs[1:] if g.folder.name == reference):
+            pair = [graphs[0].contending, graph.contending]
+            _, found = prove(
+                pair, context.mix, vocabulary, settings.precision, settings.openings, progress
+            )
+            proof = found.to_dict()
     memory = []
     progress("memory", 0, len(graphs))
     for graph in graphs:
@@ -147,6 +158,7 @@ def measure_latency(
         progress("memory", len(memory), len(graphs))
     return {
         "samples": [sample.to_samples() for sample in measured],
+        "proof": proof,
         "floors": floors(
             {(g.contender, g.folder.name): (g.folder, g.provider) for g in graphs}, workloads
         ),

@@ -235,7 +235,8 @@ class Run:
 
     def _latency(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
-            return measure_latency(self.context, self._runnable(), self.progress)
+            reference = self._student()["reached"]["variant"]
+            return measure_latency(self.context, self._runnable(), reference, self.progress)
 
         return self.stages.run("latency", self._key("latency", "bundle"), (), work)
 
@@ -254,12 +255,13 @@ class Run:
         made = Made(
             models={k: v for k, v in student.items() if k != "reached"},
             plan=Plan.load(self.work / "plan.json"),
-            promise=self._promise(student["reached"]),
+            promise=self._promise(student["reached"], latency["proof"]),
             training=self._recover(),
             exported=self._bundle()["exported"],
         )
         found = Found(
             environment=latency["environment"],
+            identity=self.context.identity,
             importance=self._importance(),
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
@@ -278,7 +280,9 @@ class Run:
         write_report(report, self.text, self.work)
         return report
 
-    def _promise(self, reached: dict[str, Any]) -> dict[str, Any] | None:
+    def _promise(
+        self, reached: dict[str, Any], proof: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
         goal = self.recipe.goal()
         if goal is None:
             return None
@@ -286,7 +290,8 @@ class Run:
             {"batch": w.batch, "sequence": w.sequence, "share": share}
             for w, share in self.context.mix.shares
         ]
-        return {"speedup": goal.speedup, "latency_ms": goal.latency_ms, "mix": mix, **reached}
+        target = {"speedup": goal.speedup, "latency_ms": goal.latency_ms, "mix": mix}
+        return target | reached | {"proof": proof}
 
     def _key(self, stage: str, upstream: str) -> str:
         """What the stage depends on: the recipe's part, and what the stage before it wrote."""

@@ -60,23 +60,34 @@ def read_recipe(path: Path) -> str | None:
 def kept_changes(path: Path, baseline: Path, report: Mapping[str, Any]) -> dict[Place, Change]:
     """How retention changed by contender, variant and metric, example by example.
 
-    Empty where predictions are not beside both reports, or are of other examples.
+    Empty where predictions are not beside both reports.
+
+    Raises:
+        DataError: They are of other examples.
     """
     now, then = _predictions(path), _predictions(baseline)
-    if now is None or then is None or not np.array_equal(now.labels, then.labels):
+    if now is None or then is None:
         return {}
-    return {
-        (*place, row["metric"]): kept_change(
-            row["metric"],
-            now.labels,
-            predictions(now.anchor),
-            predictions(then.others[place]),
-            predictions(now.others[place]),
+    if not np.array_equal(now.labels, then.labels):
+        raise DataError(
+            f"{path} and {baseline} must be measured on the same examples, found "
+            f"{len(now.labels)} and {len(then.labels)} of other labels; measure the baseline again"
         )
+    return {
+        (*place, row["metric"]): _change(row["metric"], now, then, place)
         for row in report["accuracy"]
         for place in [(row["contender"], row["variant"])]
         if place in now.others and place in then.others
     }
+
+
+def _change(metric: str, now: Predicted, then: Predicted, place: tuple[str, str]) -> Change:
+    before, after = then.others[place], now.others[place]
+    if np.array_equal(before, after):  # to the last bit: the same model
+        return 0.0, 0.0, 0.0
+    return kept_change(
+        metric, now.labels, predictions(now.anchor), predictions(before), predictions(after)
+    )
 
 
 def _predictions(path: Path) -> Predicted | None:

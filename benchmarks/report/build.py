@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate
-from benchmarks.latency import Latency, speedup
+from benchmarks.latency import Latency, rounded, speedup
 from compress.plan import Plan
 from compress.workload import Workload
 
@@ -31,6 +31,7 @@ ANCHOR = "teacher"
 _EMPTY: dict[str, Any] = {
     "schema": SCHEMA,
     "recipe": None,
+    "identity": {},
     "models": None,
     "promise": None,
     "training": None,
@@ -77,6 +78,7 @@ class Found:
 
     Attributes:
         environment: Of the latency measurement.
+        identity: Hashes of the teacher's weights (`anchor`) and of the validation data (`data`).
         importance: Of the teacher's heads.
         accuracy: One record a variant and metric.
         disagreements: Examples that student and teacher answer differently.
@@ -86,6 +88,7 @@ class Found:
     """
 
     environment: Mapping[str, Any]
+    identity: Mapping[str, str]
     importance: Mapping[str, Any] | None
     accuracy: Sequence[Mapping[str, Any]]
     disagreements: Sequence[Mapping[str, Any]]
@@ -119,6 +122,7 @@ def build_report(
     where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
     return _head(recipe["model"], ANCHOR, found.environment, evaluated) | {
         "recipe": dict(recipe),
+        "identity": dict(found.identity),
         "models": dict(made.models),
         "promise": None if made.promise is None else dict(made.promise),
         "training": None if made.training is None else dict(made.training),
@@ -144,6 +148,7 @@ def bench_report(
     title: str,
     environment: Mapping[str, Any],
     anchor: str,
+    identity: Mapping[str, str] | None = None,
     accuracy: Sequence[Mapping[str, Any]] = (),
     latency: Sequence[Latency] = (),
     ratios: Sequence[Mapping[str, Any]] = (),
@@ -158,6 +163,7 @@ def bench_report(
         title: What was compared.
         environment: Of the measurement.
         anchor: The contender that ratios are to.
+        identity: Hashes of what another report must share to be compared.
         accuracy: One record a contender and metric.
         latency: Samples of all contenders.
         ratios: Of them, see `speedups`.
@@ -167,6 +173,7 @@ def bench_report(
         gates: Judged ones.
     """
     return _head(title, anchor, environment, gates) | {
+        "identity": dict(identity or {}),
         "accuracy": list(accuracy),
         "latency": _rows(latency, floors),
         "speedups": list(ratios),
@@ -260,7 +267,7 @@ def speedups(
                 "ratio": ratio,
                 "low": low,
                 "high": high,
-                "others": round(sample.others, 4),
+                "others": rounded(sample.others),
             }
         )
     return rows

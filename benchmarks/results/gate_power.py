@@ -19,9 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.gate import change_at_most
+from benchmarks.gate import change_at_most, is_doubtful
 from benchmarks.latency import Contender, Prepare, measure, speedup, workload_inputs
-from benchmarks.neighbours import BUSY
 from benchmarks.rounds import Call, Sampling
 from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.workload import Workload
@@ -61,7 +60,7 @@ def verdict(graph: Path, share: float) -> tuple[str, float, float]:
     base, other = measure(sides, [WORKLOAD], inputs, sampling)
     ratio, low, high = speedup(other, base)
     gate = change_at_most("latency", GATES[share], ratio, low, high)
-    said = "inconclusive" if base.others > BUSY else gate.verdict
+    said = "inconclusive" if is_doubtful(base) else gate.verdict
     return said, ratio, (high - low) / 2
 
 

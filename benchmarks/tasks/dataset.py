@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -41,6 +43,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def content_hash(self) -> str:
+        """SHA-256 of all texts and labels, in order."""
+        plain = json.dumps([self.texts, self.labels], ensure_ascii=False)
+        return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
 
     def sample(self, count: int, seed: int) -> Dataset:
         """`count` examples drawn without replacement; all of them if there are no more."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,11 @@ from compress_export.console import out as console
 from compress_export.exits import STATUS
 from compress_export.reports import kept_changes, read_report
 
-_NAMES = {"throughput": "load"}
-"""Gates that are called by another word than their limit."""
-
 
 def run(
     path: Path,
     baseline: Path | None,
+    pinned: Path | None,
     limits: dict[str, float],
     *,
     fused: bool,
@@ -34,27 +34,38 @@ def run(
     summary: Path | None,
     as_json: bool,
 ) -> None:
-    """Judge the report at `path`, print and write the gates, exit by the verdict."""
+    """Judge the report at `path`, print and write the gates, exit by the verdict.
+
+    Args:
+        path: The report.
+        baseline: The earlier report, which moves on with every change that lands.
+        pinned: A report that stays: small losses add up where each is compared with the last.
+        limits: By name, what may change; over those of the report's recipe.
+        fused: See `Limits`.
+        parity: See `Limits`.
+        clock: Compare milliseconds.
+        first: An earlier report that is not there yet is no error.
+        junit: File to write.
+        summary: File to append to.
+        as_json: Print JSON.
+    """
     report = read_report(path)
-    if first and baseline is not None and not _exists(baseline):
-        note(f"no baseline at {baseline} yet; only the report's own gates are judged")
-        baseline, limits = None, {}
     gates = [_gate(fields) for fields in report["gates"]]
-    if baseline is None and limits:
+    earlier = {"baseline": baseline, "pinned baseline": pinned}
+    if limits and baseline is None and pinned is None:
         name = next(iter(limits))
         raise RecipeError(f"--{name} needs --baseline, found none; name the earlier report")
     _check_writable("--junit", junit)
     _check_writable("--summary", summary)
-    if baseline is not None:
-        before = read_report(baseline)
+    for what, place in earlier.items():
+        if place is None:
+            continue
+        if first and not _exists(place):
+            note(f"no {what} at {place} yet; it is left out")
+            continue
         wanted = _limits(report, limits, fused, parity)
-        changes = kept_changes(path, baseline, report)
-        gates += regressions(report, before, wanted, clock=clock, kept=changes)
-        gates += [
-            unmeasured(f"{name}, not measured in both")
-            for name in limits
-            if not _judged(name, gates)
-        ]
+        found = _regressions(path, place, report, wanted, limits, clock=clock)
+        gates += [_renamed(gate, what) for gate in found] if place is pinned else found
     verdict = overall(gates)
     judged = report | {"gates": [gate.to_dict() for gate in gates], "verdict": verdict}
     if junit is not None:
@@ -73,13 +84,29 @@ def run(
         raise typer.Exit(STATUS[verdict])
 
 
+def _renamed(gate: Gate, what: str) -> Gate:
+    return replace(gate, name=f"{gate.name}, since the {what}")
+
+
 def _exists(baseline: Path) -> bool:
     return baseline.is_file() or (baseline / "report.json").is_file()
 
 
-def _judged(limit: str, gates: list[Gate]) -> bool:
-    """Whether the two reports gave something to judge a limit by."""
-    return any(gate.name.startswith(_NAMES.get(limit, limit)) for gate in gates)
+def _regressions(
+    path: Path,
+    baseline: Path,
+    report: dict[str, Any],
+    limits: Limits,
+    asked: Collection[str],
+    *,
+    clock: bool,
+) -> list[Gate]:
+    """Gates against one earlier report; a limit that was asked for and not judged is not passed."""
+    changes = kept_changes(path, baseline, report)
+    gates = regressions(report, read_report(baseline), limits, clock=clock, kept=changes)
+    judged = {gate.limit for gate in gates}
+    missing = [unmeasured(f"{n}, not measured in both") for n in asked if n not in judged]
+    return gates + missing
 
 
 def _check_writable(option: str, file: Path | None) -> None:

@@ -55,7 +55,7 @@ def run(
             point["name"],
             point["variant"],
             f"{point['predicted_speedup']:.2f}×" if point["predicted_speedup"] else "",
-            f"{point['speedup']:.2f}×",
+            f"{point['speedup']:.2f}× ({point['speedup_low']:.2f} to {point['speedup_high']:.2f})",
             f"{point['retention']:.1%}",
             f"{point['error']:.2g}" if point["error"] is not None else "",
         ]
@@ -64,7 +64,9 @@ def run(
     header = ["", "variant", "predicted", "measured", f"{found['metric']} kept", "calibr. error"]
     table(f"{context.recipe.model} at {found['workloads']} tokens", header, rows, left=(0, 1))
     for row in found["missed"]:
-        console.print(f"{row['target']:g}× missed: measured {row['speedup']:.2f}×")
+        found_to_be = f"measured {row['speedup']:.2f}× ({row['low']:.2f} to {row['high']:.2f})"
+        said = "missed" if row["verdict"] == "fail" else "not proven"
+        console.print(f"{row['target']:g}× {said}: {found_to_be}")
     for row in found["unreached"]:
         console.print(f"{row['target']:g}× not reached: {row['reason']}", soft_wrap=True)
     if found["knee"]:

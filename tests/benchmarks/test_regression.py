@@ -40,11 +40,11 @@ def test_a_slowdown_fails_and_what_did_not_change_passes(by_clock: bool) -> None
     assert gates["load student cpu-fp32 server"].verdict == "pass"
 
 
-def test_another_machine_is_judged_by_the_anchor_and_refused_by_the_clock() -> None:
+def test_another_machine_leaves_time_undecided_and_is_refused_by_the_clock() -> None:
     now, then = on_another_machine(made_up(seed=1)), made_up(seed=2)
     assert not same_machine(now, then)
     gates = judged(now, then, limits=Limits(retention=0.05))
-    assert overall(list(gates.values())) == "pass"
+    assert {g.verdict for g in gates.values() if g.limit == "latency"} == {"inconclusive"}
     with pytest.raises(DataError, match="one machine only"):
         judged(now, then, clock=True)
 
@@ -123,3 +123,29 @@ def test_a_load_that_kept_no_bound_is_undecided_and_divides_by_nothing() -> None
     then["load"] = [row | {"value": 0.0} for row in then["load"]]
     gates = judged(made_up(), then, limits=Limits(throughput=0.05))
     assert gates["load student cpu-fp32 server, not measured in both"].verdict == "inconclusive"
+
+
+@pytest.mark.parametrize("change", [{"cores": 64}, {"isolated": True}, {"copies": False}])
+def test_other_conditions_leave_time_undecided(change: dict[str, Any]) -> None:
+    now, then = made_up(slower=1.5, seed=1), made_up(seed=2)
+    now["environment"] = now["environment"] | change
+    gates = judged(now, then)
+    assert {g.verdict for g in gates.values() if g.limit == "latency"} == {"inconclusive"}
+
+
+@pytest.mark.parametrize(("name", "words"), [("anchor", "weights"), ("data", "validation data")])
+def test_other_weights_or_data_are_refused(name: str, words: str) -> None:
+    now, then = (made_up() | {"identity": {name: value}} for value in ("a" * 64, "b" * 64))
+    with pytest.raises(DataError, match=words):
+        judged(now, then)
+
+
+def test_memory_is_judged_by_what_processes_differ_by() -> None:
+    def report(low: int, value: int, high: int) -> dict[str, Any]:
+        row = {"contender": "student", "variant": "cpu-fp32", "working_bytes": value}
+        return made_up() | {"memory": [row | {"working_low": low, "working_high": high}]}
+
+    gates = judged(report(90, 115, 140), report(80, 100, 120))
+    assert gates["memory student cpu-fp32"].verdict == "inconclusive"
+    gates = judged(report(139, 140, 141), report(99, 100, 101))
+    assert gates["memory student cpu-fp32"].verdict == "fail"

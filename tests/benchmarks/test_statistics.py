@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.gate import change_at_most
+from benchmarks.gate import at_least, change_at_most
 from benchmarks.itself import compare_with_itself
 from benchmarks.latency import Latency
+from benchmarks.proportions import Paired, ratio_interval
 from benchmarks.rounds import Sampling, interleaved
 from benchmarks.significance import kept_change, mcnemar, retention_interval
 from benchmarks.statistics import carries, drift, half_widths, paired_ratio
@@ -177,6 +178,39 @@ def test_the_retention_interval_covers_students_of_known_quality() -> None:
     assert 0.93 <= hits / trials <= 0.97
 
 
+@pytest.mark.parametrize("n", [5, 30, 100, 277, 872, 5000])
+@pytest.mark.parametrize("loss", [0.0, 0.005, 0.01, 0.05])
+def test_the_ratio_interval_covers_the_truth_where_few_disagree(n: int, loss: float) -> None:
+    generator = np.random.default_rng(0)
+    shares = [0.9 * (1 - loss) - 0.01, 0.01 + 0.9 * loss, 0.01, 0.09]
+    counts = generator.multinomial(n, shares, 1000)
+    rows, times = np.unique(counts, axis=0, return_counts=True)
+    hits = 0
+    for (both, first, second, _), count in zip(rows.tolist(), times.tolist(), strict=True):
+        low, high = ratio_interval(Paired(both=both, first=first, second=second, total=n))
+        hits += count * (low <= 1 - loss <= high)
+    assert hits >= 930
+
+
+def test_five_agreeing_examples_prove_nothing() -> None:
+    labels = np.array([0.0, 1.0, 0.0, 1.0, 1.0])
+    for metric in ("accuracy", "f1", "matthews", "spearman"):
+        low, high = retention_interval(metric, labels, labels, [labels])
+        assert at_least("retention", 0.99, 1.0, low, high).verdict == "inconclusive", metric
+
+
+def test_agreement_of_all_examples_keeps_a_width_for_every_metric_of_classes() -> None:
+    labels = np.arange(200) % 2.0
+    for metric in ("f1", "matthews"):
+        low, high = retention_interval(metric, labels, labels, [labels])
+        assert low < 0.999 < 1 <= high, metric
+
+
+def test_fewer_than_six_rounds_bound_no_ratio() -> None:
+    value, low, high = paired_ratio([2.0], [1.0])
+    assert (value, low, high) == pytest.approx((2, 0.2, 20))
+
+
 def test_several_seeds_are_pooled_into_one_wider_statement() -> None:
     generator = np.random.default_rng(4)
     labels = generator.integers(0, 2, 500).astype(float)
@@ -194,7 +228,8 @@ def test_the_change_between_two_students_is_far_tighter_than_their_intervals() -
     teacher = np.where(generator.random(872) < 0.9, labels, 1 - labels)
     before = np.where(generator.random(872) < 0.88, labels, 1 - labels)
     after = before.copy()
-    assert kept_change("accuracy", labels, teacher, before, after) == (0.0, 0.0, 0.0)
+    value, low, high = kept_change("accuracy", labels, teacher, before, after)
+    assert (value, low, high) == pytest.approx((0, -0.005, 0.005), abs=0.001)
     after[np.flatnonzero(after == labels)[:9]] -= 1  # nine more wrong
     change, low, high = kept_change("accuracy", labels, teacher, before, after)
     assert change == pytest.approx(-9 / 872 / (teacher == labels).mean())
