@@ -87,6 +87,11 @@ class Latency:
         value = self.percentile_ms(percent)
         return min(low * 1e3, value / wider), max(high * 1e3, value * wider)
 
+    def _high_ms(self, percent: float) -> float | None:
+        """Upper end of a percentile's interval, if there are samples enough for one."""
+        high = self.interval_ms(percent)[1]
+        return None if np.isinf(high) else high
+
     @property
     def throughput_per_s(self) -> float:
         """Sequences per second at the median latency."""
@@ -129,6 +134,7 @@ class Latency:
             "batch": self.workload.batch,
             "sequence": self.workload.sequence,
             **{field_of(p): self.carried_ms(p) for p in PERCENTILES},
+            **{f"{field_of(p).removesuffix('_ms')}_high_ms": self._high_ms(p) for p in PERCENTILES},
             "p50_ms": self.percentile_ms(50),
             "low_ms": low,
             "high_ms": None if np.isinf(high) else high,

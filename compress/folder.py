@@ -1,7 +1,9 @@
 """Output folders that appear whole or not at all, and that know what is in them.
 
 A folder is written beside its final place, given a manifest with the SHA-256 of every file, and
-renamed when it is complete. What stands there and is not ours is never touched.
+renamed when it is complete. A mount point cannot be renamed: there it is written inside, and its
+manifest comes last. What stands there and is not ours, or was edited, is never touched, and one
+process at a time writes a folder.
 """
 
 from __future__ import annotations
@@ -17,18 +19,22 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from compress.errors import BundleError
 
 __all__ = [
     "MANIFEST",
     "changed_files",
     "check_target",
+    "locked",
     "read_manifest",
     "replace_folder",
     "sha256",
     "verify_folder",
     "verify_own",
     "versions",
+    "work_folder",
     "write_manifest",
     "write_whole",
     "writing",
@@ -37,6 +43,10 @@ __all__ = [
 MANIFEST = "manifest.json"
 TOOL = "compress-export"
 SCHEMA = 1
+_WORK = f".{TOOL}.partial"
+"""Where a mount point's next content is written, within it."""
+_held: set[Path] = set()
+"""Folders that this process has locked."""
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "numpy", "safetensors")
 
 
@@ -54,34 +64,116 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
             the block ran, what was written is kept beside it.
     """
     target = target.absolute()
-    check_target(target, kind)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield temporary
-        write_manifest(temporary, kind, **facts)
-        _open_to_readers(temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    try:
+    with locked(target):
         check_target(target, kind)
-    except BundleError as error:
-        raise BundleError(f"{error}; what was written is kept in {temporary}") from error
-    replace_folder(temporary, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        try:
+            yield temporary
+            write_manifest(temporary, kind, **facts)
+            _open_to_readers(temporary)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        try:
+            check_target(target, kind)
+            replace_folder(temporary, target)
+        except (BundleError, OSError) as error:
+            raise BundleError(f"{error}; what was written is kept in {temporary}") from error
+
+
+@contextmanager
+def locked(target: Path) -> Iterator[None]:
+    """Within the block, no other process of this user on this machine writes `target`.
+
+    A process that holds the lock may take it again. The lock file lies in the user's cache, so
+    that nothing is left beside the output.
+
+    Raises:
+        BundleError: Another process holds it.
+    """
+    place = target.resolve()
+    if place in _held:
+        yield
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / TOOL / "locks"
+    base.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(base / f"{hashlib.sha256(str(place).encode()).hexdigest()[:32]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BundleError(
+            f"{target} is being written by another process; wait until it ends, or name another "
+            "folder"
+        ) from None
+    _held.add(place)
+    try:
+        yield
+    finally:
+        _held.discard(place)
+        lock.release()
+
+
+def work_folder(target: Path, name: str = "partial") -> Path:
+    """Where a long job prepares `target`: beside it, or within it where it is a mount point.
+
+    Args:
+        target: The output.
+        name: What it is for, where a job needs several.
+    """
+    if not _is_mount(target):
+        return target.with_name(f"{target.name}.{name}")
+    (target / _WORK).mkdir(exist_ok=True)
+    return target / _WORK / name
+
+
+def _temporary(target: Path) -> Path:
+    if _is_mount(target):
+        (target / _WORK).mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=target / _WORK))
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+
+
+def _is_mount(target: Path) -> bool:
+    """Whether something is mounted at a folder, another folder of the same disk included."""
+    if not target.is_dir():
+        return False
+    if target.is_mount():
+        return True
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    places = (line.split()[4].encode().decode("unicode_escape") for line in lines)
+    return str(target.resolve()) in places
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that appears, or changes, when all of it is there."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Write a file that appears, or changes, when all of it is there; several may at once."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.umask(masked := os.umask(0))
+        temporary.chmod(0o666 & ~masked)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Rename `new` to `target`; what was there goes only once the new one stands."""
+    """Rename `new` to `target`; what was there goes only once the new one stands.
+
+    A mount point is emptied of what is ours and filled file by file, its manifest last: until then
+    it has none, and does not look finished.
+    """
     if not target.exists():
         new.replace(target)
+        return
+    if _is_mount(target):
+        _fill(new, target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
     target.replace(old)
@@ -91,6 +183,20 @@ def replace_folder(new: Path, target: Path) -> None:
         old.replace(target)
         raise
     shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _fill(new: Path, target: Path) -> None:
+    (target / MANIFEST).unlink(missing_ok=True)
+    for path in list(target.iterdir()):
+        if path.name == _WORK:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.replace(target / path.name)
+    shutil.rmtree(target / _WORK)
 
 
 def _open_to_readers(folder: Path) -> None:
@@ -108,8 +214,8 @@ def check_target(target: Path, kind: str) -> None:
         kind: What it will be, as its manifest says.
 
     Raises:
-        BundleError: `target` is a file, or holds another kind of output or any other file, or is
-            the folder that the program runs in.
+        BundleError: `target` is a file, or holds another kind of output, any other file or an
+            edited one, or is the folder that the program runs in.
     """
     if Path.cwd().is_relative_to(target.resolve()):
         raise BundleError(
@@ -120,7 +226,11 @@ def check_target(target: Path, kind: str) -> None:
         return
     if not target.is_dir():
         raise BundleError(f"output must be a folder, found the file {target}; name another place")
-    found = {p.relative_to(target).as_posix() for p in target.rglob("*") if not p.is_dir()}
+    found = {
+        p.relative_to(target).as_posix()
+        for p in target.rglob("*")
+        if not p.is_dir() and p.relative_to(target).parts[0] != _WORK
+    }
     if not found:
         return
     manifest = _own_manifest(target)
@@ -140,11 +250,18 @@ def check_target(target: Path, kind: str) -> None:
             f"output would replace {target / foreign[0]}, which {TOOL} did not write; "
             "move it away, or name another folder"
         )
+    edited = next((name for name in changed_files(target) if name in found), None)
+    if edited is not None:
+        raise BundleError(
+            f"output would replace {target / edited}, which was edited since {TOOL} wrote it; move "
+            "it away, or name another folder"
+        )
 
 
 def write_manifest(folder: Path, kind: str, **facts: Any) -> None:
     """Write `manifest.json`: kind, versions, the SHA-256 of every file, and `facts`."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
+    files = [p for p in files if p.relative_to(folder).parts[0] != _WORK]
     manifest = {
         "schema": SCHEMA,
         "tool": TOOL,

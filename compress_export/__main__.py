@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from compress_export.cli import main
+import sys
+from pathlib import Path
+
+# Python puts the working directory first: an `export.py` that lies there would be run as ours.
+_home = str(Path(__file__).resolve().parent.parent)
+sys.path[:] = [_home, *(entry for entry in sys.path if Path(entry).resolve() != Path.cwd())]
+
+from compress_export.cli import main  # noqa: E402 - the path comes first
 
 main()

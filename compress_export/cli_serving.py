@@ -78,11 +78,14 @@ def push(
     repository: Annotated[str, typer.Argument(help="OWNER/NAME on the Hugging Face Hub.")],
     private: Annotated[bool, typer.Option("--private", help="Where it is new.")] = False,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "Upload by compress-export",
+    with_texts: Annotated[
+        bool, typer.Option("--with-texts", help="Publish the validation texts in the report too.")
+    ] = False,
 ) -> None:
     """Upload a bundle with its model card to the Hub."""
     from compress_export.commands.push import run
 
-    run(bundle, repository, private=private, message=message)
+    run(bundle, repository, private=private, message=message, with_texts=with_texts)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -348,6 +348,7 @@ class Context:
             "data": _data_key(self.dataset("validation")),
             "task": (self.task.name, self.task.metrics),
             "cut": recipe.benchmark.max_length,
+            "disagreements": recipe.benchmark.disagreements,
         }
         latency = {
             "how": recipe.benchmark,

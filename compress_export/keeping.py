@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from compress.distill.layer_map import layer_pairs
 from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.errors import BundleError, RecipeError
-from compress.folder import check_target, replace_folder, write_manifest
+from compress.folder import check_target, locked, replace_folder, work_folder, write_manifest
 from compress.heads import head_of, n_labels_of
 from compress.processes import is_main, wait_for_all
 from compress.training import Examples
@@ -59,16 +60,17 @@ def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Sto
     cut = context.recipe.benchmark.max_length
     examples = encoded(context.dataset("train").texts, context.tokenizer, cut)
     facts = _facts(context, wanted, examples)
-    home, mark = (out.with_name(f"{out.name}.partial{end}") for end in ("", ".key"))
-    if is_main():
-        _own(home, mark, facts)
-    wait_for_all()
-    remember(context.teacher, context.tokenizer, examples, facts, home, progress)
-    if is_main():
-        write_manifest(home, "store")
-        replace_folder(home, out)
-        mark.unlink()
-    wait_for_all()
+    home, mark = (work_folder(out, f"partial{end}") for end in ("", ".key"))
+    with locked(out) if is_main() else nullcontext():
+        if is_main():
+            _own(home, mark, facts)
+        wait_for_all()
+        remember(context.teacher, context.tokenizer, examples, facts, home, progress)
+        if is_main():
+            write_manifest(home, "store")
+            replace_folder(home, out)
+            mark.unlink(missing_ok=True)
+        wait_for_all()
     return open_store(out)
 
 

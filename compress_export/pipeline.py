@@ -24,7 +24,7 @@ from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
 from compress.checkpoint import load
 from compress.errors import BundleError
-from compress.folder import check_target, replace_folder, write_manifest
+from compress.folder import check_target, locked, replace_folder, work_folder, write_manifest
 from compress.heads import stock_class
 from compress.plan import Plan
 from compress_export.context import Context
@@ -76,18 +76,27 @@ class Run:
         self.recipe, self.text, self.out = recipe, text, out
         self.context = Context(recipe, base)
         self.progress = progress
-        self.work = out.with_name(f"{out.name}.partial")
+        self.work = work_folder(out)
 
     def __call__(self) -> Outcome:
-        """Do all that is not yet done, and write the report."""
+        """Do all that is not yet done, and write the report.
+
+        Raises:
+            BundleError: Another process writes the folder, or changed what a stage had written.
+        """
         self.check()
-        for step in STEPS:
-            self.do(step)
+        with locked(self.out):
+            for step in STEPS:
+                self.do(step)
         report = json.loads((self.out / "report.json").read_text(encoding="utf-8"))
         return Outcome(folder=self.out, report=report)
 
     def do(self, step: Step) -> None:
         """Do one step, and what it needs of those before it; what is done is not done again."""
+        with locked(self.out):
+            self._do(step)
+
+    def _do(self, step: Step) -> None:
         self._open_work()
         match step:
             case "prune":
@@ -324,8 +333,10 @@ class Run:
                 "move them away"
             )
         if not self.work.exists() and self.out.is_dir() and any(self.out.iterdir()):
-            with tempfile.TemporaryDirectory(dir=self.out.parent) as temporary:
-                shutil.copytree(self.out, Path(temporary) / "copy")
+            hidden = ".compress-export."
+            with tempfile.TemporaryDirectory(prefix=hidden, dir=self.work.parent) as temporary:
+                others = shutil.ignore_patterns(f"{hidden}*")
+                shutil.copytree(self.out, Path(temporary) / "copy", ignore=others)
                 for name in ("manifest.json", "report.json", "report.md", "report.html"):
                     (Path(temporary) / "copy" / name).unlink(missing_ok=True)
                 (Path(temporary) / "copy").rename(self.work)
@@ -347,6 +358,7 @@ class Run:
             ),
             self.work,
         )
+        self.stages.check_unchanged()
         write_manifest(
             self.work,
             "run",

@@ -79,7 +79,7 @@ def reach(context: Context, progress: Progress) -> Reached:
         spec = recipe.prune_spec()
         pruned = prune(context.teacher, context.calibration(), spec, progress)
         return Reached(
-            model=pruned.model, plan=pruned.plan, variant=recipe.reference(), scores=pruned.scores
+            model=pruned.model, plan=pruned.plan, variant=recipe.judged(), scores=pruned.scores
         )
     goal = recipe.goal()
     if goal is not None:
@@ -87,7 +87,7 @@ def reach(context: Context, progress: Progress) -> Reached:
     shape = bind(context.teacher).shape
     walk = context.walk(recipe.cost().prices(shape), progress)
     member = walk.down_to(recipe.share() * walk.dense_cost)
-    return _reached(member, recipe.reference())
+    return _reached(member, recipe.judged())
 
 
 def promise_of(

@@ -29,7 +29,7 @@ __all__ = ["Sent", "StoreError", "fetch", "localised", "reach_store", "resolve",
 
 _URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://.+", re.DOTALL)
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
-_TOLD = ("--message", "--store", "--storage", "--address")
+_TOLD = ("--message", "--store", "--storage", "--address", "--where")
 _OUTPUTS = ("--out", "-o", "--junit", "--summary", "--picture")
 _APPENDED = "--summary"
 _LAST = (MANIFEST, "report.json")
@@ -297,13 +297,14 @@ def within(url: str, call: Any, *arguments: Any, **settings: Any) -> Any:
     except Exception as error:  # each file system raises kinds of its own
         raise StoreError(
             f"{_shown(url)} must be readable or writable from here, found: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:160]}; check the URL and the credentials"
+            f"{_shown(' '.join(str(error).split()))[:160]}; check the URL and the credentials"
         ) from error
 
 
 def _shown(url: str) -> str:
-    """A URL as messages have it: without the user and password that it may carry."""
-    return re.sub(r"://[^/@]*:[^/@]*@", "://***@", url)
+    """A URL, or a text with one, as messages have it: without the secrets that it may carry."""
+    bare = re.sub(r"://[^/@\s]*:[^/@\s]*@", "://***@", url)
+    return re.sub(r"([?&][^=&\s'\"]+)=[^&\s'\"]*", r"\1=***", bare)
 
 
 def _relative(name: str, path: str) -> str:

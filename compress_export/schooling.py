@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -23,7 +24,7 @@ from compress.distill.objective import Objective
 from compress.distill.store import Store
 from compress.distill.teaching import Offline, Online, Teaching
 from compress.errors import RecipeError
-from compress.folder import writing
+from compress.folder import locked, work_folder, writing
 from compress.plan import Plan
 from compress.plan_config import stored_plan
 from compress.pooling import Pooling, write_pooling
@@ -205,14 +206,18 @@ def train_seeds(
         progress: Told how far each step is.
     """
     found = []
-    for seed in seeds:
-        folder = out if len(seeds) == 1 else out / f"seed-{seed}"
-        pupil = make(seed)
-        key = pupil.course.key(pupil.model, teaching, pupil.origin)
-        trained = _done(folder, key)
-        if trained is None:
-            trained = _train(pupil, seed, folder, validation, teaching, key, progress)
-        found.append(trained)
+    with locked(out) if is_main() else nullcontext():
+        for seed in seeds:
+            folder = out if len(seeds) == 1 else out / f"seed-{seed}"
+            pupil = make(seed)
+            key = pupil.course.key(pupil.model, teaching, pupil.origin)
+            trained = _done(folder, key)
+            if trained is None:
+                trained = _train(pupil, seed, folder, validation, teaching, key, progress)
+            elif validation is not None:  # of another validation file, say
+                metrics = metrics_of(load(folder), pupil.course, validation, progress)
+                trained = replace(trained, metrics=metrics)
+            found.append(trained)
     return found
 
 
@@ -238,7 +243,7 @@ def _train(
     progress: Progress,
 ) -> Trained:
     model, course = pupil.model, pupil.course
-    home = folder.with_name(f"{folder.name}.training")
+    home = work_folder(folder, "training")
     learnt = learn(
         model, course, teaching=teaching, plan=pupil.origin, home=home, progress=progress
     )

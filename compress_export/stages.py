@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+from compress.errors import BundleError
 from compress.folder import sha256, write_whole
 
 __all__ = ["STEPS", "Stages", "Step", "content_key", "file_hashes"]
@@ -71,6 +72,21 @@ class Stages:
         record = self._read(name) or {}
         written: dict[str, str] = record.get("outputs", {})
         return written
+
+    def check_unchanged(self) -> None:
+        """Refuse a folder in which a stage's files are no longer as the stage wrote them.
+
+        Raises:
+            BundleError: Something else wrote into the folder meanwhile; the file is named.
+        """
+        for record in sorted((self.folder / "stages").glob("*.json")):
+            for name, digest in self.outputs(record.stem).items():
+                path = self.folder / name
+                if path.is_file() and sha256(path) != digest:
+                    raise BundleError(
+                        f"{path} changed since stage {record.stem!r} wrote it; run again, with "
+                        "nothing else writing this folder"
+                    )
 
     def _path(self, name: str) -> Path:
         return self.folder / "stages" / f"{name}.json"

@@ -16,13 +16,13 @@ __all__ = ["quiet"]
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Within the block, nothing is printed, logged below errors, or warned of."""
-    before = transformers_logging.get_verbosity()
+    before, disabled = transformers_logging.get_verbosity(), logging.root.manager.disable
     transformers_logging.set_verbosity_error()
-    logging.disable(logging.WARNING)
+    logging.disable(max(disabled, logging.WARNING))
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(disabled)
         transformers_logging.set_verbosity(before)

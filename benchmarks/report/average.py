@@ -82,6 +82,8 @@ def _task(report: Report) -> dict[str, Any] | None:
         if (row["contender"], row["variant"]) == (contender, variant)
         and (row["batch"], row["sequence"]) == place
     ]
+    if not own:  # measured where that variant does not run
+        return None
     means = {
         name: _mean([row[name] for row in own])
         for name in ("teacher", "student", "retention", "low", "high")

@@ -15,11 +15,12 @@ __all__ = ["AIMS", "Aim", "Bound", "NoneHoldsError", "best", "parse_bound", "riv
 Aim: TypeAlias = Literal["retention", "speedup", "size"]
 AIMS: tuple[Aim, ...] = get_args(Aim)
 
-_LATENCIES = {f"latency_ms.{p}": f"{p}_ms" for p in ("p50", "p90", "p95", "p99")}
+_LATENCIES = {f"latency_ms.{p}": f"{p}_high_ms" for p in ("p50", "p90", "p95", "p99")}
 _TAILS = [name for name in _LATENCIES if name != "latency_ms.p50"]
 _RARE = "a percentile takes more samples: raise benchmark.seconds and benchmark.rounds"
 _AT_LEAST = {"retention": "retention_low", "speedup": "speedup_low"}
 _AT_MOST = _LATENCIES | {"size_mb": "size_mb"}
+"""By gate, the end of the interval that is on its bad side; sizes are exact."""
 
 
 class NoneHoldsError(VerificationError):
@@ -95,7 +96,7 @@ def best(rows: Sequence[Row], bounds: Sequence[Bound], aim: Aim | None = None) -
     if worst.distance(nearest) == float("inf"):
         raise NoneHoldsError(
             f"no run is surely within {told}: of {nearest['run']} ({nearest['variant']}) "
-            f"{worst.name} is not known{'; ' + _RARE if worst.name in _TAILS else ''}"
+            f"{worst.name} is not known for sure{'; ' + _RARE if worst.name in _TAILS else ''}"
         )
     raise NoneHoldsError(
         f"no run is surely within {told}; the nearest is {nearest['run']} ({nearest['variant']}), "

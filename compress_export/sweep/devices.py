@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from filelock import FileLock, ReadWriteLock
 
-__all__ = ["CPU", "Use", "Uses", "by_identity", "gpu", "holding", "uses_of"]
+__all__ = ["CPU", "Use", "Uses", "by_identity", "gpu", "holding", "user_name", "uses_of"]
 
 CPU = "cpu"
 Use: TypeAlias = Literal["alone", "shared"]
@@ -66,7 +66,8 @@ def by_identity(uses: Uses, identity: str | None) -> Uses:
     return {device if device == CPU else identity: use for device, use in uses.items()}
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Of the user, for names of folders that all users of a machine share."""
     return str(os.getuid()) if hasattr(os, "getuid") else "all"
 
 
@@ -80,7 +81,7 @@ def holding(uses: Mapping[str, Use], folder: Path | None = None) -> Iterator[Non
         uses: Of each device.
         folder: Where the locks lie; by default one of this machine's.
     """
-    place = folder or Path(tempfile.gettempdir()) / f"compress-export-devices-{_user()}"
+    place = folder or Path(tempfile.gettempdir()) / f"compress-export-devices-{user_name()}"
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         for device in sorted(uses):  # one order for all, so that no two wait for each other

@@ -19,6 +19,8 @@ from compress_export.sweep.results import Row, axis_column, rows_of
 __all__ = ["sweep_findings"]
 
 _SEED = "seed"
+_COMPARABLE = ("task", "device", "batch", "sequence")
+"""Columns that rows must share for their milliseconds to be compared."""
 
 
 def sweep_findings(ledger: Ledger, bounds: Sequence[Bound]) -> Findings:
@@ -110,7 +112,7 @@ def _promised(ledger: Ledger) -> list[Bound]:
 
 def _winners(rows: Sequence[Row], bounds: Sequence[Bound]) -> Table:
     won = []
-    for place, own in grouped(rows, "task", "device"):
+    for place, own in grouped(rows, *_COMPARABLE):
         for bound in bounds:
             try:
                 winner = best(own, [bound])
@@ -124,6 +126,8 @@ def _winners(rows: Sequence[Row], bounds: Sequence[Bound]) -> Table:
         rows=won,
         columns=[
             Column(key="task", header="task"),
+            Column(key="batch", header="batch"),
+            Column(key="sequence", header="tokens"),
             Column(key="gate", header="gate"),
             Column(key="run", header="run"),
             Column(key="variant", header="variant"),
@@ -137,7 +141,7 @@ def _winners(rows: Sequence[Row], bounds: Sequence[Bound]) -> Table:
 
 
 def _is_best(row: Row, rows: Sequence[Row]) -> bool:
-    own = [r for r in rows if (r["task"], r["device"]) == (row["task"], row["device"])]
+    own = [r for r in rows if all(r[name] == row[name] for name in _COMPARABLE)]
     points = [(r["steady_ms"], r["retention"]) for r in own if r["steady_ms"] is not None]
     return (row["steady_ms"], row["retention"]) in undominated(points)
 
@@ -145,9 +149,9 @@ def _is_best(row: Row, rows: Sequence[Row]) -> bool:
 def _pareto(rows: Sequence[Row], axes: Sequence[str]) -> Table:
     shown = sorted(
         (row for row in rows if row["pareto"]),
-        key=lambda row: (row["task"], str(row["device"]), row["steady_ms"]),
+        key=lambda row: (*(str(row[name]) for name in _COMPARABLE), row["steady_ms"]),
     )
-    head = [Column(key="task", header="task"), Column(key="device", header="device")]
+    head = [Column(key=name, header=name) for name in _COMPARABLE]
     return Table(
         name="pareto",
         title="Pareto: nothing is both faster and keeps more",

@@ -214,8 +214,10 @@ class Trials:
         self._spent = False  # what is known now may lead elsewhere
         number = int(entry.labels[TRIAL])
         if entry.state == "done":
-            self.study.tell(number, self._objectives(entry), skip_if_finished=True)
-            return
+            objectives = self._objectives(entry)
+            if objectives is not None:
+                self.study.tell(number, objectives, skip_if_finished=True)
+                return
         state = TrialState.PRUNED if entry.state == "pruned" else TrialState.FAIL
         self.study.tell(number, state=state, skip_if_finished=True)
 
@@ -246,18 +248,20 @@ class Trials:
         slug = Combination(labels=labels, recipe=recipe).slug
         return Entry(run=f"{slug}-{key[:8]}", key=key, labels=labels, recipe=recipe)
 
-    def _objectives(self, entry: Entry) -> list[float]:
-        """Accuracy kept and median latency in ms, of the variant that gates look at.
+    def _objectives(self, entry: Entry) -> list[float] | None:
+        """Accuracy kept and median latency in ms a text, of the variant that gates look at.
 
         The latency is as if it had been timed when the study was first told one of that teacher,
-        which the study keeps, for all who share it.
+        which the study keeps, for all who share it. Nothing where that variant was not measured.
         """
         rows = measured_rows(entry, self.ledger.report(entry.run))
-        row = next(row for row in rows if row["reference"])
+        row = next((row for row in rows if row["reference"]), None)
+        if row is None:
+            return None
         name = f"teacher_ms: {', '.join(str(row[column]) for column in SAME_TEACHER)}"
         if name not in self.study.user_attrs:
             self.study.set_user_attr(name, row["teacher_ms"])
-        return [row["retention"], at_moment(row, self.study.user_attrs[name])]
+        return [row["retention"], at_moment(row, self.study.user_attrs[name]) / row["batch"]]
 
 
 def _suggest(trial: Any, name: str, choice: Choice) -> Any:

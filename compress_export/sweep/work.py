@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from compress_export.stages import STEPS, Step
-from compress_export.sweep.devices import Uses, by_identity, holding
+from compress_export.sweep.devices import Uses, by_identity, holding, user_name
 from compress_export.sweep.store import Store, TornError, names_in
 
 __all__ = [
@@ -198,7 +198,7 @@ def _folder(task: Task) -> Path:
         raise FileNotFoundError(
             errno.ENOENT, "the sweep's folder cannot be seen from here; name a --store", task.folder
         )
-    scratch = Path(tempfile.gettempdir()) / "compress-export-sweeps" / task.mark
+    scratch = Path(tempfile.gettempdir()) / f"compress-export-sweeps-{user_name()}" / task.mark
     scratch.mkdir(parents=True, exist_ok=True)
     return scratch
 

@@ -6,7 +6,6 @@ Knows files and graphs.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -100,20 +99,9 @@ class Stack:
 
 
 def place(source: Path, target: Path) -> None:
-    """Put a file of the bundle into a serving folder: a graph as the same bytes on disk if it can.
-
-    Small files are copied, so that a change to one folder's leaves the others'.
-    """
+    """Copy a file of the bundle into a serving folder: a change to one leaves the other alone."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if source.suffix != ".onnx":
-        shutil.copyfile(source, target)
-        return
-    try:
-        os.link(source, target)
-    except OSError:
-        if target.exists():
-            raise
-        shutil.copyfile(source, target)
+    shutil.copyfile(source, target)
 
 
 def copy(source: Path, target: Path) -> None:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from compress import folder as folder_module
 from compress.errors import BundleError
-from compress.folder import check_target, read_manifest, verify_folder, writing
+from compress.folder import (
+    MANIFEST,
+    check_target,
+    locked,
+    read_manifest,
+    verify_folder,
+    work_folder,
+    write_whole,
+    writing,
+)
 
 
 def write(target: Path, kind: str, text: str) -> None:
@@ -117,3 +130,79 @@ def test_rights_are_the_users_own(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o700
     assert stat.S_IMODE((tmp_path / "out" / "a").stat().st_mode) == 0o600
+
+
+def test_an_edited_file_of_ours_is_kept(tmp_path: Path) -> None:
+    write(tmp_path / "x", "bundle", "old")
+    (tmp_path / "x" / "weights.txt").write_text("tuned by hand")
+    with pytest.raises(BundleError, match=r"weights\.txt, which was edited"):
+        write(tmp_path / "x", "bundle", "new")
+    assert (tmp_path / "x" / "weights.txt").read_text() == "tuned by hand"
+
+
+def test_a_mount_point_is_written_within_and_its_manifest_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that something is mounted at can be filled, and not be renamed."""
+    target = tmp_path / "volume"
+    target.mkdir()
+    order: list[str] = []
+    replace = Path.replace
+
+    def busy(self: Path, other: Path) -> Path:
+        if target in (self, Path(other)):
+            raise OSError(16, "Device or resource busy")
+        order.append(Path(other).name)
+        return replace(self, other)
+
+    monkeypatch.setattr(folder_module, "_is_mount", lambda path: path == target)
+    monkeypatch.setattr(Path, "replace", busy)
+    for text in ("old", "new"):
+        order.clear()
+        with writing(target, "bundle") as folder:
+            assert folder.is_relative_to(target)
+            assert not (text == "old" and (target / MANIFEST).exists())
+            (folder / "weights.txt").write_text(text)
+        assert order[-1] == MANIFEST
+        assert (target / "weights.txt").read_text() == text
+        verify_folder(target)
+        assert sorted(p.name for p in target.iterdir()) == [MANIFEST, "weights.txt"]
+    assert work_folder(target).is_relative_to(target)
+
+
+def test_what_cannot_be_renamed_is_kept_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(new: Path, target: Path) -> None:
+        raise OSError(16, "Device or resource busy", str(target))
+
+    monkeypatch.setattr(folder_module, "replace_folder", refuse)
+    with pytest.raises(BundleError, match="what was written is kept in"):
+        write(tmp_path / "x", "bundle", "hours of work")
+    (kept,) = tmp_path.iterdir()
+    assert (kept / "weights.txt").read_text() == "hours of work"
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from compress.folder import locked\n"
+        "with locked(Path(sys.argv[1])): pass"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x")]
+    with locked(tmp_path / "x"), locked(tmp_path / "x"):
+        other = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "is being written by another process" in other.stderr
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_a_file_that_many_write_at_once_is_always_whole(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    texts = {letter * 5000 for letter in "abcdefgh"}
+    write_whole(path, "a" * 5000)
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(write_whole, path, text) for text in texts for _ in range(50)]
+        for _ in range(200):
+            assert path.read_text() in texts
+        for future in done:
+            future.result()
+    assert [p.name for p in tmp_path.iterdir()] == ["table.json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from export.fusion import check_heads, inspect_graph
 from export.inputs import longest_sequence
 from export.parity import check_parity
 from export.precision import VARIANTS, variant
+from export.quiet import quiet
 from tests.families import batch, logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 
@@ -159,3 +161,14 @@ def test_unknown_variant_lists_the_known() -> None:
 def test_variants_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         VARIANTS[0].half = True  # type: ignore[misc]
+
+
+def test_quiet_leaves_the_callers_own_silence(caplog: pytest.LogCaptureFixture) -> None:
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with quiet():
+            assert logging.root.manager.disable == logging.ERROR
+        assert logging.root.manager.disable == logging.ERROR
+    finally:
+        logging.disable(before)
