@@ -13,14 +13,24 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.significance import mcnemar, ratio, retention_interval
-from benchmarks.tasks import METRICS, Dataset, predictions, tokenise
+from benchmarks.tasks import METRICS, Dataset, predictions, task_order, tokenise
 from compress.errors import DataError
 
-__all__ = ["Accuracy", "Predicted", "compare", "compare_seeds", "disagreements", "predict"]
+__all__ = [
+    "Accuracy",
+    "Predicted",
+    "compare",
+    "compare_seeds",
+    "disagreements",
+    "doubt",
+    "in_task_order",
+    "predict",
+]
 
 Array: TypeAlias = NDArray[np.float64]
 Logits: TypeAlias = NDArray[np.float32]
@@ -91,6 +101,56 @@ def predict(
             f"{int(broken.argmax()) + 1}; export in float32"
         )
     return logits
+
+
+def in_task_order(
+    dataset: Dataset, label2id: Mapping[str, int], labels: Array, logits: Logits
+) -> tuple[Array, Logits]:
+    """Labels and logits as if the model ordered its outputs as the task does.
+
+    F1 is of the task's second label, whichever output a model gives it.
+
+    Args:
+        dataset: Of the task.
+        label2id: The model's.
+        labels: As the model's output numbers, see `encode_labels`: `(examples,)`.
+        logits: `(examples, n_labels)`.
+    """
+    order = task_order(dataset, label2id)
+    if order is None or order == list(range(len(order))):
+        return labels, logits
+    places = np.argsort(order)
+    return places[labels.astype(int)].astype(float), logits[:, order]
+
+
+def doubt(dataset: Dataset, labels: Array, logits: Logits) -> str | None:
+    """Why nothing should be judged by a model's answers: the commonest class alone does better.
+
+    Returns:
+        A sentence, with the order of outputs that would fit best; nothing where the model is
+        better, and of regressions.
+    """
+    if dataset.regression or not len(labels):
+        return None
+    found, n_labels = predictions(logits), logits.shape[1]
+    counts = np.bincount(labels.astype(int), minlength=n_labels)
+    right, common = float((found == labels).mean()), counts.max() / len(labels)
+    if right >= common:
+        return None
+    table = np.zeros((n_labels, n_labels))
+    np.add.at(table, (found.astype(int), labels.astype(int)), 1)
+    outputs, classes = linear_sum_assignment(-table)
+    fitted = table[outputs, classes].sum() / len(labels)
+    better = (
+        f"; with its outputs taken for the classes {classes.tolist()} it would be right on "
+        f"{fitted:.1%}: compare id2label in its config.json with the data"
+        if fitted > common
+        else ""
+    )
+    return (
+        f"the teacher is right on {right:.1%} of {dataset.name} {dataset.split}, and its most "
+        f"frequent class alone on {common:.1%}{better}"
+    )
 
 
 def compare(

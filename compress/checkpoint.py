@@ -94,6 +94,13 @@ def load_config(source: str | Path) -> PreTrainedConfig:
             f"model must be a checkpoint folder or a Hub id, found {str(source)!r}, which is no "
             f"folder here and which the Hub does not give ({_one_line(error)}); check it"
         ) from error
+    quantised = getattr(config, "quantization_config", None)
+    if quantised is not None:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+        raise CheckpointError(
+            f"{str(source)!r} holds quantised weights ({method}), which cannot be pruned or "
+            "exported; name the checkpoint in float32, float16 or bfloat16 that it was made from"
+        )
     return config
 
 
@@ -180,6 +187,12 @@ def _read_stock(
 
 def _check_report(source: str | Path, config: PreTrainedConfig, report: dict[str, Any]) -> None:
     """Refuse weights of another shape than the config's, and layers that it does not count."""
+    wrapped = next((n for n in report["unexpected_keys"] if n.startswith("module.")), None)
+    if wrapped is not None:
+        raise CheckpointError(
+            f"{str(source)!r} holds the weight {wrapped!r}, as DataParallel names them; save "
+            "model.module in place of model"
+        )
     for name, found, expected in sorted(report["mismatched_keys"]):
         raise CheckpointError(
             f"tensor {name!r} of {str(source)!r} must have the shape {tuple(expected)}, which "
@@ -232,6 +245,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _check_folder(folder: Path) -> None:
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        raise CheckpointError(
+            f"{folder} holds an adapter ({adapter.name}), which would be ignored; merge it into "
+            "the model (peft: merge_and_unload) and save that"
+        )
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"model folder {str(folder)!r} must hold config.json, found none; "
@@ -248,9 +267,9 @@ def _check_folder(folder: Path) -> None:
             f"{pickles[0]!r}, which could run code; convert it with "
             "save_pretrained(safe_serialization=True)"
         )
-    raise CheckpointError(
-        f"model folder {str(folder)!r} must hold {WEIGHTS}, found no weights; copy them there"
-    )
+    others = sorted(p.name for p in folder.glob("*.safetensors"))
+    found = f"only {', '.join(others[:3])}; rename one" if others else "no weights; copy them there"
+    raise CheckpointError(f"model folder {str(folder)!r} must hold {WEIGHTS}, found {found}")
 
 
 def _check_finite(model: PreTrainedModel, source: str | Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import Predicted, compare, predict
+from benchmarks.accuracy import Predicted, compare, in_task_order, predict
 from benchmarks.environment import environment
 from benchmarks.floor import floors
 from benchmarks.gate import Gate, at_least, is_doubtful, undecided
@@ -259,8 +259,8 @@ def _predict(
     """Logits of every contender; the first is the anchor."""
     logits, labels = {}, []
     for entry in entries:
-        labels.append(encode_labels(dataset, labels_of(entry.folder)))
-        logits[entry.name, entry.variant] = predict(
+        names = labels_of(entry.folder)
+        given = predict(
             open_runtime(entry.spec),
             load_tokenizer(entry.folder),
             dataset,
@@ -268,6 +268,9 @@ def _predict(
             label=f"accuracy ({entry.name} {entry.variant})",
             progress=progress,
         )
+        own, found = in_task_order(dataset, names, encode_labels(dataset, names), given)
+        labels.append(own)
+        logits[entry.name, entry.variant] = found
     if not all(np.array_equal(labels[0], other) for other in labels):
         raise DataError(
             "contenders must order their labels alike, found different label2id in their "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from benchmarks.accuracy import predict
+from benchmarks.accuracy import in_task_order, predict
 from benchmarks.runtimes.torch import TorchModel
 from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
 from compress.batches import Progress, silent
@@ -241,7 +241,8 @@ def metrics_of(
         max_length=course.max_length,
         progress=progress,
     )
-    labels = encode_labels(dataset, label2id(model))
+    names = label2id(model)
+    labels, logits = in_task_order(dataset, names, encode_labels(dataset, names), logits)
     return {name: METRICS[name](labels, predictions(logits)) for name in course.metrics}
 
 

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
-from benchmarks.tasks import Dataset, tokenise
+from benchmarks.tasks import Dataset, class_names, is_unnamed, tokenise
 from compress.batches import Batch
 from compress.checkpoint import load, load_config
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
@@ -28,6 +27,7 @@ from compress.heads import head_of
 from compress.plan_config import BLOCK, stored_plan
 from compress.pooling import read_pooling
 from compress.verify import MODELING
+from compress_export.tokenizers import load_tokenizer
 from export.inputs import longest_sequence
 
 __all__ = [
@@ -45,32 +45,10 @@ __all__ = [
     "local_folder",
     "pooling_mode",
     "read_config",
+    "take_labels_",
 ]
 
 CALIBRATION_BATCH = 32
-
-
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model.
-
-    Raises:
-        CheckpointError: There is none, or it cannot be read.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(source), trust_remote_code=False
-        )
-    except Exception as error:  # tokenizers raises bare Exceptions of its own
-        raise CheckpointError(
-            f"a tokenizer must be beside the model in {str(source)!r}, found: "
-            f"{' '.join(str(error).split())[:200]}; save it there with save_pretrained"
-        ) from error
-    if Path(source).is_dir() and not _tokenizer_files(Path(source)):
-        raise CheckpointError(
-            f"a tokenizer must be beside the model in {str(source)!r}, found no tokenizer file; "
-            "save it there with save_pretrained"
-        )
-    return tokenizer
 
 
 def local_folder(source: str) -> Path:
@@ -102,11 +80,18 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
         CheckpointError: It cannot be read, or its head is of another kind.
     """
     config = load_config(source)
-    names = list(dataset.label_names) or sorted(set(dataset.labels))
+    names = [] if dataset.regression else list(dataset.label_names) or class_names(dataset.labels)
     n_labels = 1 if dataset.regression else len(names)
     own = (config.architectures or [""])[0].endswith("ForSequenceClassification")
+    renewed = False
     if own and config.num_labels == n_labels:
-        return load(source)
+        trained = load(source)
+        if not names or _means(trained, names):
+            return trained
+        if is_unnamed(label2id(trained)):
+            _name_labels(trained, names)
+            return trained
+        renewed = True
     if stored_plan(config) is not None and (Path(source) / f"{MODELING}.py").is_file():
         raise CheckpointError(
             f"{source!r} is pruned unevenly, and must have a head for the task's {n_labels} "
@@ -134,8 +119,31 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
             ) from error
     if hasattr(model.config, BLOCK):
         delattr(model.config, BLOCK)  # its stock config says it all, and the old head is gone
+    if renewed:
+        _renew_head_(model)
     model.eval()
     return model
+
+
+def _means(model: PreTrainedModel, names: Sequence[str]) -> bool:
+    """Whether a model's labels are those of a task, in any order."""
+    own = {name.casefold() for name in label2id(model)}
+    return own == {name.casefold() for name in names}
+
+
+def _name_labels(model: PreTrainedModel, names: Sequence[str]) -> None:
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def _renew_head_(model: PreTrainedModel) -> None:
+    """Draw the head anew: it was trained for other classes, of which there are as many."""
+    fresh = type(model)(model.config).state_dict()
+    prefix = f"{model.base_model_prefix}."
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith(prefix):
+                parameter.copy_(fresh[name])
 
 
 def check_checkpoint_target(out: Path, model: str | Path) -> None:
@@ -201,8 +209,21 @@ def calibration_batches(
 
 
 def label2id(model: PreTrainedModel) -> Mapping[str, int]:
-    """The model's label names, one entry for a regression."""
+    """The model's label names, one entry for a regression.
+
+    Raises:
+        DataError: The model is a multi-label classifier.
+    """
+    _refuse_multi_label(model.config.problem_type)
     return {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
+
+
+def _refuse_multi_label(problem: Any) -> None:
+    if problem == "multi_label_classification":
+        raise DataError(
+            "the model is a multi-label classifier (problem_type in its config.json), and a task "
+            "with one label a text cannot judge it; prune it on texts without labels (--texts)"
+        )
 
 
 def label_names(model: PreTrainedModel) -> tuple[str, ...]:
@@ -212,14 +233,22 @@ def label_names(model: PreTrainedModel) -> tuple[str, ...]:
     return () if made_up else names
 
 
+def take_labels_(student: PreTrainedModel, names: Sequence[str]) -> None:
+    """Give a student that names no labels those of its teacher, whose answers it learns."""
+    if names and not label_names(student):
+        _name_labels(student, names)
+
+
 def check_labels(student: tuple[str, ...], teacher: tuple[str, ...]) -> None:
     """Refuse a student whose outputs mean other classes than its teacher's.
 
+    A student that names none takes its teacher's (`take_labels_`).
+
     Raises:
-        RecipeError: Both name their labels, and not alike.
+        RecipeError: The student names its labels, and its teacher does not do so alike.
     """
     alike = [n.lower() for n in student] == [n.lower() for n in teacher]
-    if student and teacher and not alike:
+    if student and not alike:
         raise RecipeError(
             f"student and teacher must order their labels alike, found {list(student)} and "
             f"{list(teacher)}; correct id2label, or choose a student of the teacher's task"
@@ -300,11 +329,7 @@ def labels_of(folder: Path) -> dict[str, int]:
             f"accuracy is measured of sequence classifiers and regressors, found {name} in "
             f"{folder}; run the graph on your own data, see the README's `Load the result`"
         )
+    _refuse_multi_label(config.get("problem_type"))
     count = int(config.get("num_labels", 2))
     names = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
     return {str(name): int(i) for i, name in names.items()}
-
-
-def _tokenizer_files(folder: Path) -> list[Path]:
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-    return [folder / name for name in names if (folder / name).is_file()]

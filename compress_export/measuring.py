@@ -9,7 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import Predicted, compare, disagreements, predict
+from benchmarks.accuracy import (
+    Predicted,
+    compare,
+    disagreements,
+    doubt,
+    in_task_order,
+    predict,
+)
 from benchmarks.environment import environment
 from benchmarks.floor import floors
 from benchmarks.latency import Contender, Prepare, measure, workload_inputs
@@ -23,6 +30,7 @@ from compress.binding import bind
 from compress.importance import scorer
 from compress.workload import Workload
 from compress_export.context import LEAST_SAMPLES, Context
+from compress_export.loading import label2id
 from compress_export.proof import prove
 
 __all__ = ["Graph", "head_importance", "measure_accuracy", "measure_latency"]
@@ -82,9 +90,10 @@ def measure_accuracy(
         progress: Told how far each graph is.
     """
     dataset = context.dataset("validation")
-    labels = context.labels(dataset)
-    logits = {
-        graph.name: predict(
+    own, names = context.labels(dataset), label2id(context.teacher)
+    labels, logits = own, {}
+    for graph in graphs:
+        given = predict(
             graph.open(),
             context.tokenizer,
             dataset,
@@ -92,8 +101,7 @@ def measure_accuracy(
             label=f"accuracy ({graph.name})",
             progress=progress,
         )
-        for graph in graphs
-    }
+        labels, logits[graph.name] = in_task_order(dataset, names, own, given)
     teacher = logits.pop(ANCHOR)
     others = {("student", name): found for name, found in logits.items()}
     Predicted(labels=labels, anchor=teacher, others=others).save(predicted)
@@ -110,7 +118,11 @@ def measure_accuracy(
         if most and reference in logits
         else []
     )
-    return {"accuracy": [row.to_dict() for row in rows], "disagreements": differ}
+    return {
+        "accuracy": [row.to_dict() for row in rows],
+        "disagreements": differ,
+        "doubt": doubt(dataset, labels, teacher),
+    }
 
 
 def measure_latency(

@@ -274,6 +274,7 @@ class Run:
             importance=self._importance(),
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
+            doubt=accuracy["doubt"],
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             floors=latency["floors"],
             memory=latency["memory"],

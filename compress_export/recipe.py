@@ -129,6 +129,8 @@ class Recipe(Part):
                 text=tuple(self.task.text),
                 label=self.task.label,
                 regression=self.task.regression,
+                encoding=self.task.encoding,
+                delimiter=self.task.delimiter,
             )
         task = glue_task(self.task)
         assert task is not None  # validated

@@ -45,7 +45,7 @@ from compress_export.learning import (
     teacher_of,
     train_spec,
 )
-from compress_export.loading import check_labels, label_names, load_tokenizer
+from compress_export.loading import check_labels, label_names, load_tokenizer, take_labels_
 
 __all__ = ["Pupil", "School", "Trained", "print_trained", "train_seeds"]
 
@@ -154,9 +154,17 @@ class School:
             )
         return Offline(store.facts)
 
+    @property
+    def _label_names(self) -> tuple[str, ...]:
+        """The teacher's."""
+        if self.store is not None:
+            return tuple(self.store.facts.labels)
+        return label_names(self.context.teacher)
+
     def make(self, seed: int) -> Pupil:
         """An untrained student."""
         recipe, model = self.context.recipe, load(self.student)
+        take_labels_(model, self._label_names)
         plan = None if self.store else came_from(model, self.context.teacher)
         course = Course(
             metrics=self.context.task.metrics,

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compress.heads import head_of
 from export.compare import Feeds
 
-__all__ = ["PROSE", "prose_feeds"]
+__all__ = ["PROBES", "PROSE", "prose_feeds"]
 
 PROSE: tuple[str, ...] = (
     "The film was a quiet triumph, and I would gladly see it again.",
@@ -41,6 +41,23 @@ PROSE: tuple[str, ...] = (
     "The novel follows four sisters through the war, their letters, their quarrels and their "
     "long journey home, and it is at its best when nothing much happens at all.",
 )
+
+
+PROBES: tuple[str, ...] = (
+    *PROSE,
+    "MIXED Case And UPPER CASE",
+    "digits 1234567890, 3.14159 and 1,000,000",
+    "spaces   and\ttabs \n and lines",
+    "don't stop-gap e-mail snake_case CamelCase",
+    "Ein Café in Zürich, naïve façade — “voilà”",
+    "東京 и Москва, مرحبا, 🙂👩‍💻",
+    "e\u0301 composed and é, ﬁ ligature, Ⅷ, ½, ™",
+    "zero\u200bwidth, soft\u00adhyphen, no\u00a0break, \u2028line",
+    "\u0007bell and \ufffd",
+    "https://example.org/path?x=1&y=2#top @user #tag",
+    "",
+)
+"""Texts that tokenizers with other normalisation or splitting give other tokens for."""
 
 
 def prose_feeds(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate
+from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate, undecided
 from benchmarks.latency import Latency, rounded, speedup
 from compress.plan import Plan
 from compress.workload import Workload
@@ -82,6 +82,7 @@ class Found:
         importance: Of the teacher's heads.
         accuracy: One record a variant and metric.
         disagreements: Examples that student and teacher answer differently.
+        doubt: Why accuracy kept says nothing, if so, see `benchmarks.accuracy.doubt`.
         latency: Samples of all contenders.
         floors: The least time of each, see `benchmarks.floor`.
         memory: One record a contender and variant.
@@ -92,6 +93,7 @@ class Found:
     importance: Mapping[str, Any] | None
     accuracy: Sequence[Mapping[str, Any]]
     disagreements: Sequence[Mapping[str, Any]]
+    doubt: str | None
     latency: Sequence[Latency]
     floors: Sequence[Mapping[str, Any]]
     memory: Sequence[Mapping[str, Any]]
@@ -117,6 +119,8 @@ def build_report(
         gates: The recipe's promises.
     """
     evaluated = evaluate_gates(gates, found.accuracy, found.latency, reference, promised)
+    if found.doubt is not None:
+        evaluated = [undecided(gate) for gate in evaluated]
     if made.promise is not None and recipe["target"]["mix"] is not None:
         evaluated.append(promise_gate(made.promise))
     where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
@@ -130,6 +134,7 @@ def build_report(
         "importance": None if found.importance is None else dict(found.importance),
         "accuracy": [{"contender": "student", **row} for row in found.accuracy],
         "disagreements": list(found.disagreements),
+        "remarks": [] if found.doubt is None else [found.doubt],
         "latency": _rows(found.latency, found.floors),
         "speedups": speedups(found.latency, ANCHOR),
         "memory": list(found.memory),

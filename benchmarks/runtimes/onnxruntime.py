@@ -92,6 +92,6 @@ class OrtModel:
             shape = "×".join(map(str, feed[self.names[0]].shape))
             raise BundleError(
                 f"{self.graph} must run on inputs of {shape} tokens, found: "
-                f"{' '.join(str(error).split())[:160]}; give it shorter sequences"
+                f"{' '.join(str(error).split())[:160]}; cut texts at fewer tokens (--max-length)"
             ) from error
         return [values.astype(np.float32, copy=False) for values in found]

@@ -68,7 +68,7 @@ class OpenVinoModel:
             shape = "×".join(map(str, inputs[self.names[0]].shape))
             raise BundleError(
                 f"{self.graph} must run on inputs of {shape} tokens in OpenVINO, found: "
-                f"{' '.join(str(error).split())[:160]}; give it shorter sequences"
+                f"{' '.join(str(error).split())[:160]}; cut texts at fewer tokens (--max-length)"
             ) from error
         logits: NDArray[np.float32] = np.array(found[0], np.float32)
         return logits

@@ -83,7 +83,7 @@ def _run(forward: Forward, tensors: Mapping[str, Tensor]) -> Tensor:
         shape = "×".join(map(str, tensors["input_ids"].shape))
         raise BundleError(
             f"torch must run the model on inputs of {shape} tokens, found: "
-            f"{' '.join(str(error).split())[:160]}; give it less, or shorter sequences"
+            f"{' '.join(str(error).split())[:160]}; give it less, or a lower --max-length"
         ) from error
     return found
 

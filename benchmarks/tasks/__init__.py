@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from benchmarks.tasks.dataset import Dataset, Split, Texts, encode_labels
+from benchmarks.tasks.dataset import Dataset, Split, Texts
 from benchmarks.tasks.files import FileTask, TextTask
 from benchmarks.tasks.glue import GLUE, GlueTask, glue_task
+from benchmarks.tasks.labels import class_names, encode_labels, is_unnamed, task_order
 from benchmarks.tasks.metrics import METRICS, predictions
 from benchmarks.tasks.tokens import Encoded, TokenBatch, text_lengths, tokenise
 
@@ -22,9 +23,12 @@ __all__ = [
     "TextTask",
     "Texts",
     "TokenBatch",
+    "class_names",
     "encode_labels",
     "glue_task",
+    "is_unnamed",
     "predictions",
+    "task_order",
     "text_lengths",
     "tokenise",
 ]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.tasks.dataset import Dataset, Split
-from benchmarks.tasks.glue import read_tsv
+from benchmarks.tasks.tables import read_lines, read_table
 from compress.errors import DataError
 
 __all__ = ["FileTask", "TextTask"]
+
+
+_LEAST_SCORES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,8 @@ class FileTask:
         text: Columns of the one sentence or the pair.
         label: The label column.
         regression: Labels are numbers to predict.
+        encoding: Of text files; by default UTF-8.
+        delimiter: Of CSV and TSV files; by default comma or tab.
         name: For the report.
     """
 
@@ -30,6 +34,8 @@ class FileTask:
     text: tuple[str, ...]
     label: str
     regression: bool = False
+    encoding: str | None = None
+    delimiter: str | None = None
     name: str = "own data"
 
     @property
@@ -44,9 +50,15 @@ class FileTask:
             DataError: The file or a column is missing, or the split is empty.
         """
         path = self.train if split == "train" else self.validation
-        rows = _rows(path, (*self.text, self.label))
+        columns = (*self.text, self.label)
+        rows = read_table(path, columns, encoding=self.encoding, delimiter=self.delimiter)
         if not rows:
             raise DataError(f"task.{split} must not be empty, found no row in {path}")
+        if self.regression and split == "validation" and len(rows) < _LEAST_SCORES:
+            raise DataError(
+                f"{path} has {len(rows)} row(s), and a correlation takes {_LEAST_SCORES} or more; "
+                "name a larger validation file"
+            )
         return Dataset(
             name=self.name,
             split=split,
@@ -89,12 +101,7 @@ class TextTask:
             raise DataError(
                 f"task.texts must be a text file, found none at {self.texts}; correct it"
             )
-        try:
-            lines = self.texts.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"task.texts must be readable as UTF-8, found in {self.texts}: {error}; save it so"
-            ) from error
+        lines = read_lines(self.texts)
         texts = tuple(tuple(line.split("\t")) for line in lines if line.strip())
         counts = {len(text) for text in texts}
         if len(counts) != 1 or max(counts) > 2:
@@ -103,42 +110,3 @@ class TextTask:
                 f"{sorted(counts) or 'no line'} in {self.texts}; correct it"
             )
         return Dataset(name=self.name, split=split, texts=texts, labels=())
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> list[tuple[str, ...]]:
-    if not path.is_file():
-        raise DataError(f"{path} must be a file, found none; check the task's paths")
-    if path.suffix == ".tsv":
-        return read_tsv(path, columns)
-    table = _table(path)
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise DataError(
-            f"{path} must have the column {missing[0]!r}, found {list(table.columns)}; "
-            "set task.text and task.label to columns of the file"
-        )
-    if table[list(columns)].isna().any().any():
-        empty = next(c for c in columns if table[c].isna().any())
-        raise DataError(f"{path}: column {empty!r} must have no missing value, found some")
-    return [tuple(map(str, row)) for row in table[list(columns)].itertuples(index=False)]
-
-
-def _table(path: Path) -> Any:
-    import pandas
-
-    try:
-        match path.suffix:
-            case ".csv":
-                return pandas.read_csv(path, dtype=str, keep_default_na=False)
-            case ".jsonl" | ".json":
-                return pandas.read_json(path, lines=True, dtype=False)
-            case ".parquet":
-                return pandas.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} must be a readable {path.suffix[1:]} file, found: "
-            f"{' '.join(str(error).split())[:200]}; check header, columns and quoting"
-        ) from error
-    raise DataError(
-        f"{path} must end in .csv, .tsv, .jsonl or .parquet, found {path.suffix!r}; convert it"
-    )

@@ -6,12 +6,15 @@ text, not quoting.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.tasks.dataset import Dataset, Split
 from compress.errors import DataError
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = ["GLUE", "GlueTask", "glue_task", "read_tsv"]
 
@@ -29,6 +32,7 @@ class GlueTask:
         metrics: The official ones, the one that is reported first first.
         header: Columns of a file that has no header line.
         validation: The dev file, and the Hub's split of it.
+        broken: Lines of the official training file that have too few columns, and are skipped.
         hub_text: The Hub's names of the text columns.
     """
 
@@ -41,6 +45,7 @@ class GlueTask:
     hub_text: tuple[str, ...]
     header: tuple[str, ...] = ()
     validation: tuple[str, str] = ("dev.tsv", "validation")
+    broken: int = 0
 
     @property
     def regression(self) -> bool:
@@ -63,7 +68,7 @@ class GlueTask:
                 f"data must hold {self.folder}/{path.name} for task {self.name!r}, found none "
                 f"in {str(data)!r}; point it at the folder of GLUE's task folders"
             )
-        rows = read_tsv(path, (*self.text, self.label), self.header)
+        rows = read_tsv(path, (*self.text, self.label), self.header, broken=self.broken)
         return self._dataset(split, [(tuple(row[:-1]), row[-1]) for row in rows], str(path))
 
     def _from_hub(self, split: Split) -> Dataset:
@@ -146,6 +151,7 @@ GLUE: tuple[GlueTask, ...] = (
         labels=("not_duplicate", "duplicate"),
         metrics=("accuracy", "f1"),
         hub_text=("question1", "question2"),
+        broken=20,
     ),
     GlueTask(
         name="mnli",
@@ -198,14 +204,15 @@ def glue_task(name: str) -> GlueTask | None:
 
 
 def read_tsv(
-    path: Path, columns: tuple[str, ...], header: tuple[str, ...] = ()
+    path: Path, columns: tuple[str, ...], header: tuple[str, ...] = (), *, broken: int = 0
 ) -> list[tuple[str, ...]]:
-    """The wanted columns of every line of a tab-separated file; quotes are text.
+    """The wanted columns of every line of an official file; quotes are text.
 
     Args:
         path: UTF-8, with or without a byte-order mark.
         columns: Which ones, by name.
         header: Names of the columns where the file has no header line.
+        broken: So many lines that are too short may be skipped; they are counted in a log line.
 
     Raises:
         DataError: The file cannot be read, lacks a column, or a line is too short.
@@ -222,15 +229,20 @@ def read_tsv(
             "check that it is the official file"
         )
     positions = [names.index(column) for column in columns]
-    rows = []
+    rows, skipped = [], 0
     for number, line in enumerate(lines, start=1 if header else 2):
         if not line.strip():
             continue
         cells = line.rstrip("\r").split("\t")
         if len(cells) <= max(positions):
+            skipped += 1
+            if skipped <= broken:
+                continue
             raise DataError(
                 f"{path}, line {number}: a line must have {len(names)} columns, "
                 f"found {len(cells)}; check that it is the official file"
             )
         rows.append(tuple(cells[i] for i in positions))
+    if skipped:
+        _LOG.warning("%s: %d lines with too few columns were skipped", path, skipped)
     return rows

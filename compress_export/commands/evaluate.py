@@ -10,13 +10,13 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import compare_seeds, predict
-from benchmarks.gate import Gate, at_least
+from benchmarks.accuracy import compare_seeds, doubt, in_task_order, predict
+from benchmarks.gate import Gate, at_least, undecided
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.tasks import METRICS, Dataset, encode_labels, predictions
 from compress.errors import DataError, RecipeError
 from compress_export.benching import Judged
-from compress_export.console import out, progress, table
+from compress_export.console import note, out, progress, table
 from compress_export.exits import STATUS
 from compress_export.loading import find_graph, labels_of, load_tokenizer
 
@@ -64,6 +64,10 @@ def run(
     gates = [] if retention is None else [
         at_least("retention", retention, rows[0].retention, rows[0].low, rows[0].high)
     ]  # fmt: skip
+    doubtful = doubt(dataset, labels, teacher)
+    if doubtful is not None:
+        note(doubtful)
+        gates = [undecided(gate) for gate in gates]
     facts = {
         "accuracy": [row.to_dict() for row in rows],
         "students": len(students),
@@ -77,7 +81,8 @@ def run(
 
 
 def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    labels = encode_labels(dataset, labels_of(graph.parent))
+    names = labels_of(graph.parent)
+    labels = encode_labels(dataset, names)
     with progress() as report:
         logits = predict(
             OrtModel(graph),
@@ -87,6 +92,7 @@ def _logits(graph: Path, dataset: Dataset, max_length: int) -> tuple[NDArray[Any
             label=f"accuracy ({graph.parent.name})",
             progress=report,
         )
+    labels, logits = in_task_order(dataset, names, labels, logits)
     return logits, labels
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.tasks import encode_labels
 from compress.binding import bind
 from compress.depth import drop_layers
 from compress.surgery import apply_
@@ -18,6 +19,7 @@ from compress_export.loading import (
     calibration_batches,
     check_checkpoint_target,
     check_length,
+    label2id,
     load_for,
     load_tokenizer,
 )
@@ -40,7 +42,10 @@ def run(
     task, cut = recipe.resolve_task(Path()), recipe.benchmark.max_length
     dataset, validation = (task.load(split, recipe.data) for split in ("train", "validation"))
     tokenizer = load_tokenizer(recipe.model)
-    check_length(load_for(recipe.model, dataset), "benchmark.max_length", cut)
+    checked = load_for(recipe.model, dataset)
+    check_length(checked, "benchmark.max_length", cut)
+    for part in (dataset, validation):
+        encode_labels(part, label2id(checked))
 
     def make(seed: int) -> Pupil:
         torch.manual_seed(seed)  # of a new head
