@@ -19,7 +19,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from compress.architectures import architecture_for
 from compress.errors import CheckpointError
@@ -152,6 +158,11 @@ def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel
     try:
         model, report = _read_stock(source, config)
         missing = sorted(report["missing_keys"])
+        if missing and _is_bare(source, config, report):
+            bare: Any = MODEL_MAPPING[type(config)]
+            config.architectures = [bare.__name__]
+            model, report = _read_stock(source, config)
+            missing = sorted(report["missing_keys"])
         if missing and all(name.startswith("pooler.") for name in missing):
             model, report = _read_stock(source, config, add_pooling_layer=False)
             missing = sorted(report["missing_keys"])
@@ -167,6 +178,16 @@ def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel
             f"{missing[0]!r} and {len(missing) - 1} more; fine-tune the model first"
         )
     return model
+
+
+def _is_bare(source: str | Path, config: PreTrainedConfig, report: dict[str, Any]) -> bool:
+    """Whether a sentence encoder's config names a head that its weights do not hold.
+
+    all-mpnet-base-v2 says `MPNetForMaskedLM`, as the model that it was trained from was.
+    """
+    prefix = f"{model_class(config).base_model_prefix}."
+    headless = all(not name.startswith(prefix) for name in report["missing_keys"])
+    return headless and (_local(source) / "modules.json").is_file()
 
 
 def _read_stock(
@@ -250,6 +271,14 @@ def _check_folder(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} holds an adapter ({adapter.name}), which would be ignored; merge it into "
             "the model (peft: merge_and_unload) and save that"
+        )
+    old = folder / "modules.json", folder.parent / "modules.json"
+    layered = old[0].is_file() and (folder / "0_Transformer").is_dir()
+    if layered or (folder.name == "0_Transformer" and old[1].is_file()):
+        raise CheckpointError(
+            f"{str(folder)!r} is of sentence-transformers' older layout, with the encoder in "
+            "0_Transformer and what happens to its vectors beside it; load the whole folder with "
+            "SentenceTransformer and save it again"
         )
     if not (folder / "config.json").is_file():
         raise CheckpointError(

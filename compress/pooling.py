@@ -16,7 +16,12 @@ from torch import Tensor
 
 from compress.errors import CheckpointError
 
-__all__ = ["Pooling", "PoolingMode", "read_pooling", "write_pooling"]
+__all__ = ["LIMITS", "Pooling", "PoolingMode", "read_pooling", "write_pooling"]
+
+_KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+LIMITS = tuple(f"sentence_{kind}_config.json" for kind in _KINDS)
+"""Files in which sentence-transformers keeps the longest text, by age and family of the folder."""
+_SETTINGS = (*LIMITS, "config_sentence_transformers.json")
 
 PoolingMode = Literal["cls", "mean", "max"]
 
@@ -34,10 +39,40 @@ class Pooling:
     Attributes:
         mode: `cls` (the first token), `mean` or `max` over real tokens.
         normalise: Scale vectors to length 1.
+        settings: The folder's other files of settings, name and text, carried as they are: prompts,
+            lengths, similarity.
     """
 
     mode: PoolingMode = "mean"
     normalise: bool = True
+    settings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens at which the folder cuts a text, special ones included; `None` if it says none."""
+        found = self._setting("max_seq_length")
+        return None if found is None else int(found)
+
+    @property
+    def unserved(self) -> str | None:
+        """What the folder asks for that happens before or after the encoder, if it does.
+
+        sentence-transformers does it; a stack that does not would give other vectors.
+        """
+        if self._setting("do_lower_case"):
+            return "lower-casing (do_lower_case)"
+        if self._setting("default_prompt_name"):
+            return f"the prompt {self._setting('default_prompt_name')!r} before each text"
+        if self._setting("truncate_dim"):
+            return f"vectors cut to {self._setting('truncate_dim')} features (truncate_dim)"
+        return None
+
+    def _setting(self, name: str) -> Any:
+        for _, text in self.settings:
+            found = json.loads(text).get(name)
+            if found:
+                return found
+        return None
 
     def __call__(self, hidden: Tensor, mask: Tensor) -> Tensor:
         """Pool `(batch, sequence, hidden_size)` with `mask: (batch, sequence)`.
@@ -66,6 +101,11 @@ def read_pooling(folder: Path) -> Pooling | None:
     if not (folder / "modules.json").is_file():
         return None
     modules = _read(folder / "modules.json")
+    settings = tuple(
+        (name, (folder / name).read_text(encoding="utf-8"))
+        for name in _SETTINGS
+        if isinstance(_read(folder / name) if (folder / name).is_file() else None, dict)
+    )
     try:
         kinds = {str(m["type"]).rpartition(".")[2]: folder / str(m["path"]) for m in modules}
     except (TypeError, KeyError) as error:
@@ -78,8 +118,8 @@ def read_pooling(folder: Path) -> Pooling | None:
     others = set(kinds) - {"Transformer", "Pooling", "Normalize"}
     if others:
         raise CheckpointError(
-            f"{folder / 'modules.json'} must name a Transformer, a Pooling and a Normalize alone, "
-            f"found {', '.join(sorted(others))}; calibrate without pooling by removing modules.json"
+            f"{folder / 'modules.json'} names {', '.join(sorted(others))}, which changes the "
+            "vectors and is not supported; a model without it would give other vectors"
         )
     config = _read(kinds["Pooling"] / "config.json")
     if not isinstance(config, dict):
@@ -93,10 +133,9 @@ def read_pooling(folder: Path) -> Pooling | None:
     if len(wanted) != 1 or wanted[0] not in get_args(PoolingMode) or len(on) > 1:
         raise CheckpointError(
             f"{kinds['Pooling'] / 'config.json'} must pool by one of "
-            f"{', '.join(get_args(PoolingMode))}, found {on or named!r}; calibrate without pooling "
-            "by removing modules.json"
+            f"{', '.join(get_args(PoolingMode))}, found {on or named!r}, which is not supported"
         )
-    return Pooling(mode=wanted[0], normalise="Normalize" in kinds)
+    return Pooling(mode=wanted[0], normalise="Normalize" in kinds, settings=settings)
 
 
 def write_pooling(pooling: Pooling, hidden_size: int, folder: Path) -> None:
@@ -118,6 +157,8 @@ def write_pooling(pooling: Pooling, hidden_size: int, folder: Path) -> None:
         ("1_Pooling/config.json", {"word_embedding_dimension": hidden_size} | modes),
     ):
         (folder / name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    for name, text in pooling.settings:
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _read(path: Path) -> Any:

@@ -68,6 +68,7 @@ def run(
             "--variant cpu-int8-static needs --texts FILE to calibrate on, found none"
         )
     place = local_folder(model)
+    pooling = pooling_mode(loaded, place)  # refuses what would give other vectors
     if orders:
         check_served(orders, describe(loaded, tokenizer, place))
     accepted = input_names(loaded, tokenizer.model_input_names)
@@ -85,7 +86,7 @@ def run(
             base=read_base(model, place),
             exported=list(facts.values()),
             serving=served(orders),
-            pooling=pooling_mode(loaded, place),
+            pooling=pooling,
         )
         write_card(card, folder)
     if as_json:

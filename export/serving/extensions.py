@@ -109,10 +109,17 @@ def refuses(subject: Subject) -> str | None:
             return "it does not put [CLS] before and [SEP] after each text as BERT does"
         if sorted(words.values()) != list(range(len(words))):
             return "its vocabulary has gaps"
+        added = [t["content"] for t in found.get("added_tokens") or [] if not t.get("special")]
+        if added or any(t not in words for t in _added(found)):
+            return f"it has added tokens, such as {(added or list(_added(found)))[0]!r}"
         return None
     return (
         f"its tokenizer is {subject.splits_by or 'in no tokenizer.json'} and not BERT's WordPiece"
     )
+
+
+def _added(described: Mapping[str, Any]) -> list[str]:
+    return [str(token["content"]) for token in described.get("added_tokens") or []]
 
 
 def _wraps_as_bert(rules: Mapping[str, Any] | None) -> bool:

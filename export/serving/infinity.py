@@ -41,6 +41,8 @@ STACK = Stack(
     title="Infinity",
     graphs={k: v for k, v in optimum.GRAPHS.items() if k != "fp16"},
     write=write,
+    cuts_left=True,
+    reads_settings=True,
     own_tokenizer=True,
     probe="infinity_probe.py",
     packages=("infinity-emb[optimum]==0.0.78", "torch>=2.9,<2.14"),

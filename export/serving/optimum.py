@@ -28,6 +28,7 @@ STACK = Stack(
     title="Optimum ORTModel, pipeline",
     graphs=GRAPHS,
     write=write,
+    cuts_left=True,
     own_tokenizer=True,
     probe="optimum_probe.py",
     packages=(

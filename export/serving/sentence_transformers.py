@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from compress.pooling import write_pooling
@@ -41,8 +42,9 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         place_graph(source, variant, folder / where)
     place_pooling(source, folder)
     place_guide(folder, "sentence_transformers.md", GRAPH=GRAPHS[precisions[0]][0])
-    length = source.max_length
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": length})
+    settings = folder / "sentence_bert_config.json"
+    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    write_json(settings, said | {"max_seq_length": source.max_length})
 
 
 def place_pooling(source: Source, folder: Path) -> None:
@@ -61,6 +63,8 @@ STACK = Stack(
     graphs=GRAPHS,
     first=("fp32", "int8"),
     write=write,
+    cuts_left=True,
+    reads_settings=True,
     own_tokenizer=True,
     probe="sentence_transformers_probe.py",
     packages=optimum.STACK.packages,

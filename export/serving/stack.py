@@ -81,6 +81,8 @@ class Stack:
         drives_browser: Whether its probe needs one.
         own_tokenizer: Whether it opens tokenizers by transformers, of any kind; others want a
             `tokenizer.json`.
+        cuts_left: Whether it cuts long texts on the side that the tokenizer's files say.
+        reads_settings: Whether it reads sentence-transformers' files of settings.
         refuses: Why a model cannot be served so, if it cannot.
     """
 
@@ -95,6 +97,8 @@ class Stack:
     first: tuple[Precision, ...] = ("fp32",)
     drives_browser: bool = False
     own_tokenizer: bool = False
+    cuts_left: bool = False
+    reads_settings: bool = False
     refuses: Callable[[Subject], str | None] = field(default=lambda _: None)
 
 
@@ -138,6 +142,9 @@ def place_tokenizer(source: Source, folder: Path) -> None:
             if config.get("tokenizer_class") == "TokenizersBackend":
                 config["tokenizer_class"] = "PreTrainedTokenizerFast"
             config["model_max_length"] = source.max_length
+            extra = config.get("extra_special_tokens")
+            if isinstance(extra, list):  # transformers 4 takes names with tokens there alone
+                config["additional_special_tokens"] = config.pop("extra_special_tokens")
             write_json(folder / path.name, config)
         elif path.name != "config.json" and not path.name.startswith(_GRAPH):
             place(path, folder / path.name)

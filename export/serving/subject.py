@@ -32,6 +32,7 @@ class Subject:
         max_length: Tokens at which a server is to cut a text.
         longest: Tokens that the model has positions for; none where it counts none.
         problem: The config's `problem_type`, as a pipeline turns logits into scores by it.
+        cuts_left: Whether the tokenizer cuts long texts on the left.
         tokenizer: What `tokenizer.json` says; empty where there is none.
     """
 
@@ -43,6 +44,7 @@ class Subject:
     max_length: int
     longest: int | None
     problem: str
+    cuts_left: bool
     tokenizer: Mapping[str, Any]
 
     @property

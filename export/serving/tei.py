@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,19 @@ __all__ = ["STACK"]
 
 GRAPHS: dict[Precision, tuple[str, VariantName]] = {"fp32": ("onnx/model.onnx", "cpu-fp32")}
 
+_FIELDS = {
+    "hidden_size": ("dim", "d_model"),
+    "num_hidden_layers": ("n_layers", "n_layer"),
+    "num_attention_heads": ("n_heads", "n_head"),
+    "intermediate_size": ("hidden_dim", "d_inner"),
+}
+"""Fields that the server reads, and what some families call them."""
+
 
 def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> None:
     """The graph in `onnx/` with the oldest stamps that it can carry; pooling beside the config."""
     place_config(source, folder)
+    _complete_config(folder / "config.json", source.labels)
     place_tokenizer(source, folder)
     where, variant = GRAPHS[precisions[0]]
     clamp(source.graphs / variant / "model.onnx", folder / where)
@@ -35,10 +45,25 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     body: dict[str, Any] = {"inputs": "A text."}
     if source.embeds and not source.pools.normalise:
         body["normalize"] = False
+    if len(source.labels) == 1 or source.problem == "multi_label_classification":
+        body["raw_scores"] = True  # it would squash one score, and share several out
     route = "embed" if source.embeds else "predict"
     place_guide(folder, "tei.md", ROUTE=route, BODY=json.dumps(body))
     if source.embeds:
         place_pooling(source, folder)
+
+
+def _complete_config(path: Path, labels: Sequence[str]) -> None:
+    """Add the fields that the server wants of every model, where a family calls them otherwise."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for name, others in _FIELDS.items():
+        known = next((config[other] for other in others if other in config), None)
+        if known is not None:
+            config.setdefault(name, known)
+    if labels:
+        config.setdefault("id2label", {str(i): name for i, name in enumerate(labels)})
+        config.setdefault("label2id", {name: i for i, name in enumerate(labels)})
+    write_json(path, config)
 
 
 def refuses(subject: Subject) -> str | None:

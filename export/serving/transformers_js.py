@@ -55,6 +55,8 @@ def refuses(subject: Subject) -> str | None:
     """Its classes are transformers' own, and it knows three kinds of tokenizers."""
     if not subject.architecture.endswith(("Model", *HEADS)):
         return f"transformers.js has no class for {subject.architecture}"
+    if subject.head == "ForSequenceClassification" and len(subject.labels) == 1:
+        return "its pipeline shares one score out among one label, which gives 1 for every text"
     return unknown_tokenizer(subject)
 
 

@@ -87,6 +87,7 @@ def describe(
         max_length=_max_length(model, tokenizer, checkpoint),
         longest=longest_sequence(model),
         problem=getattr(model.config, "problem_type", None) or "",
+        cuts_left=getattr(tokenizer, "truncation_side", "right") == "left",
         tokenizer={} if fast is None else json.loads(fast.to_str()),
     )
 
@@ -101,6 +102,11 @@ def check_served(orders: Sequence[Order], subject: Subject) -> None:
         reason = order.stack.refuses(subject)
         if not subject.tokenizer and not order.stack.own_tokenizer:
             reason = "its tokenizer has no tokenizer.json, which that stack reads"
+        if subject.cuts_left and not order.stack.cuts_left:
+            reason = "its tokenizer cuts long texts on the left, and that stack on the right"
+        asked = None if subject.pooling is None else subject.pooling.unserved
+        if asked and not order.stack.reads_settings:
+            reason = f"it asks for {asked}, which that stack does not do"
         if reason:
             raise BundleError(f"{order.stack.name} cannot serve this model: {reason}; leave it out")
 
@@ -115,9 +121,8 @@ def _max_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, checkpoint: Path
 ) -> int:
     """Tokens at which servers cut: the least that folder, tokenizer and model say."""
-    own = checkpoint / "sentence_bert_config.json"
-    said = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
-    limits = [said.get("max_seq_length"), tokenizer.model_max_length, longest_sequence(model)]
+    pooling = read_pooling(checkpoint)
+    limits = [pooling and pooling.max_length, tokenizer.model_max_length, longest_sequence(model)]
     return min([int(n) for n in limits if n and n < _ENDLESS], default=_USUAL)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from compress.binding import bind
@@ -163,3 +164,71 @@ def test_full_disk_leaves_the_old_checkpoint(
         save(model, plan, tmp_path / "student")
     assert [p.name for p in tmp_path.iterdir()] == ["student"]
     assert torch.equal(logits(load(tmp_path / "student")), logits(model))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("adapter_config.json", "{}", "holds an adapter"),
+        ("modules.json", "[]", None),
+    ],
+)
+def test_what_lies_beside_a_model_is_not_ignored(
+    file: str, text: str, message: str | None, tmp_path: Path
+) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    (tmp_path / file).write_text(text)
+    if message is None:
+        load(tmp_path)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path)
+
+
+def test_quantised_weights_are_refused_by_their_method(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"quantised weights \(gptq\)"):
+        load(tmp_path)
+
+
+def test_weights_of_another_name_are_named(tmp_path: Path) -> None:
+    tiny("bert").save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.fp16.safetensors")
+    with pytest.raises(CheckpointError, match=r"found only model\.fp16\.safetensors"):
+        load(tmp_path)
+
+
+def test_weights_of_a_wrapped_model_are_named(tmp_path: Path) -> None:
+    model = tiny("bert")
+    model.save_pretrained(tmp_path)
+    state = {f"module.{n}": value.contiguous() for n, value in model.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"save model\.module"):
+        load(tmp_path)
+
+
+def test_the_older_layout_of_sentence_transformers_is_refused_whole_and_in_part(
+    tmp_path: Path,
+) -> None:
+    inner = tmp_path / "0_Transformer"
+    tiny("bert", head="plain").save_pretrained(inner)
+    (tmp_path / "modules.json").write_text("[]")
+    for folder in (tmp_path, inner):
+        with pytest.raises(CheckpointError, match="older layout"):
+            load(folder)
+
+
+def test_a_sentence_encoder_is_loaded_though_its_config_names_a_head(tmp_path: Path) -> None:
+    model = tiny("mpnet", head="plain")
+    model.config.architectures = ["MPNetForMaskedLM"]
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["MPNetForMaskedLM"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="must hold every weight"):
+        load(tmp_path)
+    (tmp_path / "modules.json").write_text("[]")
+    assert type(load(tmp_path)).__name__ == "MPNetModel"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compress.errors import CheckpointError
-from compress.pooling import Pooling, read_pooling
+from compress.pooling import LIMITS, Pooling, read_pooling, write_pooling
 
 HIDDEN = torch.arange(24.0).view(2, 3, 4)
 MASK = torch.tensor([[1, 1, 0], [0, 1, 1]])
@@ -76,3 +76,35 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"modules\.json must be readable JSON"):
         read_pooling(tmp_path)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_lengths_are_found_in_every_file_that_holds_them(name: str, tmp_path: Path) -> None:
+    home = folder(tmp_path, {"pooling_mode": "mean"})
+    (home / name).write_text(json.dumps({"max_seq_length": 77}))
+    found = read_pooling(home)
+    assert found is not None
+    assert found.max_length == 77
+
+
+def test_settings_are_carried_to_the_letter(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    home = folder(tmp_path / "a", {"pooling_mode": "mean"})
+    text = '{"prompts": {"query": "query: "},  "similarity_fn_name": "dot"}'
+    (home / "config_sentence_transformers.json").write_text(text)
+    found = read_pooling(home)
+    assert found is not None
+    (tmp_path / "b").mkdir()
+    write_pooling(found, 4, tmp_path / "b")
+    assert (tmp_path / "b" / "config_sentence_transformers.json").read_text() == text
+    assert read_pooling(tmp_path / "b") == found
+
+
+def test_a_dense_module_is_refused_without_unsafe_advice(tmp_path: Path) -> None:
+    home = folder(tmp_path, {"pooling_mode": "mean"})
+    modules = json.loads((home / "modules.json").read_text())
+    modules.append({"path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (home / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match="names Dense, which changes the vectors") as refused:
+        read_pooling(home)
+    assert "removing" not in str(refused.value)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,6 +39,7 @@ from export.serving.extensions import tokenizer_nodes
 from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stack import Source
+from export.serving.tei import _complete_config
 from export.serving.verify import last_line, verify_serving
 from export.serving.write import check_served, describe, make_source, write_serving
 from tests.families import tiny, uneven
@@ -150,7 +152,9 @@ def test_pooling_of_a_folder_goes_into_reference_and_layout(embedder: Path) -> N
     assert (reference.reduce, reference.normalise) == ("cls", True)
     np.testing.assert_allclose(np.linalg.norm(reference.vectors, axis=1), 1, atol=1e-5)
     for name in ("sentence-transformers", "tei", "infinity"):
-        assert read_pooling(embedder / name) == Pooling(mode="cls", normalise=True)
+        found = read_pooling(embedder / name)
+        assert found is not None
+        assert (found.mode, found.normalise) == ("cls", True)
     assert "--pooling-method cls" in (embedder / "infinity" / "SERVE.md").read_text()
     assert (embedder / "sentence-transformers" / "onnx" / "model_quantized.onnx").is_file()
 
@@ -356,3 +360,64 @@ def test_the_tokenizer_in_the_graph_is_the_fast_one_on_real_sentences(glue_dir: 
     ]
     assert len(texts) == 5000
     assert different == []
+
+
+def test_a_tokenizer_that_cuts_on_the_left_is_refused_by_what_cuts_on_the_right(
+    tmp_path: Path,
+) -> None:
+    tokenizer = word_pieces()
+    tokenizer.truncation_side = "left"
+    subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
+    for name in ("triton", "onnxruntime", "extensions", "native", "mlserver", "tei"):
+        with pytest.raises(BundleError, match="cuts long texts on the left"):
+            check_served([parse_order(name)], subject)
+    check_served([parse_order("optimum")], subject)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"do_lower_case": True}, "lower-casing"),
+        ({"default_prompt_name": "query", "prompts": {"query": "query: "}}, "the prompt 'query'"),
+        ({"truncate_dim": 64}, "cut to 64 features"),
+    ],
+)
+def test_settings_that_a_stack_does_not_read_are_no_secret(
+    setting: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    write_pooling(Pooling(settings=(("sentence_bert_config.json", json.dumps(setting)),)), 32,
+                  tmp_path)  # fmt: skip
+    subject = describe(tiny("bert", head="plain"), word_pieces(), tmp_path)
+    with pytest.raises(BundleError, match=words):
+        check_served([parse_order("onnxruntime")], subject)
+    check_served([parse_order("sentence-transformers")], subject)
+
+
+def test_text_embeddings_inference_gets_the_fields_that_it_wants(tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 40}))
+    _complete_config(config, ("LABEL_0", "LABEL_1"))
+    found = json.loads(config.read_text())
+    assert (found["hidden_size"], found["num_hidden_layers"]) == (32, 3)
+    assert found["id2label"] == {"0": "LABEL_0", "1": "LABEL_1"}
+    assert found["label2id"] == {"LABEL_0": 0, "LABEL_1": 1}
+
+
+def test_one_score_is_served_as_it_is_or_not_at_all(tmp_path: Path) -> None:
+    model = tiny("bert", head="sequence", num_labels=1)
+    subject = describe(model, word_pieces(), tmp_path)
+    with pytest.raises(BundleError, match="gives 1 for every text"):
+        check_served([parse_order("transformers-js")], subject)
+
+
+def test_a_serving_folder_shares_no_file_with_the_bundle(classifier: Path) -> None:
+    graphs = [p for p in classifier.rglob("*.onnx") if p.is_file()]
+    assert all(path.stat().st_nlink == 1 for path in graphs)
+
+
+def test_an_added_token_is_refused_by_a_tokenizer_in_the_graph(tmp_path: Path) -> None:
+    tokenizer = word_pieces()
+    tokenizer.add_tokens(["<price>"])
+    subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
+    with pytest.raises(BundleError, match="added tokens, such as '<price>'"):
+        check_served([parse_order("extensions")], subject)
