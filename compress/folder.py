@@ -222,6 +222,7 @@ def check_target(target: Path, kind: str) -> None:
             f"output must be a folder of its own, found {target}, where the current folder lies; "
             "name another place"
         )
+    _check_writable(target)
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():
@@ -255,6 +256,17 @@ def check_target(target: Path, kind: str) -> None:
         raise BundleError(
             f"output would replace {target / edited}, which was edited since {TOOL} wrote it; move "
             "it away, or name another folder"
+        )
+
+
+def _check_writable(target: Path) -> None:
+    """Refuse a place where nothing can be written, before any work."""
+    above = next(p for p in (target, *target.absolute().parents) if p.exists())
+    place = above if above != target or _is_mount(target) else target.absolute().parent
+    if above.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        raise BundleError(
+            f"output cannot be written to {target}: {place} is not writable for this user; name "
+            "another place, or change its rights"
         )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,8 +22,9 @@ from rich.table import Table
 __all__ = ["Report", "bars", "counted", "hush", "note", "out", "progress", "table"]
 
 # In a log or a file there is no terminal to ask for its width.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-_err = Console(stderr=True, highlight=False)
+# Nothing is markup: a path may hold square brackets.
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+_err = Console(stderr=True, highlight=False, markup=False)
 
 
 def counted(count: int, noun: str) -> str:
@@ -72,7 +72,7 @@ class _Silent(Report):
 
 def note(text: str) -> None:
     """A line on stderr, above any bar."""
-    _err.print(text, soft_wrap=True, markup=False)
+    _err.print(text, soft_wrap=True)
 
 
 def hush() -> None:
@@ -116,9 +116,9 @@ def table(
     left: Collection[int] = (0,),
 ) -> None:
     """Print one table to stdout; columns are right-aligned but for those in `left`."""
-    grid = Table(title=escape(title), title_justify="left", title_style="bold")
+    grid = Table(title=title, title_justify="left", title_style="bold")
     for index, name in enumerate(header):
         grid.add_column(name, justify="left" if index in left else "right")
     for row in rows:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*row)
     out.print(grid)

@@ -45,3 +45,12 @@ def test_every_import_resolves_to_the_installed_wheel(wheel: Path, tmp_path: Pat
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_the_module_runs_no_file_of_the_folder_that_it_is_called_in(tmp_path: Path) -> None:
+    (tmp_path / "export.py").write_text("raise SystemExit(1)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "compress_export", "families"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -55,7 +55,10 @@ def draw_sweep(rows: Sequence[Row]) -> str:
 def _speeds(rows: Sequence[Row]) -> list[list[float]]:
     """How far each latency may lie from where it is drawn: below and above."""
     found = [
-        (1 - row["speedup"] / row["speedup_high"], row["speedup"] / row["speedup_low"] - 1)
+        (
+            1 - row["speedup"] / (row["speedup_high"] or row["speedup"]),
+            row["speedup"] / (row["speedup_low"] or row["speedup"]) - 1,
+        )
         if row["speedup"]
         else (0.0, 0.0)
         for row in rows

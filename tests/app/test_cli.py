@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from transformers import BertForTokenClassification
 
 from compress.checkpoint import load
+from compress_export import console
 from compress_export.cli import app
 from compress_export.commands import inspect as inspect_command
 from compress_export.demo.teacher import prepare_demo
@@ -281,3 +282,11 @@ def test_doctor_and_schema_print_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert {"cpu", "cuda", "disk", "torch"} <= set(subjects)
     assert cli(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "Recipe"
+
+
+def test_square_brackets_of_a_name_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    console.out.print("report: runs[v2]/report.html")
+    console.table("runs[v2]", ["", "of [x]"], [["[bold]a", "b"]])
+    printed = capsys.readouterr().out
+    assert "runs[v2]/report.html" in printed
+    assert "[bold]a" in printed

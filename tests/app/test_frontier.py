@@ -200,7 +200,8 @@ def test_embedding_models_are_judged_by_similar_pairs_where_there_are_some(home:
     kept = yardstick.kept(model)
     assert (yardstick.metric, yardstick.examples) == ("STS-B spearman", len(rows))
     assert kept["teacher"] == pytest.approx(1.0, abs=1e-3)
-    assert kept["retention"] == kept["low"] == kept["high"] == 1.0
+    assert kept["retention"] == 1.0
+    assert kept["low"] <= 1.0 <= kept["high"]
     assert kept["cosine"] == pytest.approx(1.0)
 
 

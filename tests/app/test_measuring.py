@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from benchmarks.gate import at_least
 from compress_export.cli import app
 from compress_export.contenders import parse_entry
 from compress_export.cuda_libraries import first_missing, remedy
@@ -269,6 +270,7 @@ def test_the_github_action_gives_the_verdict_and_the_status(
     variables = {
         "REPORT": written(made_up(slower=slower, seed=2), tmp_path / "now"),
         "BASELINE": written(made_up(seed=1), tmp_path / "main"),
+        "PINNED": "",
         "ARGUMENTS": arguments,
         "INCONCLUSIVE": "fail",
         "JUNIT": tmp_path / "gates.xml",
@@ -323,3 +325,22 @@ def test_the_workflow_and_the_gitlab_job_run_a_recipe_twice(project: Path) -> No
     assert "retention" in (project / "compress-export.xml").read_text()
     assert (project / "metrics.txt").is_file()
     shutil.rmtree(project / "out")
+
+
+def test_small_losses_add_up_against_a_pinned_baseline(tmp_path: Path) -> None:
+    """4 % a push: each is within the limit of the last, and all together are not."""
+    first, last, now = (
+        written(made_up(slower=slower, seed=seed), tmp_path / name)
+        for name, slower, seed in (("first", 1.0, 1), ("last", 1.12, 2), ("now", 1.16, 3))
+    )
+    options = ["--latency", "10%", "--retention", "10%"]
+    assert cli("check", now, "--baseline", last, *options) == 0
+    assert cli("check", now, "--baseline", last, "--pinned", first, *options) == 1
+
+
+def test_a_limit_is_not_judged_by_a_promise_of_that_name(tmp_path: Path) -> None:
+    promised = made_up(seed=1)
+    promised["gates"] = [at_least("retention", 0.9, 0.98, 0.97, 0.99).to_dict()]
+    bare = made_up(seed=2) | {"accuracy": []}
+    now, then = written(promised, tmp_path / "now"), written(bare, tmp_path / "then")
+    assert cli("check", now, "--baseline", then, "--retention", "1%") == 3

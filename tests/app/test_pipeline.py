@@ -253,7 +253,7 @@ def test_prune_export_evaluate_and_bench_work_in_turn(
     assert cli([*evaluate, "--retention", "5"]) == 1
     capsys.readouterr()
     bench = ["bench", str(root / "teacher-onnx"), str(root / "student-onnx"), "--batch", "1",
-             "--sequence", "8", "--rounds", "3", "--json"]  # fmt: skip
+             "--sequence", "8", "--rounds", "8", "--json"]  # fmt: skip
     assert cli(bench) == 0
     result = json.loads(capsys.readouterr().out)
     assert [r["contender"] for r in result["latency"]] == [
@@ -292,3 +292,51 @@ def test_demo_data_and_labels_fit_together() -> None:
 
 def test_the_teacher_is_never_changed(finished: Path) -> None:
     assert torch.equal(logits(load(finished / "teacher")), logits(tiny("bert")))
+
+
+def test_a_run_that_exports_portable_alone_is_reported_by_it(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    text = RECIPE.replace("[cpu-fp32, portable]", "[portable]")
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert run(tmp_path) == 0
+    report = report_of(tmp_path)
+    assert report["reference"]["variant"] == "portable"
+    assert cli(["report", str(tmp_path / "out"), "--to", "markdown"]) == 0
+
+
+def test_a_teacher_that_is_worse_than_its_commonest_class_passes_no_gate(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    model = load(tmp_path / "teacher")
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 0.0, 9.0]))
+    model.save_pretrained(tmp_path / "teacher")
+    rows = [f"w{i} w{i + 1},{i % 2}" for i in range(40)]
+    (tmp_path / "validation.csv").write_text("\n".join(["sentence,label", *rows]) + "\n")
+    (tmp_path / "recipe.yaml").write_text(RECIPE + "gate: {speedup: 0.01}\n")
+    assert run(tmp_path) == 3
+    report = report_of(tmp_path)
+    assert "the teacher is right on 0.0%" in report["remarks"][0]
+
+
+def test_texts_of_an_earlier_run_do_not_stay_in_the_report(copied: Path) -> None:
+    assert report_of(copied)["disagreements"]
+    (copied / "recipe.yaml").write_text(RECIPE.replace("rounds: 3", "disagreements: 0, rounds: 3"))
+    assert run(copied) == 0
+    assert report_of(copied)["disagreements"] == []
+
+
+def test_what_changed_while_a_run_went_on_is_not_sealed(
+    copied: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if another process had written the checkpoint meanwhile."""
+    write = pipeline.write_report
+
+    def disturbed(report: Any, text: str, folder: Path) -> None:
+        (folder / "plan.json").write_text("{}")
+        write(report, text, folder)
+
+    monkeypatch.setattr(pipeline, "write_report", disturbed)
+    (copied / "recipe.yaml").write_text(RECIPE + "gate: {speedup: 0.01}\n")
+    assert run(copied) == 2
+    assert "changed since stage 'prune' wrote it" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 from compress.errors import BundleError, RecipeError
 from compress_export.cli import app
 from compress_export.exits import run_app
-from compress_export.remote import fetch, localised, resolve
+from compress_export.remote import _shown, fetch, localised, resolve
 from tests.app.test_pipeline import write_csv
 from tests.buckets import bucket
 from tests.families import tiny
@@ -236,3 +236,21 @@ def test_a_password_in_a_url_is_not_shown(
 ) -> None:
     assert cli("inspect", "memory://key:secret@nowhere/x") == 2
     assert "memory://***@nowhere/x must exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://me:secret@bucket/x", "s3://***@bucket/x"),
+        ("https://host/x?token=secret&v=1", "https://host/x?token=***&v=***"),
+        ("no access to https://host/x?sig=secret now", "no access to https://host/x?sig=*** now"),
+    ],
+)
+def test_secrets_of_a_url_are_not_shown(url: str, shown: str) -> None:
+    assert _shown(url) == shown
+
+
+def test_a_rule_that_names_a_url_fetches_nothing() -> None:
+    arguments = ["sweep", "best", "out", "--where", "model=s3://nowhere/x"]
+    with localised(arguments) as (found, _):
+        assert found[-1] == "model=s3://nowhere/x"

@@ -206,3 +206,11 @@ def test_a_file_that_many_write_at_once_is_always_whole(tmp_path: Path) -> None:
         for future in done:
             future.result()
     assert [p.name for p in tmp_path.iterdir()] == ["table.json"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(BundleError, match="is not writable"):
+        check_target(tmp_path / "a" / "b", "run")
