@@ -25,7 +25,16 @@ from compress.folder import MANIFEST, TOOL, read_manifest
 from compress_export.console import note
 from export.precision import VARIANTS
 
-__all__ = ["Sent", "StoreError", "fetch", "localised", "reach_store", "resolve", "within"]
+__all__ = [
+    "Sent",
+    "StoreError",
+    "fetch",
+    "fingerprint",
+    "localised",
+    "reach_store",
+    "resolve",
+    "within",
+]
 
 _URL = re.compile(r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]+://.+", re.DOTALL)
 _COLLAPSED = re.compile(r"([a-z][a-z0-9+.-]+):/(?!/)(.+)")
@@ -208,6 +217,17 @@ def fetch(url: str) -> Path:
     else:
         raise RecipeError(f"{_shown(url)} must exist, found nothing there; correct the URL")
     return target
+
+
+def fingerprint(url: str) -> dict[str, str]:
+    """What tells the content under a URL from another, by file: etag, or size and time of change.
+
+    Raises:
+        RecipeError: The store cannot be reached.
+    """
+    fs, path = reach_store(url)
+    names = within(url, fs.find, path) if within(url, fs.isdir, path) else [path]
+    return {_relative(name, path): str(within(url, fs.ukey, name)) for name in names}
 
 
 def _send(output: _Output) -> None:

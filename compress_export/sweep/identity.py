@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from compress.folder import sha256, versions
+from compress_export.remote import fingerprint
 from compress_export.stages import content_key
 
 __all__ = ["Hashes", "run_key"]
@@ -81,9 +83,26 @@ def _by_content(
         elif place in _FILES and value and (base / value).exists():
             own = _folder_of_task(base / value, task) if name == "data" else None
             found[name] = hashes.of(own or base / value)
+        elif place in _FILES and value:
+            found[name] = {"name": value, "content": _elsewhere(str(value), place)}
         else:
             found[name] = value
     return found
+
+
+@cache
+def _elsewhere(value: str, place: tuple[str, ...]) -> Any:
+    """What tells the content of a URL or of a model on the Hub, where that can be asked."""
+    if "://" in value:
+        return fingerprint(value)
+    if place != ("model",):
+        return None
+    from huggingface_hub import model_info
+
+    try:
+        return model_info(value).sha
+    except (OSError, ValueError):  # no network, or no such model: the run itself says so
+        return None
 
 
 def _folder_of_task(data: Path, task: Any) -> Path | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import fsspec
 import pytest
 
+from compress_export.sweep import identity
 from compress_export.sweep.identity import Hashes, run_key
 
 RECIPE: dict[str, Any] = {
@@ -51,3 +54,25 @@ def test_where_and_how_it_is_computed_does_not_count(base: Path) -> None:
     one, two = ({"epochs": 1, "teacher_device": device} for device in (None, "cuda:1"))
     assert key(base, recover=one) == key(base, recover=two)
     assert key(base, recover=one) != key(base, recover=one | {"epochs": 2})
+
+
+def test_other_content_under_the_same_url_is_another_run(base: Path) -> None:
+    store = fsspec.filesystem("memory")
+    keys = set()
+    for text in ("one", "another", "another"):
+        store.pipe_file("/identity/config.json", text.encode())
+        identity._elsewhere.cache_clear()
+        keys.add(key(base, model="memory://identity"))
+    assert len(keys) >= 2
+
+
+def test_another_revision_on_the_hub_is_another_run(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for sha in ("a" * 40, "b" * 40):
+        info = SimpleNamespace(sha=sha)
+        monkeypatch.setattr("huggingface_hub.model_info", lambda _, info=info: info)
+        identity._elsewhere.cache_clear()
+        found.append(key(base, model="org/name"))
+    assert found[0] != found[1]
