@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.tasks import FileTask
 from compress.binding import bind
 from compress.checkpoint import load, save
 from compress.cost import CostModel
@@ -20,6 +21,7 @@ from compress.plan_config import stored_plan
 from compress.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app
+from compress_export.loading import load_for
 from tests.app.test_pipeline import write_csv
 from tests.families import logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
@@ -341,3 +343,80 @@ def test_finetune_refuses_an_uneven_student_without_the_head(
     save(model, plan, Path("uneven"), tiny_tokenizer())
     assert cli("finetune", "uneven", "--task", "task.yaml", "-o", "trained") == 2
     assert "is pruned unevenly" in capsys.readouterr().err
+
+
+def relabelled(path: Path, names: tuple[str, ...]) -> None:
+    """The project's data with other names for its classes."""
+    for file in (path / "train.csv", path / "validation.csv"):
+        header, *rows = file.read_text().splitlines()
+        found = [row.rpartition(",") for row in rows]
+        lines = [f"{text},{names[int(label) % len(names)]}" for text, _, label in found]
+        file.write_text("\n".join([header, *lines]) + "\n")
+
+
+def test_finetune_names_a_head_that_names_nothing_after_the_data(project: Path) -> None:
+    relabelled(project, ("ham", "spam", "eggs"))
+    assert cli("finetune", "teacher", "-o", "out", *COMMON) == 0
+    assert load("out").config.id2label == {0: "eggs", 1: "ham", 2: "spam"}
+
+
+def test_finetune_makes_a_head_of_other_classes_anew(project: Path) -> None:
+    model = load("teacher")
+    model.config.id2label = {0: "a", 1: "b", 2: "c"}
+    model.config.label2id = {"a": 0, "b": 1, "c": 2}
+    model.save_pretrained("teacher")
+    relabelled(project, ("ham", "spam", "eggs"))
+    found = load_for("teacher", FileTask(
+        train=project / "train.csv", validation=project / "validation.csv",
+        text=("sentence",), label="label",
+    ).load("train"))  # fmt: skip
+    assert list(found.config.label2id) == ["eggs", "ham", "spam"]
+    assert not torch.equal(found.classifier.weight, model.classifier.weight)
+    assert torch.equal(found.get_input_embeddings().weight, model.get_input_embeddings().weight)
+
+
+def test_wrong_validation_labels_are_refused_before_training(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = project / "validation.csv"
+    path.write_text(path.read_text() + "w1 w2,7\n")
+    assert cli("finetune", "base", "-o", "out", *COMMON) == 2
+    printed = capsys.readouterr().err
+    assert "example 41: label '7' is not one of" in printed
+    assert "training" not in printed
+    assert not (project / "out").exists()
+
+
+def test_a_student_without_names_takes_its_teachers(project: Path) -> None:
+    model = load("teacher")
+    model.config.id2label = {0: "2", 1: "1", 2: "0"}
+    model.config.label2id = {"2": 0, "1": 1, "0": 2}
+    model.save_pretrained("teacher")
+    tiny("bert", seed=2).save_pretrained("nameless")
+    tiny_tokenizer().save_pretrained("nameless")
+    assert cli("distill", "nameless", "--teacher", "teacher", "-o", "out", *COMMON) == 0
+    assert load("out").config.label2id == {"2": 0, "1": 1, "0": 2}
+
+
+def test_metrics_are_of_the_validation_file_that_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("finetune", "base", "-o", "out", *COMMON, "--json")
+    assert cli(*command) == 0
+    first = json.loads(capsys.readouterr().out)["mean"]["accuracy"]
+    model = load("out")
+    from compress_export.loading import label2id, load_tokenizer
+
+    rows = (project / "validation.csv").read_text().splitlines()
+    texts = [row.rpartition(",")[0] for row in rows[1:]]
+    encoded = load_tokenizer("out")(texts, padding=True, truncation=True, max_length=16,
+                                    return_tensors="pt")  # fmt: skip
+    with torch.no_grad():
+        answers = model(**encoded).logits.argmax(-1).tolist()
+    names = {i: name for name, i in label2id(model).items()}
+    right = [f"{text},{names[answer]}" for text, answer in zip(texts, answers, strict=True)]
+    (project / "validation.csv").write_text("\n".join([rows[0], *right]) + "\n")
+    weights = (project / "out" / "model.safetensors").stat().st_mtime_ns
+    assert cli(*command) == 0
+    assert json.loads(capsys.readouterr().out)["mean"]["accuracy"] == 1.0 != first
+    assert (project / "out" / "model.safetensors").stat().st_mtime_ns == weights
