@@ -187,12 +187,15 @@ def promise_gate(promise: Mapping[str, Any]) -> Gate:
     if proof is None:
         return unmeasured(name)
     if promise["latency_ms"] is not None:
-        found = (proof["milliseconds"], proof["milliseconds_low"], proof["milliseconds_high"])
+        high = proof["milliseconds_high"]
+        high = math.inf if high is None else high
+        found = (proof["milliseconds"], proof["milliseconds_low"], high)
         gate = at_most(name, promise["latency_ms"], *found)
     else:
         found = (proof["speedup"], proof["speedup_low"], proof["speedup_high"])
         gate = at_least(name, promise["speedup"], *found)
-    return gate if (proof["others"] or 0.0) <= BUSY else undecided(gate)
+    taken = proof["others"]
+    return undecided(gate) if taken is None or taken > BUSY else gate
 
 
 def _find(accuracy: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from benchmarks.latency import Latency, speedup
+from benchmarks.neighbours import BUSY
 from compress.workload import Mix
 
 __all__ = ["MixedLatency", "over_mix"]
@@ -33,8 +34,8 @@ class MixedLatency:
     others: float | None
 
     def to_dict(self) -> dict[str, float | None]:
-        """As the report writes it."""
-        return asdict(self)
+        """As the report writes it; an end that too few rounds bound is null."""
+        return {k: None if v is not None and math.isinf(v) else v for k, v in asdict(self).items()}
 
 
 def over_mix(anchor: Sequence[Latency], sample: Sequence[Latency], mix: Mix) -> MixedLatency:
@@ -57,8 +58,8 @@ def over_mix(anchor: Sequence[Latency], sample: Sequence[Latency], mix: Mix) -> 
     ratio = sum(w * value for w, (value, _, _) in zip(weights, ratios, strict=True))
     clocks = [(own.percentile_ms(50), *own.interval_ms(50)) for _, _, own in parts]
     slow, fast = _ends(total, weights, clocks)
-    low, high = _ends(ratio, weights, ratios)
-    shares = [own.others for _, _, own in parts]
+    of_anchor = [w * value / ratio for w, (value, _, _) in zip(weights, ratios, strict=True)]
+    low, high = _ends(ratio, of_anchor, ratios)
     return MixedLatency(
         milliseconds=total,
         milliseconds_low=slow,
@@ -66,8 +67,14 @@ def over_mix(anchor: Sequence[Latency], sample: Sequence[Latency], mix: Mix) -> 
         speedup=ratio,
         speedup_low=low,
         speedup_high=high,
-        others=None if any(s is None for s in shares) else max(s for s in shares if s is not None),
+        others=_most_taken([own.others for _, _, own in parts]),
     )
+
+
+def _most_taken(shares: Sequence[float | None]) -> float | None:
+    """The largest share that others took; unknown where a part is, and no other was busy."""
+    known = max((share for share in shares if share is not None), default=0.0)
+    return None if None in shares and known <= BUSY else known
 
 
 def _ends(

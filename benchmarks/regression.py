@@ -1,8 +1,8 @@
 """A report against an earlier one: what got slower, larger, less exact, or less fused.
 
 Times are compared by what both runs measured beside themselves, the anchor (the dense teacher, the
-first bundle of `bench`), so that machine and neighbours cancel; or by the clock, which needs the
-same machine.
+first bundle of `bench`), so that drift and neighbours cancel; or by the clock. On another kind of
+machine, or under other conditions, a ratio is another, and decides nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IDENTITY = ("system", "cpu", "cpu_features", "cores")
 _CONDITIONS = ("threads", "isolated", "copies")
 
 
-_SAME = {"anchor": "the same weights of the anchor", "data": "the same validation data"}
+_SAME = {"anchor": "the same anchor", "data": "the same validation data"}
 """Hashes in a report's `identity`, and what each is of."""
 
 
@@ -92,13 +92,13 @@ def regressions(
             "report and baseline must share a contender, variant and workload, found none in "
             "common; compare reports of one recipe"
         )
-    return [*gates, *_missing(report, baseline)]
+    return [*gates, *_missing(report, baseline, limits)]
 
 
 def _check_same_thing(report: Report, baseline: Report) -> None:
     """Refuse reports of different models, tasks or anchors: their figures only look alike."""
     for place in ("model", "task"):
-        now, then = ((r["recipe"] or {}).get(place) for r in (report, baseline))
+        now, then = (_named((r["recipe"] or {}).get(place)) for r in (report, baseline))
         if now != then:
             raise DataError(
                 f"report and baseline must be of one {place}, found {now!r} and {then!r}; keep a "
@@ -118,9 +118,22 @@ def _check_same_thing(report: Report, baseline: Report) -> None:
         )
 
 
-def _missing(report: Report, baseline: Report) -> Iterator[Gate]:
+def _named(value: Any) -> Any:
+    """A task of the user's own by its columns: where its files lie says nothing."""
+    if not isinstance(value, Mapping):
+        return value
+    return {name: value.get(name) for name in ("text", "label", "regression", "texts")}
+
+
+def _missing(report: Report, baseline: Report, limits: Limits) -> Iterator[Gate]:
     """What the baseline has and the report lacks: not judged, so not passed."""
-    for section, keys in (("latency", _PLACE), ("accuracy", ("task", "metric", *_PLACE[:2]))):
+    sections = (
+        ("latency", _PLACE, limits.latency),
+        ("accuracy", ("task", "metric", *_PLACE[:2]), limits.retention),
+    )
+    for section, keys, limit in sections:
+        if limit is None:
+            continue
         now = {tuple(row.get(key) for key in keys) for row in report[section]}
         for row in baseline[section]:
             if tuple(row.get(key) for key in keys) not in now:

@@ -24,8 +24,9 @@ RESAMPLES = 1000
 LEAST_EXAMPLES = 30
 """Examples below which no interval is given for a metric that is not a share of right answers."""
 _GROUPS = 100
-_DISCORDANT = 0.5
-"""Disagreements that are added on each side: none seen does not mean that there are none."""
+_DISCORDANT = 1.0
+"""Mean of the disagreements that are added on each side: none seen does not mean that there are
+none. Their rate is drawn too, so that up to five are not rare."""
 
 
 def retention_interval(
@@ -35,7 +36,7 @@ def retention_interval(
 
     Of accuracy, the score interval of a ratio of paired proportions (`ratio_interval`). Of other
     metrics, a bias-corrected and accelerated bootstrap (Efron 1987) over examples; of those that
-    compare classes, with half a disagreement added on each side. Below `LEAST_EXAMPLES` such an
+    compare classes, with disagreements added on each side. Below `LEAST_EXAMPLES` such an
     interval is unbounded for all purposes: from 0 to twice what could be kept.
 
     Where there are several students (seeds of one recipe), how they differ is added by Student's
@@ -175,7 +176,7 @@ def _disagreeing(
 
     On each side their number is drawn with the mean `_DISCORDANT`; others answer them rightly.
     """
-    sides = generator.poisson(_DISCORDANT, 2)
+    sides = generator.poisson(generator.exponential(_DISCORDANT, 2))
     truth = generator.choice(labels, int(sides.sum()))
     others = np.array([generator.choice(classes[classes != label]) for label in truth])
     right_first = np.arange(len(truth)) < sides[0]

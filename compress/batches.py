@@ -120,7 +120,8 @@ def label_loss(logits: Tensor, batch: Batch) -> Tensor:
             "labels from the model"
         )
     labels = batch["labels"].to(logits.device)
-    if labels.shape == logits.shape and labels.is_floating_point():
+    several = logits.shape[-1] > 1
+    if several and labels.shape == logits.shape and labels.is_floating_point():
         return nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
     if logits.shape[-1] == 1:
         return nn.functional.mse_loss(logits.squeeze(-1), labels.to(logits.dtype), reduction="sum")

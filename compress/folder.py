@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -96,8 +97,7 @@ def locked(target: Path) -> Iterator[None]:
     if place in _held:
         yield
         return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / TOOL / "locks"
-    base.mkdir(parents=True, exist_ok=True)
+    base = _lock_folder()
     lock = FileLock(base / f"{hashlib.sha256(str(place).encode()).hexdigest()[:32]}.lock")
     try:
         lock.acquire(timeout=0)
@@ -114,6 +114,20 @@ def locked(target: Path) -> Iterator[None]:
         lock.release()
 
 
+def _lock_folder() -> Path:
+    """In the user's cache; where there is no writable home, in the system's temporary folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    user = str(os.getuid()) if hasattr(os, "getuid") else "all"
+    for place in (cache / TOOL / "locks", Path(tempfile.gettempdir()) / f"{TOOL}-locks-{user}"):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(place, os.W_OK):
+            return place
+    raise BundleError("no folder for lock files can be written; set XDG_CACHE_HOME to one")
+
+
 def work_folder(target: Path, name: str = "partial") -> Path:
     """Where a long job prepares `target`: beside it, or within it where it is a mount point.
 
@@ -123,7 +137,6 @@ def work_folder(target: Path, name: str = "partial") -> Path:
     """
     if not _is_mount(target):
         return target.with_name(f"{target.name}.{name}")
-    (target / _WORK).mkdir(exist_ok=True)
     return target / _WORK / name
 
 
@@ -144,7 +157,8 @@ def _is_mount(target: Path) -> bool:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
-    places = (line.split()[4].encode().decode("unicode_escape") for line in lines)
+    escaped = re.compile(r"\\([0-7]{3})")
+    places = (escaped.sub(lambda m: chr(int(m[1], 8)), line.split()[4]) for line in lines)
     return str(target.resolve()) in places
 
 

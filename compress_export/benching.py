@@ -136,8 +136,10 @@ def run_bench(bench: Bench, least: float | None, progress: Progress) -> Benched:
 def _identity(bench: Bench) -> dict[str, str]:
     """Hashes of what two reports must share to be compared: the anchor's weights, the data."""
     path = bench.entries[0].spec.path
-    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in _WEIGHTS]
-    found = {"anchor": content_key(file_hashes(sorted(files), path.parent))}
+    folder = path.parent if path.is_file() else path
+    files = folder.glob(f"{path.name}*" if path.is_file() else "*")
+    weights = sorted(f for f in files if f.suffix in _WEIGHTS)
+    found = {"anchor": content_key(file_hashes(weights, folder))}
     if bench.judged is not None:
         found["data"] = bench.judged.dataset().content_hash()
     return found

@@ -296,7 +296,7 @@ class Context:
     @cached_property
     def identity(self) -> dict[str, str]:
         """Hashes of the teacher's weights and of the validation data, for comparing reports."""
-        folder = Path(self.model_source)
+        folder = local_folder(self.model_source)
         files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
         weights = file_hashes(files, folder) if files else {"source": self.model_source}
         return {
@@ -333,16 +333,7 @@ class Context:
         )
         bundle = content_key({"student": student, "variants": recipe.exported()})
         recover = content_key({"student": student, "how": recipe.learnt()})
-        calibrated = {
-            "data": _data_key(self.dataset("train")),
-            "examples": recipe.prune.calibration_examples,
-            "seed": recipe.seed,
-            "cut": cut,
-        }
-        teacher = content_key(
-            {"model": model, "variant": recipe.reference()}
-            | (calibrated if recipe.reference().int8 else {})
-        )
+        teacher = content_key({"model": model, "variant": recipe.reference()})
         measured = {"bundle": bundle, "teacher": teacher, "cuda": cuda_available()}
         accuracy = {
             "data": _data_key(self.dataset("validation")),

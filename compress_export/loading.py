@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from benchmarks.tasks import Dataset, class_names, is_unnamed, tokenise
+from benchmarks.tasks import Dataset, class_names, encode_labels, is_unnamed, tokenise
 from compress.batches import Batch
 from compress.checkpoint import load, load_config
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
@@ -27,7 +27,8 @@ from compress.heads import head_of
 from compress.plan_config import BLOCK, stored_plan
 from compress.pooling import read_pooling
 from compress.verify import MODELING
-from compress_export.tokenizers import load_tokenizer
+from compress_export.console import note
+from compress_export.tokenizers import load_tokenizer, local_folder
 from export.inputs import longest_sequence
 
 __all__ = [
@@ -51,22 +52,6 @@ __all__ = [
 CALIBRATION_BATCH = 32
 
 
-def local_folder(source: str) -> Path:
-    """Where a checkpoint's files lie: the folder itself, or the Hub's cache of it."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(
-                source, allow_patterns=["*.json", "*.safetensors", "*.txt", "README.md"]
-            )
-        )
-    except OSError:  # offline, and not in the cache
-        return Path(source)
-
-
 def pooling_mode(model: PreTrainedModel, folder: Path) -> str | None:
     """How an embedding model's folder pools tokens; nothing for other models."""
     pooling = read_pooling(folder) if head_of(model).embeds else None
@@ -86,11 +71,14 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
     renewed = False
     if own and config.num_labels == n_labels:
         trained = load(source)
-        if not names or _means(trained, names):
+        if _can_read(trained, dataset):
+            if names and is_unnamed(label2id(trained)):
+                _name_labels(trained, names)
             return trained
-        if is_unnamed(label2id(trained)):
+        if is_unnamed(label2id(trained)):  # the data names what the head does not
             _name_labels(trained, names)
             return trained
+        note(f"the head of {source!r} is for {sorted(label2id(trained))}; a new one is made")
         renewed = True
     if stored_plan(config) is not None and (Path(source) / f"{MODELING}.py").is_file():
         raise CheckpointError(
@@ -125,10 +113,13 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
     return model
 
 
-def _means(model: PreTrainedModel, names: Sequence[str]) -> bool:
-    """Whether a model's labels are those of a task, in any order."""
-    own = {name.casefold() for name in label2id(model)}
-    return own == {name.casefold() for name in names}
+def _can_read(model: PreTrainedModel, dataset: Dataset) -> bool:
+    """Whether a model's labels are those of the data, by name or by number."""
+    try:
+        encode_labels(dataset, label2id(model))
+    except DataError:
+        return False
+    return True
 
 
 def _name_labels(model: PreTrainedModel, names: Sequence[str]) -> None:
@@ -242,13 +233,14 @@ def take_labels_(student: PreTrainedModel, names: Sequence[str]) -> None:
 def check_labels(student: tuple[str, ...], teacher: tuple[str, ...]) -> None:
     """Refuse a student whose outputs mean other classes than its teacher's.
 
-    A student that names none takes its teacher's (`take_labels_`).
+    A student that names none takes its teacher's (`take_labels_`); a teacher that names none is
+    taken to order its outputs as the student does.
 
     Raises:
-        RecipeError: The student names its labels, and its teacher does not do so alike.
+        RecipeError: Both name their labels, and not alike.
     """
     alike = [n.lower() for n in student] == [n.lower() for n in teacher]
-    if student and not alike:
+    if student and teacher and not alike:
         raise RecipeError(
             f"student and teacher must order their labels alike, found {list(student)} and "
             f"{list(teacher)}; correct id2label, or choose a student of the teacher's task"

@@ -222,7 +222,6 @@ class Run:
                 self.context.tokenizer,
                 reference,
                 folder,
-                self.context.feeds_for([reference]),
             )
             self.progress("export teacher", 1, 1)
             return exported.to_dict()
@@ -264,7 +263,7 @@ class Run:
         made = Made(
             models={k: v for k, v in student.items() if k != "reached"},
             plan=Plan.load(self.work / "plan.json"),
-            promise=self._promise(student["reached"], latency["proof"]),
+            promise=self._promise(student["reached"], latency.get("proof")),
             training=self._recover(),
             exported=self._bundle()["exported"],
         )
@@ -274,7 +273,7 @@ class Run:
             importance=self._importance(),
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
-            doubt=accuracy["doubt"],
+            doubt=accuracy.get("doubt"),
             latency=tuple(Latency.from_samples(sample) for sample in latency["samples"]),
             floors=latency["floors"],
             memory=latency["memory"],

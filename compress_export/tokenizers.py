@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from compress.errors import CheckpointError
 from compress_export.console import note
 from export.texts import PROBES
 
-__all__ = ["load_tokenizer"]
+__all__ = ["load_tokenizer", "local_folder"]
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
@@ -35,7 +35,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
             embeddings do not hold.
     """
     tokenizer = _read(source)
-    folder = Path(source)
+    folder = local_folder(str(source))
     if folder.is_dir() and not any((folder / name).is_file() for name in _FILES):
         raise CheckpointError(
             f"a tokenizer must be beside the model in {str(source)!r}, found no tokenizer file; "
@@ -43,7 +43,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         )
     if (folder / "tokenizer.json").is_file():
         tokenizer = _as_filed(tokenizer, folder)
-    config = _config(source)
+    config = _config(folder)
     _check_ids(tokenizer, config, source)
     if int(config.get("type_vocab_size") or 0) == 1:
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
@@ -51,6 +51,22 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         _choose_padding(tokenizer, config)
     return tokenizer
+
+
+def local_folder(source: str) -> Path:
+    """Where a checkpoint's files lie: the folder itself, or the Hub's cache of it."""
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                source, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+            )
+        )
+    except OSError:  # offline, and not in the cache
+        return Path(source)
 
 
 def _read(source: str | Path) -> PreTrainedTokenizerBase:
@@ -96,20 +112,12 @@ def _agree(tokenizer: PreTrainedTokenizerBase, filed: Tokenizer) -> bool:
     return [list(ids) for ids in given] == [encoding.ids for encoding in own]
 
 
-def _config(source: str | Path) -> Mapping[str, Any]:
-    file = Path(source) / "config.json"
-    if file.is_file():
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-    if Path(source).is_dir():
+def _config(folder: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
-    named: dict[str, Any] = AutoConfig.from_pretrained(
-        str(source), trust_remote_code=False
-    ).to_dict()
-    return named
+    return found if isinstance(found, dict) else {}
 
 
 def _check_ids(

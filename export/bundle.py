@@ -94,10 +94,14 @@ def _export(
         made = export_graphs(model, names, variants, graphs, feeds, progress, Path(sources))
         judging = feeds or (prose_feeds(model, tokenizer, names) if made else ())
         exported = []
+        sound: set[Path] = set()
         for variant, folder, graph in zip(variants, folders, graphs, strict=True):
             if variant.int8:
                 source = made[variant.name]
-                parity = check_quantised(model, names, variant, source, graph, judging)
+                if source not in sound:
+                    check_parity(model, names, variant, source)
+                    sound.add(source)
+                parity = check_quantised(model, variant, source, graph, judging)
             else:
                 parity = check_parity(model, names, variant, graph)
             exported.append(_described(model, tokenizer, variant, folder, parity))

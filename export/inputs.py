@@ -10,7 +10,15 @@ from transformers import PreTrainedModel
 
 from compress.heads import head_of
 
-__all__ = ["AXES", "CASES", "axes", "input_names", "longest_sequence", "made_up_inputs"]
+__all__ = [
+    "AXES",
+    "CASES",
+    "axes",
+    "input_names",
+    "longest_sequence",
+    "made_up_inputs",
+    "read_position",
+]
 
 AXES = ("batch", "choices", "sequence")
 
@@ -42,6 +50,11 @@ def longest_sequence(model: PreTrainedModel) -> int | None:
             return module.num_embeddings - offset
     longest = int(getattr(model.config, "max_position_embeddings", -1))
     return longest if longest > 0 else None
+
+
+def read_position(model: PreTrainedModel) -> int:
+    """The position whose states a sequence head reads: the first, or XLNet's last."""
+    return -1 if getattr(model.config, "summary_type", None) == "last" else 0
 
 
 def made_up_inputs(model: PreTrainedModel, names: tuple[str, ...], case: str) -> dict[str, Tensor]:

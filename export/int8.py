@@ -1,7 +1,9 @@
 """int8, two ways: activations quantised at run time, or by ranges fixed from calibration data.
 
 The one module that touches ONNX Runtime's quantiser. Matrix weights are int8 with a scale a column,
-embedding tables int8 with a scale a row. `export.int8_check` proves what comes out.
+embedding tables with a scale a row. Activations at run time have a scale a row too, that is a
+token: with one scale for a whole tensor, the answer to a text would depend on its padding and on
+the texts beside it. `export.int8_check` proves what comes out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import uses_external_data
 
-from export.compare import Feed, Feeds, graph_outputs, relative_squared_error
+from export.compare import Feed, Feeds, alone, graph_outputs, relative_squared_error
 from export.quiet import quiet
 
 __all__ = ["Feeds", "exclusions", "held_out", "quantise_dynamic", "quantise_static"]
@@ -28,6 +30,14 @@ _QUANTISED = ("MatMul", "Gemm")
 _CALIBRATED = 16
 _JUDGED = 4
 _MOST_EXCLUDED = 1 / 3
+_FUSED_DOMAIN = "com.microsoft"
+_ROW_CONSTANTS: dict[str, NDArray[Any]] = {
+    "row_unit": np.array(1.0, np.float32),
+    "row_zero": np.array(128, np.uint8),
+    "row_127th": np.array(1 / 127, np.float32),
+    "row_axis": np.array([-1], np.int64),
+    "row_least": np.array(1e-12, np.float32),
+}
 _LEAST_ROWS = 1000
 """Rows from which an embedding table is quantised; smaller ones weigh little."""
 
@@ -50,7 +60,6 @@ def quantise_dynamic(source: Path, target: Path) -> None:
             per_channel=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=list(_QUANTISED),
-            nodes_to_exclude=_independent_of_tokens(source),
             use_external_data_format=apart,
         )
     _finish(target, apart)
@@ -73,21 +82,21 @@ def quantise_static(source: Path, target: Path, feeds: Feeds, *, exclude: bool =
         Names of the nodes left in float32.
     """
     calibrated, judged = held_out(feeds)
+    calibrated = [text for feed in calibrated for text in alone(feed)]  # no range is of padding
     expected = graph_outputs(source, judged)
-    fixed = _independent_of_tokens(source)
     with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
         trial, ranges = Path(folder) / "trial.onnx", Path(folder) / "ranges.json"
 
         def error(left_out: Sequence[str]) -> float:
-            _write_static(source, trial, calibrated, ranges, [*fixed, *left_out])
+            _write_static(source, trial, calibrated, ranges, left_out)
             return relative_squared_error(graph_outputs(trial, judged), expected)
 
         left: list[str] = []
         if exclude:
             quantise_dynamic(source, trial)
             bound = relative_squared_error(graph_outputs(trial, judged), expected)
-            left = exclusions(_quantised_nodes(source, fixed), error, bound)
-        _write_static(source, target, calibrated, ranges, [*fixed, *left])
+            left = exclusions(_quantised_nodes(source), error, bound)
+        _write_static(source, target, calibrated, ranges, left)
     return left
 
 
@@ -151,12 +160,10 @@ def _has_weights_apart(graph: Path) -> bool:
 
 
 def _finish(graph: Path, apart: bool) -> None:
-    """Quantise the embedding tables too, and write weights into `<graph>_data` if they lie apart.
-
-    The quantiser would give a whole table one scale, so that one large row spoils all others.
-    """
+    """Give rows scales of their own, and write weights into `<graph>_data` if they lie apart."""
     model = onnx.load(graph)
     _quantise_tables(model.graph)
+    _quantise_rows(model.graph)
     if not apart:
         onnx.save(model, graph)
         return
@@ -167,7 +174,10 @@ def _finish(graph: Path, apart: bool) -> None:
 
 
 def _quantise_tables(graph: onnx.GraphProto) -> None:
-    """Look large tables up in int8, and multiply each row by a scale of its own."""
+    """Look large tables up in int8, and multiply each row by a scale of its own.
+
+    The quantiser would give a whole table one scale, so that one large row spoils all others.
+    """
     tables = {
         weight.name: weight
         for weight in graph.initializer
@@ -207,6 +217,97 @@ def _looked_up(node: onnx.NodeProto, quantised: bool) -> list[onnx.NodeProto]:
     ]
 
 
+def _quantise_rows(graph: onnx.GraphProto) -> None:
+    """Quantise every row of an activation by itself, where the quantiser takes a whole tensor.
+
+    A row is divided by its largest magnitude over 127, rounded, multiplied in integers, and the
+    product multiplied by that step again. Nothing is done to a graph without such nodes.
+    """
+    dynamic = {n.output[0]: n for n in graph.node if n.op_type == "DynamicQuantizeLinear"}
+    if not dynamic:
+        return
+    graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in _ROW_CONSTANTS.items()
+    )
+    fused = any(node.domain == _FUSED_DOMAIN for node in graph.node)
+    readers = {name: node for node in graph.node for name in node.input}
+    replaced: dict[str, list[onnx.NodeProto]] = {}
+    dropped: set[str] = set()
+    for node in dynamic.values():
+        replaced[node.output[0]] = _row_steps(node.input[0], node.output[0])
+    for node in graph.node:
+        if node.op_type == "MatMulInteger":
+            cast, scales, scaled = _dequantising(node, readers, graph)
+            dropped |= {cast.output[0], scales.output[0], scaled.output[0]}
+            source = dynamic[node.input[0]].input[0]
+            replaced[node.output[0]] = _row_product(
+                node, scales.input[1], f"{source}_row_step", scaled.output[0], fused=fused
+            )
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.output[0] in replaced:
+            nodes += replaced[node.output[0]]
+        elif node.output[0] not in dropped:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _dequantising(
+    product: onnx.NodeProto, readers: dict[str, onnx.NodeProto], graph: onnx.GraphProto
+) -> tuple[onnx.NodeProto, onnx.NodeProto, onnx.NodeProto]:
+    """The nodes that the quantiser puts behind an integer product: cast, scales, their product."""
+    cast = readers[product.output[0]]
+    scaled = readers[cast.output[0]]
+    scales = next(n for n in graph.node if n.output[0] == scaled.input[1])
+    return cast, scales, scaled
+
+
+def _row_steps(source: str, quantised: str) -> list[onnx.NodeProto]:
+    """`quantised = round(source / step) + 128`, with `step` a row's magnitude over 127."""
+    size, peak, step, rows = (f"{source}_row_{part}" for part in ("size", "peak", "step", "share"))
+    return [
+        helper.make_node("Abs", [source], [size], name=size),
+        helper.make_node("ReduceMax", [size, "row_axis"], [f"{peak}_raw"], name=peak, keepdims=1),
+        helper.make_node("Max", [f"{peak}_raw", "row_least"], [peak], name=f"{peak}_least"),
+        helper.make_node("Mul", [peak, "row_127th"], [step], name=step),
+        helper.make_node("Div", [source, step], [rows], name=rows),
+        helper.make_node(
+            "QuantizeLinear", [rows, "row_unit", "row_zero"], [quantised], name=quantised
+        ),
+    ]
+
+
+def _row_product(
+    product: onnx.NodeProto, scale: str, step: str, output: str, *, fused: bool
+) -> list[onnx.NodeProto]:
+    """The product in integers, by the columns' scales, then by each row's step."""
+    rows, weight, _, zero = product.input
+    whole = f"{output}_rows"
+    if fused:
+        inner = [
+            helper.make_node(
+                "MatMulIntegerToFloat",
+                [rows, weight, "row_unit", scale, "row_zero", zero],
+                [whole],
+                name=f"{product.name}_rows",
+                domain=_FUSED_DOMAIN,
+            )
+        ]
+    else:
+        integers, floats = f"{output}_integers", f"{output}_floats"
+        inner = [
+            helper.make_node(
+                "MatMulInteger", [rows, weight, "row_zero", zero], [integers], name=product.name
+            ),
+            helper.make_node(
+                "Cast", [integers], [floats], name=f"{output}_cast", to=onnx.TensorProto.FLOAT
+            ),
+            helper.make_node("Mul", [floats, scale], [whole], name=f"{output}_columns"),
+        ]
+    return [*inner, helper.make_node("Mul", [whole, step], [output], name=f"{output}_steps")]
+
+
 def _reader(feeds: Feeds) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -221,30 +322,15 @@ def _reader(feeds: Feeds) -> Any:
     return Reader()
 
 
-def _quantised_nodes(source: Path, left_out: Sequence[str]) -> list[str]:
+def _quantised_nodes(source: Path) -> list[str]:
     """Nodes of the types that are quantised and that multiply by a weight."""
     graph = onnx.load(source, load_external_data=False).graph
     weights = {initializer.name for initializer in graph.initializer}
     return [
         node.name
         for node in graph.node
-        if node.op_type in _QUANTISED
-        and node.name not in left_out
-        and any(name in weights for name in node.input)
+        if node.op_type in _QUANTISED and any(name in weights for name in node.input)
     ]
-
-
-def _independent_of_tokens(source: Path) -> list[str]:
-    """Products that see the sequence's length alone, as those of position embeddings do.
-
-    Their range changes with the length that a batch is padded to, so they stay in float32.
-    """
-    graph = onnx.load(source, load_external_data=False).graph
-    reached = {value.name for value in graph.input}
-    for node in graph.node:
-        if node.op_type != "Shape" and not reached.isdisjoint(node.input):
-            reached.update(node.output)
-    return [n.name for n in graph.node if n.op_type in _QUANTISED and n.output[0] not in reached]
 
 
 def _quantisable(source: Path) -> onnx.ModelProto:

@@ -36,6 +36,8 @@ CASES = ("weights", "texts", "padded by 8", "padded to 128", "beside others")
 
 _TEXTS = 16
 _PADDED_TO = 128
+_LONGEST = 64
+"""Tokens at which texts are cut for the comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +62,7 @@ TOLERANCES = {
     "texts": 0.1,
     "padded by 8": 0.001,
     "padded to 128": 0.001,
-    "beside others": 0.02,
+    "beside others": 0.001,
 }
 
 
@@ -114,7 +116,7 @@ def _differences(
     source: Path, graph: Path, feeds: Feeds, rule: PaddingRule
 ) -> Iterator[tuple[str, float]]:
     yield "weights", _worst_weight(source, graph)
-    texts = _texts(held_out(feeds)[1])
+    texts = _texts(held_out(feeds)[1], rule)
     single = graph_outputs(graph, texts)
     yield "texts", relative_squared_error(single, graph_outputs(source, texts), centred=True)
     session = open_session(graph)
@@ -130,11 +132,19 @@ def _differences(
     yield "beside others", change([_joined(texts, rule)])
 
 
-def _texts(feeds: Feeds) -> list[dict[str, NDArray[np.int64]]]:
-    """Up to `_TEXTS` texts, each alone, spread over the feeds."""
+def _texts(feeds: Feeds, rule: PaddingRule) -> list[dict[str, NDArray[np.int64]]]:
+    """Up to `_TEXTS` texts, each alone, spread over the feeds; cut, so that there is room to pad.
+
+    Every other one is cut shorter, so that they differ in length.
+    """
     rows = [row for feed in feeds for row in alone(feed)]
-    step = max(1, len(rows) // _TEXTS)
-    return rows[::step][:_TEXTS]
+    picked = rows[:: max(1, len(rows) // _TEXTS)][:_TEXTS]
+    most = max(min(_LONGEST, (rule.longest or _LONGEST) - 8), 2)
+    cuts = (most, max(most // 2, 2))
+    return [
+        {name: values[..., : cuts[i % 2]] for name, values in row.items()}
+        for i, row in enumerate(picked)
+    ]
 
 
 def _length(feed: Feed) -> int:

@@ -22,7 +22,6 @@ from export.compare import Feeds
 from export.inputs import CASES, axes, longest_sequence, made_up_inputs
 from export.int8 import quantise_dynamic, quantise_static
 from export.nodes import settle_
-from export.padding import settled_padding
 from export.precision import Variant
 from export.quiet import quiet
 from export.single_file import SINGLE_FILE_LIMIT, write_single_file
@@ -46,8 +45,8 @@ def export_graph(
         model: In evaluation mode; left as it was found.
         names: Inputs, see `export.inputs.input_names`.
         variant: Fusions and precision. An int8 variant is exported in float32 here, in the form
-            that can be quantised: padding settled (`export.padding`), and each attention a
-            `MultiHeadAttention`, since `Attention` has no quantised form that takes a mask.
+            that can be quantised: each attention a `MultiHeadAttention`, since `Attention` has no
+            quantised form that takes a mask.
         path: Where to write.
     """
     from transformers.exporters.configs import OnnxConfig
@@ -128,13 +127,8 @@ def _quantise(
 @contextlib.contextmanager
 def _traced_form(model: PreTrainedModel, variant: Variant) -> Iterator[None]:
     """Within the block, tracing `model` gives what the variant is to hold."""
-    with contextlib.ExitStack() as stack:
-        if variant.fusions:
-            stack.enter_context(fused_attention(model, emitted=variant.int8))
-        else:
-            stack.enter_context(eager_attention(model))
-        if variant.int8:
-            stack.enter_context(settled_padding(model))
+    form = fused_attention(model, emitted=variant.int8) if variant.fusions else None
+    with form or eager_attention(model):
         yield
 
 

@@ -20,9 +20,8 @@ from compress.errors import ParityError
 from compress.heads import named_outputs
 from export.attention import eager_attention
 from export.compare import Feeds, PaddingRule
-from export.inputs import CASES, longest_sequence, made_up_inputs
+from export.inputs import CASES, longest_sequence, made_up_inputs, read_position
 from export.int8_check import check_int8
-from export.padding import read_position
 from export.precision import Variant
 from export.session import CPU, CUDA, cuda_available, open_session
 
@@ -52,27 +51,20 @@ class Parity:
 
 
 def check_quantised(
-    model: PreTrainedModel,
-    names: tuple[str, ...],
-    variant: Variant,
-    source: Path,
-    path: Path,
-    feeds: Feeds,
+    model: PreTrainedModel, variant: Variant, source: Path, path: Path, feeds: Feeds
 ) -> tuple[Parity, ...]:
-    """Compare an int8 graph with its float32 source, once that has been compared with `model`.
+    """Compare an int8 graph with its float32 source, which `check_parity` holds against torch.
 
     Args:
-        model: In evaluation mode.
-        names: The graph's inputs.
+        model: Says how its texts are padded.
         variant: Of the int8 graph.
         source: The float32 graph that it was made from.
         path: The int8 graph.
         feeds: Real texts, as the graph's inputs.
 
     Raises:
-        ParityError: See `check_parity` and `export.int8_check.check_int8`.
+        ParityError: See `export.int8_check.check_int8`.
     """
-    check_parity(model, names, variant, source)
     rule = PaddingRule(
         token_id=int(getattr(model.config, "pad_token_id", None) or 0),
         left=read_position(model) < 0,
@@ -96,8 +88,7 @@ def check_parity(
     """Compare the float graph at `path` with `model` on every case.
 
     A graph for CUDA runs on the CPU provider where there is no CUDA device: the same nodes, other
-    kernels. The record says which provider it was. The float32 source of an int8 graph is compared
-    where a real token answers: its padding is settled (`export.padding`).
+    kernels. The record says which provider it was.
 
     Raises:
         ParityError: A difference is above the tolerance, or an output is not finite.
@@ -111,9 +102,6 @@ def check_parity(
         expected = _expected(model, inputs)
         arrays = session.run(list(expected), {k: v.numpy() for k, v in inputs.items()})
         found = dict(zip(expected, arrays, strict=True))
-        if variant.int8:
-            answering = _answering(model, inputs["attention_mask"])
-            found, expected = (_at(values, answering) for values in (found, expected))
         difference, tolerance = _compare(variant, case, found, expected)
         results.append(
             Parity(
@@ -136,23 +124,6 @@ def _expected(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Ar
     with torch.inference_mode(), eager_attention(model):
         outputs = named_outputs(model, inputs)
     return {name: value.float().numpy() for name, value in outputs.items()}
-
-
-def _answering(model: PreTrainedModel, mask: Tensor) -> NDArray[np.bool_]:
-    """Which positions answer for a text: real ones, of texts whose read position is real."""
-    read = read_position(model)
-    real = mask.bool()
-    found: NDArray[np.bool_] = (real & real[..., read : read + 1 or None]).numpy()
-    return found
-
-
-def _at(values: dict[str, Array], answering: NDArray[np.bool_]) -> dict[str, Array]:
-    """Outputs at those positions, or of those texts, where a text has one answer."""
-    texts = answering.any(-1)
-    return {
-        name: value[answering] if value.shape[: answering.ndim] == answering.shape else value[texts]
-        for name, value in values.items()
-    }
 
 
 def _compare(

@@ -119,10 +119,10 @@ def build_report(
         gates: The recipe's promises.
     """
     evaluated = evaluate_gates(gates, found.accuracy, found.latency, reference, promised)
-    if found.doubt is not None:
-        evaluated = [undecided(gate) for gate in evaluated]
     if made.promise is not None and recipe["target"]["mix"] is not None:
         evaluated.append(promise_gate(made.promise))
+    if found.doubt is not None:
+        evaluated = [undecided(g) if g.verdict == "pass" else g for g in evaluated]
     where = {"variant": reference, "batch": promised.batch, "sequence": promised.sequence}
     return _head(recipe["model"], ANCHOR, found.environment, evaluated) | {
         "recipe": dict(recipe),
@@ -222,6 +222,7 @@ def complete(report: Mapping[str, Any]) -> dict[str, Any]:
         {"provider": providers.get(row["variant"], "")} | row for row in found["speedups"]
     ]
     found["accuracy"] = [{"mcnemar": None} | row for row in found["accuracy"]]
+    found["parity"] = [{"difference": row.get("max_abs")} | dict(row) for row in found["parity"]]
     return found
 
 

@@ -39,8 +39,11 @@ def encode_labels(dataset: Dataset, label2id: Mapping[str, int]) -> NDArray[np.f
     _check_kind(dataset, label2id)
     if dataset.regression:
         return np.array([_number(dataset, i, label) for i, label in enumerate(dataset.labels)])
-    written = normalised(dataset.labels)
-    known = _reading(dataset, written, label2id)
+    written = [label.strip() for label in dataset.labels]
+    known = None if dataset.label_names else _as_names(set(written), label2id)
+    if known is None:
+        written = normalised(dataset.labels)
+        known = _reading(dataset, written, label2id)
     for index, label in enumerate(written):
         if label not in known:
             raise DataError(
@@ -64,6 +67,9 @@ def class_names(labels: Sequence[str], column: str = "label") -> list[str]:
     Raises:
         DataError: There is one class alone, the column holds scores, or names differ in case alone.
     """
+    empty = next((i for i, label in enumerate(labels) if not label.strip()), None)
+    if empty is not None:
+        raise DataError(f"column {column!r} is empty in example {empty + 1}; fill it in")
     names = sorted(set(normalised(labels)), key=lambda n: (not _is_number(n), _as_number(n), n))
     if len(names) < 2:
         raise DataError(
@@ -114,10 +120,6 @@ def _reading(
         )
     if dataset.label_names:
         return _of_task(dataset, present, label2id)
-    own = _folded(label2id)
-    by_name = {label: own[label.casefold()] for label in present if label.casefold() in own}
-    if len(by_name) == len(present) and not is_unnamed(label2id):
-        return by_name
     numbers = {str(i): i for i in range(len(label2id))}
     if any(_is_number(name) for name in label2id):
         return dict(label2id)  # places would be a second reading
@@ -129,7 +131,8 @@ def _reading(
             f"{dataset.name} {dataset.split}: the labels are names ({named}), and the model does "
             "not name its own; set id2label and label2id in its config.json"
         )
-    return dict(label2id) | {n.casefold(): i for n, i in own.items()}
+    outputs = {label: _named(label, label2id) for label in present}
+    return {name: i for name, i in outputs.items() if i is not None} or dict(label2id)
 
 
 def _of_task(dataset: Dataset, present: set[str], label2id: Mapping[str, int]) -> dict[str, int]:
@@ -148,10 +151,10 @@ def _by_task(names: Sequence[str], label2id: Mapping[str, int], task: str) -> di
             f"task {task!r} has the {len(names)} labels {list(names)}, found a model with "
             f"{len(label2id)}: {sorted(label2id)}; choose the model's own task"
         )
-    own = _folded(label2id)
-    if all(name.casefold() in own for name in names):
-        return {name: own[name.casefold()] for name in names}
-    if is_unnamed(label2id):
+    known = _as_names(set(names), label2id)
+    if known is not None:
+        return {name: known[name] for name in names}
+    if is_unnamed(label2id) or all(name == str(i) for name, i in label2id.items()):
         return {name: i for i, name in enumerate(names)}
     raise DataError(
         f"task {task!r} has the labels {list(names)}, found a model with {sorted(label2id)}; "
@@ -159,10 +162,19 @@ def _by_task(names: Sequence[str], label2id: Mapping[str, int], task: str) -> di
     )
 
 
-def _folded(label2id: Mapping[str, int]) -> dict[str, int]:
-    """The model's names without regard to case, where that keeps them apart."""
-    folded = {name.casefold(): i for name, i in label2id.items()}
-    return folded if len(folded) == len(label2id) else dict(label2id)
+def _as_names(present: set[str], label2id: Mapping[str, int]) -> dict[str, int] | None:
+    """All labels as names of the model's, exactly or without regard to case; else nothing."""
+    found = {label: _named(label, label2id) for label in present}
+    known = {label: output for label, output in found.items() if output is not None}
+    return known if len(known) == len(present) else None
+
+
+def _named(label: str, label2id: Mapping[str, int]) -> int | None:
+    """The output of that name; case counts where it keeps names apart."""
+    if label in label2id:
+        return label2id[label]
+    folded = {name.strip().casefold(): i for name, i in label2id.items()}
+    return folded.get(label.casefold()) if len(folded) == len(label2id) else None
 
 
 def _check_kind(dataset: Dataset, label2id: Mapping[str, int]) -> None:

@@ -13,6 +13,8 @@ import gzip
 import io
 import json
 import lzma
+import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -73,11 +75,11 @@ def _text(path: Path, packed: str, encoding: str | None) -> str:
     try:
         data = path.read_bytes()
         data = _PACKED[packed](data) if packed else data
-    except (OSError, EOFError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}; write it again") from error
     used = encoding or ("utf-16" if data.startswith(_MARKS) else "utf-8-sig")
     try:
-        return data.decode(used)
+        return data.decode(used).removeprefix("\ufeff")
     except (UnicodeDecodeError, LookupError) as error:
         raise DataError(
             f"{path} is not {used.removesuffix('-sig')} text ({error}); save it as UTF-8, or name "
@@ -109,6 +111,7 @@ def _quoted_rows(
     path: Path, text: str, delimiter: str, *, strict_quotes: bool
 ) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells. A TSV whose quotes do not pair is read as plain cells."""
+    csv.field_size_limit(sys.maxsize)
     source = io.StringIO(text, newline="")
     reader = csv.reader(
         source, delimiter=delimiter, strict=True, skipinitialspace=delimiter != "\t"
@@ -122,6 +125,12 @@ def _quoted_rows(
             ) from error
         lines = text.split("\n")
         rows = [(i, line.removesuffix("\r").split(delimiter)) for i, line in enumerate(lines, 1)]
+    for line, row in () if strict_quotes else rows:
+        if any(delimiter in cell and "\n" in cell for cell in row):
+            raise DataError(
+                f"{path}, line {line}: a quoted cell holds a tab and a line break, or two quotes "
+                "that are text happen to pair; write the table as CSV"
+            )
     return iter(rows)
 
 

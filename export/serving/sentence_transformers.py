@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from compress.pooling import write_pooling
+from compress.pooling import LIMITS, write_pooling
 from export.precision import VariantName
 from export.serving import optimum
 from export.serving.stack import (
@@ -42,7 +42,8 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
         place_graph(source, variant, folder / where)
     place_pooling(source, folder)
     place_guide(folder, "sentence_transformers.md", GRAPH=GRAPHS[precisions[0]][0])
-    settings = folder / "sentence_bert_config.json"
+    # The first of these files that is there is the only one that is read.
+    settings = next((folder / n for n in LIMITS if (folder / n).is_file()), folder / LIMITS[0])
     said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     write_json(settings, said | {"max_seq_length": source.max_length})
 

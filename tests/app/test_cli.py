@@ -91,7 +91,7 @@ def test_unknown_architecture_lists_the_known(
         ("macs: 0.5", "macs: 0.0", "target.macs"),
         ("macs: 0.5", "parameters: 0.001", "the smallest share that removing"),
         ("model: ./teacher", "model: ./teecher", "teecher"),
-        ("label: label", "label: stars", "must have the column 'stars'"),
+        ("label: label", "label: stars", "has no column 'stars'"),
         ("train: train.csv", "train: gone.csv", "gone.csv"),
         ("steps: 2", "stepz: 2", "did you mean 'steps'"),
         ("device: cpu", "device: cuda", "no CUDA device"),
@@ -117,7 +117,7 @@ def test_label_outside_the_map_names_the_example(
     (project / "odd.csv").write_text("sentence,label\nw1 w2,1\nw3,seven\n")
     (project / "odd.yaml").write_text(RECIPE.replace("validation.csv", "odd.csv"))
     found = error_of(capsys, "run", project / "odd.yaml", "-o", project / "odd-out")
-    assert "example 2: label must be among" in found
+    assert "the labels are names" in found
     assert "'seven'" in found
 
 

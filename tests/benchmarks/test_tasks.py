@@ -247,6 +247,9 @@ def test_a_hub_out_of_reach_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) 
         (["0", "1"], {"LABEL_0": 0, "LABEL_1": 1}),
         (["0.0", "False", "1"], {"LABEL_0": 0, "LABEL_1": 1}),
         ([" yes ", "NO"], {"yes": 1, "no": 0}),
+        (["True", "False"], {"True": 0, "False": 1}),
+        (["A", "a"], {"A": 0, "a": 1}),
+        (["LABEL_0", "LABEL_1"], {"LABEL_0": 0, "LABEL_1": 1}),
     ],
 )
 def test_a_set_of_labels_has_one_reading(labels: list[str], label2id: dict[str, int]) -> None:
