@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,34 +19,26 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from compress.errors import BundleError
+from compress.places import TOOL, WORK, is_mount, locked
 
 __all__ = [
     "MANIFEST",
     "changed_files",
     "check_target",
-    "locked",
     "read_manifest",
     "replace_folder",
     "sha256",
     "verify_folder",
     "verify_own",
     "versions",
-    "work_folder",
     "write_manifest",
     "write_whole",
     "writing",
 ]
 
 MANIFEST = "manifest.json"
-TOOL = "compress-export"
 SCHEMA = 1
-_WORK = f".{TOOL}.partial"
-"""Where a mount point's next content is written, within it."""
-_held: set[Path] = set()
-"""Folders that this process has locked."""
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "numpy", "safetensors")
 
 
@@ -83,83 +74,11 @@ def writing(target: Path, kind: str, **facts: Any) -> Iterator[Path]:
             raise BundleError(f"{error}; what was written is kept in {temporary}") from error
 
 
-@contextmanager
-def locked(target: Path) -> Iterator[None]:
-    """Within the block, no other process of this user on this machine writes `target`.
-
-    A process that holds the lock may take it again. The lock file lies in the user's cache, so
-    that nothing is left beside the output.
-
-    Raises:
-        BundleError: Another process holds it.
-    """
-    place = target.resolve()
-    if place in _held:
-        yield
-        return
-    base = _lock_folder()
-    lock = FileLock(base / f"{hashlib.sha256(str(place).encode()).hexdigest()[:32]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BundleError(
-            f"{target} is being written by another process; wait until it ends, or name another "
-            "folder"
-        ) from None
-    _held.add(place)
-    try:
-        yield
-    finally:
-        _held.discard(place)
-        lock.release()
-
-
-def _lock_folder() -> Path:
-    """In the user's cache; where there is no writable home, in the system's temporary folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    user = str(os.getuid()) if hasattr(os, "getuid") else "all"
-    for place in (cache / TOOL / "locks", Path(tempfile.gettempdir()) / f"{TOOL}-locks-{user}"):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(place, os.W_OK):
-            return place
-    raise BundleError("no folder for lock files can be written; set XDG_CACHE_HOME to one")
-
-
-def work_folder(target: Path, name: str = "partial") -> Path:
-    """Where a long job prepares `target`: beside it, or within it where it is a mount point.
-
-    Args:
-        target: The output.
-        name: What it is for, where a job needs several.
-    """
-    if not _is_mount(target):
-        return target.with_name(f"{target.name}.{name}")
-    return target / _WORK / name
-
-
 def _temporary(target: Path) -> Path:
-    if _is_mount(target):
-        (target / _WORK).mkdir(exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=target / _WORK))
+    if is_mount(target):
+        (target / WORK).mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=target / WORK))
     return Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-
-
-def _is_mount(target: Path) -> bool:
-    """Whether something is mounted at a folder, another folder of the same disk included."""
-    if not target.is_dir():
-        return False
-    if target.is_mount():
-        return True
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return False
-    escaped = re.compile(r"\\([0-7]{3})")
-    places = (escaped.sub(lambda m: chr(int(m[1], 8)), line.split()[4]) for line in lines)
-    return str(target.resolve()) in places
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -186,7 +105,7 @@ def replace_folder(new: Path, target: Path) -> None:
     if not target.exists():
         new.replace(target)
         return
-    if _is_mount(target):
+    if is_mount(target):
         _fill(new, target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
@@ -202,7 +121,7 @@ def replace_folder(new: Path, target: Path) -> None:
 def _fill(new: Path, target: Path) -> None:
     (target / MANIFEST).unlink(missing_ok=True)
     for path in list(target.iterdir()):
-        if path.name == _WORK:
+        if path.name == WORK:
             continue
         if path.is_dir():
             shutil.rmtree(path)
@@ -210,7 +129,7 @@ def _fill(new: Path, target: Path) -> None:
             path.unlink()
     for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
         path.replace(target / path.name)
-    shutil.rmtree(target / _WORK)
+    shutil.rmtree(target / WORK)
 
 
 def _open_to_readers(folder: Path) -> None:
@@ -244,7 +163,7 @@ def check_target(target: Path, kind: str) -> None:
     found = {
         p.relative_to(target).as_posix()
         for p in target.rglob("*")
-        if not p.is_dir() and p.relative_to(target).parts[0] != _WORK
+        if not p.is_dir() and p.relative_to(target).parts[0] != WORK
     }
     if not found:
         return
@@ -276,7 +195,7 @@ def check_target(target: Path, kind: str) -> None:
 def _check_writable(target: Path) -> None:
     """Refuse a place where nothing can be written, before any work."""
     above = next(p for p in (target, *target.absolute().parents) if p.exists())
-    place = above if above != target or _is_mount(target) else target.absolute().parent
+    place = above if above != target or is_mount(target) else target.absolute().parent
     if above.is_dir() and not os.access(place, os.W_OK | os.X_OK):
         raise BundleError(
             f"output cannot be written to {target}: {place} is not writable for this user; name "
@@ -287,7 +206,7 @@ def _check_writable(target: Path) -> None:
 def write_manifest(folder: Path, kind: str, **facts: Any) -> None:
     """Write `manifest.json`: kind, versions, the SHA-256 of every file, and `facts`."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST)
-    files = [p for p in files if p.relative_to(folder).parts[0] != _WORK]
+    files = [p for p in files if p.relative_to(folder).parts[0] != WORK]
     manifest = {
         "schema": SCHEMA,
         "tool": TOOL,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["GramSum"]
+__all__ = ["GramSum", "solve_damped"]
 
 _ROWS = 2048
 _COLUMNS = 768
@@ -55,3 +55,23 @@ class GramSum:
             stop = min(start + _COLUMNS, self._inputs)
             product = rows[:, start:stop].T @ rows[:, start:]
             self._upper[start:stop, start:] += product.to(self._upper)
+
+
+def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
+    """The minimiser Δ of ``tr(Δᵀ G Δ) − 2 tr(Δᵀ M) + λ‖Δ‖²``, λ = damping × mean diagonal of G.
+
+    Args:
+        gram: ``G = FᵀF``, `(inputs, inputs)`, float64.
+        moment: ``M = FᵀR``, `(inputs, outputs)`, float64.
+        damping: Relative; above 0 where G may be singular.
+
+    Returns:
+        Δ: `(inputs, outputs)`.
+    """
+    damped = gram.clone()
+    damped.diagonal().add_(damping * gram.diagonal().mean().clamp_min(1e-12))
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if failed:
+        solution: Tensor = torch.linalg.solve(damped, moment)
+        return solution
+    return torch.cholesky_solve(moment, factor)

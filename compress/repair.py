@@ -27,7 +27,7 @@ from compress.batches import (
     token_mask,
 )
 from compress.errors import DataError
-from compress.gram import GramSum
+from compress.gram import GramSum, solve_damped
 from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan import EncoderShape, Plan
 from compress.taps import Place, first_of, tapped
@@ -172,26 +172,6 @@ class Aims:
                 stream.targets = known
             if self._keep:
                 self._kept[layer.index, place] = stream.targets
-
-
-def solve_damped(gram: Tensor, moment: Tensor, damping: float) -> Tensor:
-    """The minimiser Δ of ``tr(Δᵀ G Δ) − 2 tr(Δᵀ M) + λ‖Δ‖²``, λ = damping × mean diagonal of G.
-
-    Args:
-        gram: ``G = FᵀF``, `(inputs, inputs)`, float64.
-        moment: ``M = FᵀR``, `(inputs, outputs)`, float64.
-        damping: Relative; above 0 where G may be singular.
-
-    Returns:
-        Δ: `(inputs, outputs)`.
-    """
-    damped = gram.clone()
-    damped.diagonal().add_(damping * gram.diagonal().mean().clamp_min(1e-12))
-    factor, failed = torch.linalg.cholesky_ex(damped)
-    if failed:
-        solution: Tensor = torch.linalg.solve(damped, moment)
-        return solution
-    return torch.cholesky_solve(moment, factor)
 
 
 def _repair_stack(

@@ -293,17 +293,6 @@ class Context:
         promised = [name for name, limit in limits.items() if limit is not None]
         return max([LEAST_SAMPLES, *(samples_needed(float(name[1:])) for name in promised)])
 
-    @cached_property
-    def identity(self) -> dict[str, str]:
-        """Hashes of the teacher's weights and of the validation data, for comparing reports."""
-        folder = local_folder(self.model_source)
-        files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-        weights = file_hashes(files, folder) if files else {"source": self.model_source}
-        return {
-            "anchor": content_key(weights),
-            "data": self.dataset("validation").content_hash(),
-        }
-
     def _table_key(self) -> str:
         table = self.recipe.target.table
         found = None if table is None else self.base / table

@@ -15,8 +15,9 @@ from compress.distill.layer_map import layer_pairs
 from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.errors import BundleError, RecipeError
-from compress.folder import check_target, locked, replace_folder, work_folder, write_manifest
+from compress.folder import check_target, replace_folder, write_manifest
 from compress.heads import head_of, n_labels_of
+from compress.places import locked, work_folder
 from compress.processes import is_main, wait_for_all
 from compress.training import Examples
 from compress_export.context import Context

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +23,12 @@ from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from compress.batches import Progress
 from compress.checkpoint import load
 from compress.errors import BundleError
-from compress.folder import check_target, locked, replace_folder, work_folder, write_manifest
+from compress.folder import check_target, replace_folder, write_manifest
 from compress.heads import stock_class
+from compress.places import locked, work_folder
 from compress.plan import Plan
 from compress_export.context import Context
+from compress_export.earlier import copy_earlier, identity_of, promise_facts
 from compress_export.facts import model_facts
 from compress_export.loading import local_folder, pooling_mode
 from compress_export.measuring import Graph, head_importance, measure_accuracy, measure_latency
@@ -269,7 +270,7 @@ class Run:
         )
         found = Found(
             environment=latency["environment"],
-            identity=self.context.identity,
+            identity=identity_of(self.context),
             importance=self._importance(),
             accuracy=accuracy["accuracy"],
             disagreements=accuracy["disagreements"],
@@ -293,14 +294,7 @@ class Run:
         self, reached: dict[str, Any], proof: dict[str, Any] | None
     ) -> dict[str, Any] | None:
         goal = self.recipe.goal()
-        if goal is None:
-            return None
-        mix = [
-            {"batch": w.batch, "sequence": w.sequence, "share": share}
-            for w, share in self.context.mix.shares
-        ]
-        target = {"speedup": goal.speedup, "latency_ms": goal.latency_ms, "mix": mix}
-        return target | reached | {"proof": proof}
+        return None if goal is None else promise_facts(goal, self.context.mix, reached, proof)
 
     def _key(self, stage: str, upstream: str) -> str:
         """What the stage depends on: the recipe's part, and what the stage before it wrote."""
@@ -333,13 +327,7 @@ class Run:
                 "move them away"
             )
         if not self.work.exists() and self.out.is_dir() and any(self.out.iterdir()):
-            hidden = ".compress-export."
-            with tempfile.TemporaryDirectory(prefix=hidden, dir=self.work.parent) as temporary:
-                others = shutil.ignore_patterns(f"{hidden}*")
-                shutil.copytree(self.out, Path(temporary) / "copy", ignore=others)
-                for name in ("manifest.json", "report.json", "report.md", "report.html"):
-                    (Path(temporary) / "copy" / name).unlink(missing_ok=True)
-                (Path(temporary) / "copy").rename(self.work)
+            copy_earlier(self.out, self.work)
         self.stages.folder.mkdir(parents=True, exist_ok=True)
         (self.work / "recipe.yaml").write_text(self.text, encoding="utf-8")
 

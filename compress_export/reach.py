@@ -22,6 +22,7 @@ from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.promise import Attempt, Promise, Stopwatch
 from compress_export.quality import Yardstick, can_judge
+from compress_export.recipe import Recipe
 from export.onnx import export_graphs
 from export.precision import Variant
 
@@ -79,7 +80,10 @@ def reach(context: Context, progress: Progress) -> Reached:
         spec = recipe.prune_spec()
         pruned = prune(context.teacher, context.calibration(), spec, progress)
         return Reached(
-            model=pruned.model, plan=pruned.plan, variant=recipe.judged(), scores=pruned.scores
+            model=pruned.model,
+            plan=pruned.plan,
+            variant=_judged_variant(recipe),
+            scores=pruned.scores,
         )
     goal = recipe.goal()
     if goal is not None:
@@ -87,7 +91,13 @@ def reach(context: Context, progress: Progress) -> Reached:
     shape = bind(context.teacher).shape
     walk = context.walk(recipe.cost().prices(shape), progress)
     member = walk.down_to(recipe.share() * walk.dense_cost)
-    return _reached(member, recipe.judged())
+    return _reached(member, _judged_variant(recipe))
+
+
+def _judged_variant(recipe: Recipe) -> Variant:
+    """The variant that figures are about where none compete."""
+    measured = recipe.variants()
+    return recipe.reference() if recipe.reference() in measured else measured[0]
 
 
 def promise_of(

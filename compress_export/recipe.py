@@ -254,14 +254,6 @@ class Recipe(Part):
         """The variant in which teacher and student are compared: float32, fused for the device."""
         return variant(f"{self.target.device}-fp32")
 
-    def judged(self) -> Variant:
-        """The student's variant that figures are about where no precisions compete.
-
-        The reference, if it is exported; else the first that is.
-        """
-        measured = self.variants()
-        return self.reference() if self.reference() in measured else measured[0]
-
 
 def load_recipe(path: Path) -> Recipe:
     """Read and validate a recipe file.

@@ -60,12 +60,8 @@ class OwnData(Part):
     )
     label: str = Field(description="Label column.")
     regression: bool = Field(False, description="Labels are numbers to predict, not classes.")
-    encoding: str | None = Field(
-        None, description="Encoding of the files, such as latin-1; by default UTF-8."
-    )
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Between cells of a CSV or TSV file; by default comma or tab."
-    )
+    encoding: str | None = Field(None, description="Of the files; by default UTF-8.")
+    delimiter: str | None = Field(None, description="Of CSV or TSV; by default comma or tab.")
 
 
 class BareTexts(Part):

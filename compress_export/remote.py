@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import BundleError, RecipeError
-from compress.folder import MANIFEST, TOOL, read_manifest
+from compress.folder import MANIFEST, read_manifest
+from compress.places import TOOL
 from compress_export.console import note
 from export.precision import VARIANTS
 

@@ -24,7 +24,8 @@ from compress.distill.objective import Objective
 from compress.distill.store import Store
 from compress.distill.teaching import Offline, Online, Teaching
 from compress.errors import RecipeError
-from compress.folder import locked, work_folder, writing
+from compress.folder import writing
+from compress.places import locked, work_folder
 from compress.plan import Plan
 from compress.plan_config import stored_plan
 from compress.pooling import Pooling, write_pooling

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoTokenizer
 
 from benchmarks.tasks import encode_labels, glue_task
 from compress.checkpoint import load
 from compress.pooling import read_pooling
-from compress_export.loading import label2id, load_tokenizer
 from export.bundle import export_bundle
 from export.precision import variant
 from export.session import open_session
@@ -65,8 +65,14 @@ def accuracies(teacher: Path, glue: Path) -> dict[str, dict[str, float]]:
     """Accuracy on SST-2's dev set by variant and way of batching."""
     task = glue_task("sst2")
     assert task is not None
-    data, model, tokenizer = task.load("validation", glue), load(teacher), load_tokenizer(teacher)
-    texts, labels = [text for (text,) in data.texts], encode_labels(data, label2id(model))
+    data, model = task.load("validation", glue), load(teacher)
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+        task.load("validation", glue),
+        load(teacher),
+        AutoTokenizer.from_pretrained(teacher),
+    )
+    names = {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
+    texts, labels = [text for (text,) in data.texts], encode_labels(data, names)
     ways = batches([len(text) for text in texts])
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +91,12 @@ def accuracies(teacher: Path, glue: Path) -> dict[str, dict[str, float]]:
 
 def cosines(encoder: Path, texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """Least and mean cosine of int8 vectors by way of batching, to those of each text alone."""
-    model, tokenizer, pooling = load(encoder), load_tokenizer(encoder), read_pooling(encoder)
+    model, pooling = load(encoder), read_pooling(encoder)
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+        load(encoder),
+        AutoTokenizer.from_pretrained(encoder),
+        read_pooling(encoder),
+    )
     assert pooling is not None
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -36,18 +36,7 @@ def run(
 ) -> None:
     """Judge the report at `path`, print and write the gates, exit by the verdict.
 
-    Args:
-        path: The report.
-        baseline: The earlier report, which moves on with every change that lands.
-        pinned: A report that stays: small losses add up where each is compared with the last.
-        limits: By name, what may change; over those of the report's recipe.
-        fused: See `Limits`.
-        parity: See `Limits`.
-        clock: Compare milliseconds.
-        first: An earlier report that is not there yet is no error.
-        junit: File to write.
-        summary: File to append to.
-        as_json: Print JSON.
+    `pinned` is a report that stays, where `baseline` moves on: small losses add up.
     """
     report = read_report(path)
     gates = [_gate(fields) for fields in report["gates"]]

@@ -291,7 +291,8 @@ def _praise(row: Row) -> str:
     kept = f"{row['retention_low']:.1%} to {row['retention_high']:.1%}"
     parts = [f"{row['retention']:.1%} kept ({kept})"]
     if row["speedup"] is not None:
-        fast = f"{row['speedup_low']:.2f}× to {row['speedup_high']:.2f}×"
+        low = row["speedup_low"]
+        fast = "at a busy moment" if low is None else f"{low:.2f}× to {row['speedup_high']:.2f}×"
         parts.append(f"{row['speedup']:.2f}× as fast ({fast})")
     if row["p50_ms"] is not None:
         parts.append(f"{row['p50_ms']:.2f} ms")

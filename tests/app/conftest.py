@@ -9,7 +9,7 @@ import pytest
 from benchmarks.neighbours import Neighbours
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")
 def idle_machine() -> Iterator[None]:
     """Tiny models are timed for milliseconds, beside other tests."""
     with pytest.MonkeyPatch.context() as patch:

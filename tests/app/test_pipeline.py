@@ -52,7 +52,8 @@ def write_csv(path: Path, count: int, labels: int = 3) -> None:
 
 def answer_mostly_right(teacher: Path, file: Path) -> None:
     """Give two of three examples the label that a model answers: it is then worth keeping."""
-    rows = list(csv.reader(file.open(encoding="utf-8")))
+    with file.open(newline="", encoding="utf-8") as given:
+        rows = list(csv.reader(given))
     texts = [text for text, _ in rows[1:]]
     encoded = tiny_tokenizer()(texts, padding=True, return_tensors="pt")
     with torch.no_grad():

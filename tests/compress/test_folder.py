@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from compress import folder as folder_module
+from compress import places
 from compress.errors import BundleError
 from compress.folder import (
     MANIFEST,
     check_target,
-    locked,
     read_manifest,
     verify_folder,
-    work_folder,
     write_whole,
     writing,
 )
+from compress.places import locked, work_folder
 
 
 def write(target: Path, kind: str, text: str) -> None:
@@ -155,7 +155,8 @@ def test_a_mount_point_is_written_within_and_its_manifest_last(
         order.append(Path(other).name)
         return replace(self, other)
 
-    monkeypatch.setattr(folder_module, "_is_mount", lambda path: path == target)
+    for module in (folder_module, places):
+        monkeypatch.setattr(module, "is_mount", lambda path: path == target)
     monkeypatch.setattr(Path, "replace", busy)
     for text in ("old", "new"):
         order.clear()
@@ -185,7 +186,7 @@ def test_what_cannot_be_renamed_is_kept_and_named(
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from compress.folder import locked\n"
+        "import sys; from pathlib import Path; from compress.places import locked\n"
         "with locked(Path(sys.argv[1])): pass"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "x")]

