@@ -41,10 +41,8 @@ def identity_of(context: Context) -> dict[str, str]:
     }
 
 
-def promise_facts(
-    goal: Goal, mix: Mix, reached: dict[str, Any], proof: dict[str, Any] | None
-) -> dict[str, Any]:
+def promise_facts(goal: Goal, mix: Mix, reached: dict[str, Any]) -> dict[str, Any]:
     """A promised latency as the report tells it, with its attempts and its proof."""
     shares = [{"batch": w.batch, "sequence": w.sequence, "share": s} for w, s in mix.shares]
     target = {"speedup": goal.speedup, "latency_ms": goal.latency_ms, "mix": shares}
-    return target | reached | {"proof": proof}
+    return target | reached

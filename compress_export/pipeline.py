@@ -80,11 +80,7 @@ class Run:
         self.work = work_folder(out)
 
     def __call__(self) -> Outcome:
-        """Do all that is not yet done, and write the report.
-
-        Raises:
-            BundleError: Another process writes the folder, or changed what a stage had written.
-        """
+        """Do all that is not yet done, and write the report."""
         self.check()
         with locked(self.out):
             for step in STEPS:
@@ -219,10 +215,7 @@ class Run:
         def work() -> dict[str, Any]:
             self.progress("export teacher", 0, 1)
             exported: Exported = export_variant(
-                self.context.teacher,
-                self.context.tokenizer,
-                reference,
-                folder,
+                self.context.teacher, self.context.tokenizer, reference, folder
             )
             self.progress("export teacher", 1, 1)
             return exported.to_dict()
@@ -264,7 +257,7 @@ class Run:
         made = Made(
             models={k: v for k, v in student.items() if k != "reached"},
             plan=Plan.load(self.work / "plan.json"),
-            promise=self._promise(student["reached"], latency.get("proof")),
+            promise=self._promise(student["reached"] | {"proof": latency.get("proof")}),
             training=self._recover(),
             exported=self._bundle()["exported"],
         )
@@ -290,11 +283,9 @@ class Run:
         write_report(report, self.text, self.work)
         return report
 
-    def _promise(
-        self, reached: dict[str, Any], proof: dict[str, Any] | None
-    ) -> dict[str, Any] | None:
+    def _promise(self, reached: dict[str, Any]) -> dict[str, Any] | None:
         goal = self.recipe.goal()
-        return None if goal is None else promise_facts(goal, self.context.mix, reached, proof)
+        return None if goal is None else promise_facts(goal, self.context.mix, reached)
 
     def _key(self, stage: str, upstream: str) -> str:
         """What the stage depends on: the recipe's part, and what the stage before it wrote."""

@@ -1,7 +1,4 @@
-"""What the user wants, as a frozen record: validated once, never rewritten.
-
-Knows names and ranges; opens no model and no data.
-"""
+"""What the user wants, as a frozen record, validated once; opens no model and no data."""
 
 from __future__ import annotations
 

@@ -301,9 +301,7 @@ class Benchmark(Part):
     precision: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.02, description="Relative half-width of the 95 % intervals at which to stop."
     )
-    openings: Positive = Field(
-        4, description="Times that all graphs are opened anew: each opening has luck of its own."
-    )
+    openings: Positive = Field(4, description="Times that all graphs are opened anew.")
     disagreements: Annotated[int, Field(ge=0)] = Field(
         50,
         description="Examples that student and teacher answer differently, to list with their text "

@@ -67,10 +67,6 @@ def accuracies(teacher: Path, glue: Path) -> dict[str, dict[str, float]]:
     assert task is not None
     data, model = task.load("validation", glue), load(teacher)
     tokenizer = AutoTokenizer.from_pretrained(teacher)
-        task.load("validation", glue),
-        load(teacher),
-        AutoTokenizer.from_pretrained(teacher),
-    )
     names = {str(name): int(i) for i, name in (model.config.id2label or {}).items()}
     texts, labels = [text for (text,) in data.texts], encode_labels(data, names)
     ways = batches([len(text) for text in texts])
@@ -93,10 +89,6 @@ def cosines(encoder: Path, texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """Least and mean cosine of int8 vectors by way of batching, to those of each text alone."""
     model, pooling = load(encoder), read_pooling(encoder)
     tokenizer = AutoTokenizer.from_pretrained(encoder)
-        load(encoder),
-        AutoTokenizer.from_pretrained(encoder),
-        read_pooling(encoder),
-    )
     assert pooling is not None
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
