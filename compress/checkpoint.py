@@ -30,6 +30,7 @@ from transformers import (
 from compress.architectures import architecture_for
 from compress.errors import CheckpointError
 from compress.folder import verify_own, writing
+from compress.hub import is_hub_id, snapshot, split_revision
 from compress.plan import Plan
 from compress.plan_config import (
     BLOCK,
@@ -55,8 +56,9 @@ def load(source: str | Path) -> PreTrainedModel:
     """Load a stock or a pruned encoder in float32, in evaluation mode.
 
     Args:
-        source: A folder, or a Hub id where no such folder exists. No code of the checkpoint is
-            run: a pruned one is rebuilt by replaying its plan.
+        source: A folder, or a Hub id where no such folder exists; `org/name@revision` names a
+            branch, a tag or a commit. No code of the checkpoint is run: a pruned one is rebuilt by
+            replaying its plan.
 
     Returns:
         The model, of the class that `config.architectures` names.
@@ -85,13 +87,16 @@ def load_config(source: str | Path) -> PreTrainedConfig:
     folder = Path(source)
     if folder.is_dir():
         _check_folder(folder)
-    elif folder.exists() or not _is_hub_id(str(source)):
+    elif folder.exists() or not is_hub_id(str(source)):
         raise CheckpointError(
             f"model must be a checkpoint folder or a Hub id, found {str(source)!r}, which is "
             "neither; check the path"
         )
+    repository, revision = split_revision(str(source))
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            repository, revision=revision, trust_remote_code=False
+        )
     except Exception as error:  # each part of transformers raises kinds of its own
         if folder.is_dir() or not isinstance(error, OSError):
             told = f"config.json of {str(source)!r} must be readable by transformers, found: "
@@ -194,8 +199,10 @@ def _read_stock(
     source: str | Path, config: PreTrainedConfig, **arguments: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and transformers' report of what did not fit."""
+    repository, revision = split_revision(str(source))
     model, report = model_class(config).from_pretrained(
-        str(source),
+        repository,
+        revision=revision,
         config=config,
         dtype=torch.float32,
         use_safetensors=True,
@@ -313,21 +320,12 @@ def _check_finite(model: PreTrainedModel, source: str | Path) -> None:
 
 def _local(source: str | Path) -> Path:
     """The folder itself, or where the Hub's files of that id have been put."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(snapshot_download(str(source)))
+        return snapshot(source)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint {str(source)!r} must be on the Hub, found: {_one_line(error)}"
         ) from error
-
-
-def _is_hub_id(source: str) -> bool:
-    parts = source.split("/")
-    return len(parts) <= 2 and all(parts) and not source.startswith((".", "/", "~"))
 
 
 def _one_line(error: BaseException) -> str:

@@ -21,7 +21,9 @@ studies = typer.Typer(
     no_args_is_help=True,
 )
 
-StudyModel = Annotated[str, typer.Option("--model", help="Checkpoint folder, or a Hub id.")]
+StudyModel = Annotated[
+    str, typer.Option("--model", help="Checkpoint folder, or a Hub id (org/name@revision).")
+]
 FineTuned = Annotated[
     str | None,
     typer.Option("--model", help="Checkpoint to fine-tune for tasks without --teacher."),

@@ -24,6 +24,7 @@ from compress.checkpoint import load, load_config
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.folder import check_target, verify_own
 from compress.heads import head_of
+from compress.hub import split_revision
 from compress.plan_config import BLOCK, stored_plan
 from compress.pooling import read_pooling
 from compress.verify import MODELING
@@ -90,11 +91,13 @@ def load_for(source: str, dataset: Dataset) -> PreTrainedModel:
     if not dataset.regression:
         settings |= {"id2label": dict(enumerate(names))}
         settings |= {"label2id": {name: i for i, name in enumerate(names)}}
+    repository, revision = split_revision(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the head is new is what fine-tuning is for
         try:
             model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-                source,
+                repository,
+                revision=revision,
                 dtype=torch.float32,
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # a head of other labels is replaced

@@ -64,7 +64,10 @@ __all__ = [
     "weights",
 ]
 
-Model = Annotated[str, typer.Argument(help="Checkpoint folder, or a Hub id.", show_default=False)]
+Model = Annotated[
+    str,
+    typer.Argument(help="Checkpoint folder, or a Hub id (org/name@revision).", show_default=False),
+]
 Task = Annotated[
     str,
     typer.Option(

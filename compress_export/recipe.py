@@ -52,7 +52,9 @@ def _kind_of_task(value: Any) -> str:
 class Recipe(Part):
     """A run, from a model to a report."""
 
-    model: str = Field(description="A checkpoint folder or a Hub id.")
+    model: str = Field(
+        description="A checkpoint folder, or a Hub id: org/name, or org/name@revision."
+    )
     task: Annotated[
         Annotated[str, Tag("str")]
         | Annotated[OwnData, Tag("OwnData")]

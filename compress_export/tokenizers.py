@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from compress.errors import CheckpointError
+from compress.hub import snapshot, split_revision
 from compress_export.console import note
 from export.texts import PROBES
 
@@ -55,24 +56,17 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 def local_folder(source: str) -> Path:
     """Where a checkpoint's files lie: the folder itself, or the Hub's cache of it."""
-    if Path(source).is_dir():
-        return Path(source)
-    from huggingface_hub import snapshot_download
-
     try:
-        return Path(
-            snapshot_download(
-                source, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
-            )
-        )
+        return snapshot(source, ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"])
     except OSError:  # offline, and not in the cache
         return Path(source)
 
 
 def _read(source: str | Path) -> PreTrainedTokenizerBase:
+    repository, revision = split_revision(str(source))
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            str(source), trust_remote_code=False
+            repository, revision=revision, trust_remote_code=False
         )
     except Exception as error:  # tokenizers raises bare Exceptions of its own
         raise CheckpointError(

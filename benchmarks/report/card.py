@@ -91,7 +91,7 @@ def write_card(card: Card, folder: Path) -> None:
 def _front(card: Card) -> dict[str, Any]:
     front = dict(card.base.carried)
     if card.base.hub:
-        front["base_model"] = card.base.name
+        front["base_model"] = card.base.name.partition("@")[0]
     front["pipeline_tag"] = _pipeline(card)
     front["library_name"] = "onnx"
     front["tags"] = ["onnx", "onnxruntime", "compress-export"]

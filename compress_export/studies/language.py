@@ -37,6 +37,7 @@ from compress.checkpoint import load, load_config
 from compress.distill.identity import fingerprint
 from compress.errors import CheckpointError, RecipeError
 from compress.folder import writing
+from compress.hub import split_revision
 from compress.masked_language import IGNORED, MaskedLanguageLearner
 from compress.plan_config import stored_plan
 from compress.tokenizer import save_tokenizer
@@ -104,8 +105,13 @@ def train_head(model: str, spec: LanguageSpec, out: Path, progress: Progress) ->
         )
     check_length(load(model), "--max-length", spec.max_length)
     torch.manual_seed(spec.spec.seed)
+    repository, revision = split_revision(model)
     whole: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(
-        model, dtype=torch.float32, tie_word_embeddings=True, use_safetensors=True
+        repository,
+        revision=revision,
+        dtype=torch.float32,
+        tie_word_embeddings=True,
+        use_safetensors=True,
     )
     return _learn(whole, tokenizer, spec, out, f"A masked-language head for {model}", progress)
 

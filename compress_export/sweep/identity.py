@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.folder import sha256, versions
+from compress.hub import split_revision
 from compress_export.remote import fingerprint
 from compress_export.stages import content_key
 
@@ -100,7 +101,8 @@ def _elsewhere(value: str, place: tuple[str, ...]) -> Any:
     from huggingface_hub import model_info
 
     try:
-        return model_info(value).sha
+        repository, revision = split_revision(value)
+        return model_info(repository, revision=revision).sha
     except (OSError, ValueError):  # no network, or no such model: the run itself says so
         return None
 

@@ -37,7 +37,7 @@ from export.serving.clamp import clamp, oldest
 from export.serving.environments import Environment, find_environment
 from export.serving.extensions import tokenizer_nodes
 from export.serving.order import Order, parse_order, parse_orders, variants_of
-from export.serving.reference import REFERENCE, Reference
+from export.serving.reference import REFERENCE, Reference, make_reference
 from export.serving.stack import Source
 from export.serving.tei import _complete_config
 from export.serving.verify import last_line, verify_serving
@@ -421,3 +421,16 @@ def test_an_added_token_is_refused_by_a_tokenizer_in_the_graph(tmp_path: Path) -
     subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
     with pytest.raises(BundleError, match="added tokens, such as '<price>'"):
         check_served([parse_order("extensions")], subject)
+
+
+def test_a_stack_is_held_against_texts_with_added_tokens(tmp_path: Path) -> None:
+    tokenizer = word_pieces()
+    model = tiny("bert", head="sequence")
+    subject = describe(model, tokenizer, tmp_path)
+    names = ("input_ids", "attention_mask")
+    plain = make_reference(model, tokenizer, names, subject, {})
+    tokenizer.add_tokens(["<price>"])
+    found = make_reference(model, tokenizer, names, subject, {})
+    added = tokenizer.convert_tokens_to_ids("<price>")
+    assert found.texts[: len(plain.texts)] == plain.texts
+    assert [ids.count(added) for ids in found.ids[len(plain.texts) :]] == [2]

@@ -72,7 +72,7 @@ def test_another_revision_on_the_hub_is_another_run(
     found = []
     for sha in ("a" * 40, "b" * 40):
         info = SimpleNamespace(sha=sha)
-        monkeypatch.setattr("huggingface_hub.model_info", lambda _, info=info: info)
+        monkeypatch.setattr("huggingface_hub.model_info", lambda _, revision, info=info: info)
         identity._elsewhere.cache_clear()
         found.append(key(base, model="org/name"))
     assert found[0] != found[1]
