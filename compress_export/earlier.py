@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,14 +21,27 @@ _SEALS = ("manifest.json", "report.json", "report.md", "report.html")
 
 
 def copy_earlier(out: Path, work: Path) -> None:
-    """Copy a finished run to where the next one works, without what says that it is finished."""
+    """Copy a finished run to where the next one works, without what says that it is finished.
+
+    Latency and memory of an inconclusive run are left out, so that they are measured again.
+    """
     work.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_HIDDEN, dir=work.parent) as temporary:
         copy = Path(temporary) / "copy"
         shutil.copytree(out, copy, ignore=shutil.ignore_patterns(f"{_HIDDEN}*"))
+        if _verdict(copy) == "inconclusive":
+            (copy / "stages" / "latency.json").unlink(missing_ok=True)
         for name in _SEALS:
             (copy / name).unlink(missing_ok=True)
         copy.rename(work)
+
+
+def _verdict(run: Path) -> str | None:
+    try:
+        report = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report.get("verdict") if isinstance(report, dict) else None
 
 
 def identity_of(context: Context) -> dict[str, str]:

@@ -192,6 +192,9 @@ def test_an_undecided_gate_gives_status_3(copied: Path) -> None:
     middle = (row["low"] + row["high"]) / 2
     (copied / "recipe.yaml").write_text(RECIPE + f"gate: {{speedup: {middle}}}\n")
     assert run(copied) == 3
+    before = report_of(copied)["environment"]["time"]
+    assert run(copied) in (0, 1, 3)
+    assert report_of(copied)["environment"]["time"] != before, "it is measured again"
 
 
 def test_an_interrupted_run_goes_on_from_the_last_whole_stage(
