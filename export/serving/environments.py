@@ -19,6 +19,7 @@ from export.serving.stack import Stack
 __all__ = ["Environment", "find_environment"]
 
 _READY = "ready"
+_NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH")
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -46,7 +47,7 @@ class Environment:
 
     def variables(self) -> dict[str, str]:
         """Its process's environment: nothing is downloaded, nothing of ours is imported."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+        kept = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON}
         offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TQDM_DISABLE": "1"}
         node = {} if self.folder is None else {"NODE_FOLDER": str(self.folder)}
         return kept | offline | node

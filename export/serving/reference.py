@@ -84,6 +84,15 @@ class Reference:
         """Length of each vector."""
         return int(self.vectors.shape[1])
 
+    @property
+    def closing(self) -> list[int]:
+        """Tokens that the tokenizer puts after every text, such as `[SEP]`."""
+        rows = [ids for text, ids in zip(self.texts, self.ids, strict=True) if len(text) == 1]
+        shortest = min(rows, key=len)
+        ends = range(1, len(shortest) + 1)
+        shared = [n for n in ends if all(row[-n:] == shortest[-n:] for row in rows)]
+        return list(shortest[-max(shared) :]) if shared else []
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         plain = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from export.precision import VariantName
@@ -13,6 +14,7 @@ from export.serving.stack import (
     place_graph,
     place_guide,
     place_tokenizer,
+    template,
 )
 from export.serving.subject import HEADS, Subject
 
@@ -40,12 +42,19 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     for precision in precisions:
         where, variant = GRAPHS[precision]
         place_graph(source, variant, folder / where)
+    closing = template(
+        "closing.mjs",
+        CLOSING=json.dumps(source.reference.closing),
+        LENGTH=str(source.max_length),
+    )
+    (folder / "closing.mjs").write_text(closing, encoding="utf-8")
     task, call = _TASKS.get(source.head, ("feature-extraction", '"A text."'))
     place_guide(
         folder,
         "transformers_js.md",
         TASK=task,
         CALL=call,
+        LENGTH=str(source.max_length),
         DTYPE=DTYPES[precisions[-1]],
         GRAPHS=", ".join(f"`{DTYPES[p]}` is `{GRAPHS[p][0]}`" for p in precisions),
     )
@@ -57,6 +66,8 @@ def refuses(subject: Subject) -> str | None:
         return f"transformers.js has no class for {subject.architecture}"
     if subject.head == "ForSequenceClassification" and len(subject.labels) == 1:
         return "its pipeline shares one score out among one label, which gives 1 for every text"
+    if subject.problem == "regression":
+        return "its pipeline takes numbers for classes, and shares 1 out among them"
     return unknown_tokenizer(subject)
 
 

@@ -434,3 +434,18 @@ def test_a_stack_is_held_against_texts_with_added_tokens(tmp_path: Path) -> None
     added = tokenizer.convert_tokens_to_ids("<price>")
     assert found.texts[: len(plain.texts)] == plain.texts
     assert [ids.count(added) for ids in found.ids[len(plain.texts) :]] == [2]
+
+
+def test_transformers_js_is_told_the_closing_tokens(tmp_path: Path) -> None:
+    tokenizer = word_pieces()
+    model = tiny("bert", head="sequence")
+    names = ("input_ids", "attention_mask")
+    found = make_reference(model, tokenizer, names, describe(model, tokenizer, tmp_path), {})
+    assert found.closing == [tokenizer.sep_token_id]
+
+
+def test_a_pipeline_that_takes_numbers_for_classes_is_refused(tmp_path: Path) -> None:
+    model = tiny("bert", head="sequence", num_labels=2, problem_type="regression")
+    subject = describe(model, word_pieces(), tmp_path)
+    with pytest.raises(BundleError, match="takes numbers for classes"):
+        check_served([parse_order("transformers-js")], subject)

@@ -6,16 +6,18 @@ export const request = JSON.parse(readFileSync(process.argv[2], "utf8"));
 const rows = [];
 
 // Run every text, then time the first: `run(text, [pair])` gives a vector.
-export async function ask(precision, run, way = "") {
+// `pairs`: whether it takes two texts; `shares`: whether it gives probabilities in place of logits.
+export async function ask(precision, run, way = "", { pairs = true, shares = false } = {}) {
   const vectors = {};
-  for (const [i, text] of request.texts.entries()) vectors[i] = await run(i, ...text);
+  for (const [i, text] of request.texts.entries())
+    if (pairs || text.length === 1) vectors[i] = await run(i, ...text);
   const milliseconds = [];
   for (let round = 0; round < ROUNDS; round++) {
     const start = performance.now();
     await run(0, ...request.texts[0]);
     milliseconds.push(performance.now() - start);
   }
-  rows.push({ precision, way, vectors, latency_ms: milliseconds });
+  rows.push({ precision, way, vectors, shares, latency_ms: milliseconds });
 }
 
 // One text's output as one vector, by the request's way to pool; no padding in it.

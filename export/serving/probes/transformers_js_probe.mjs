@@ -4,6 +4,8 @@ import * as js from "@huggingface/transformers";
 import { answer, ask, request, vector } from "./answering.mjs";
 import { readFileSync } from "node:fs";
 
+const { keepClosing } = await import(`${request.folder}/closing.mjs`);
+
 const DTYPES = { fp32: "fp32", fp16: "fp16", int8: "q8" };
 js.env.allowRemoteModels = false;
 js.env.localModelPath = dirname(request.folder) + "/";
@@ -17,7 +19,8 @@ const kinds = {
   Model: js.AutoModel,
 };
 const [, kind] = Object.entries(kinds).find(([suffix]) => config.architectures[0].endsWith(suffix));
-const tokenizer = await js.AutoTokenizer.from_pretrained(name);
+const tokenizer = keepClosing(await js.AutoTokenizer.from_pretrained(name));
+const labels = Object.entries(config.id2label ?? {}).sort(([a], [b]) => a - b).map(([, label]) => label);
 for (const precision of Object.keys(request.graphs)) {
   const model = await kind.from_pretrained(name, { dtype: DTYPES[precision], device: "cpu" });
   await ask(precision, async (_, text, pair = null) => {
@@ -25,7 +28,15 @@ for (const precision of Object.keys(request.graphs)) {
     const outputs = await model(await tokenizer(text, options));
     const output = outputs[request.output];
     return vector(output.data, output.dims);
-  });
+  }, "from_pretrained");
   await model.dispose();
+  if (!config.architectures[0].endsWith("ForSequenceClassification")) continue;
+  const run = await js.pipeline("text-classification", name, { dtype: DTYPES[precision], device: "cpu" });
+  run.tokenizer = keepClosing(run.tokenizer);
+  await ask(precision, async (_, text) => {
+    const found = await run(text, { top_k: null });
+    return labels.map(label => found.find(row => row.label === label).score);
+  }, "pipeline", { pairs: false, shares: true });
+  await run.dispose();
 }
 answer("@huggingface/transformers", "onnxruntime-node");
