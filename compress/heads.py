@@ -116,9 +116,10 @@ def likelihood_of(model: PreTrainedModel) -> Likelihood:
     if head.embeds:
         return "gaussian"
     if head.suffix == "ForSequenceClassification":
-        if getattr(model.config, "problem_type", None) == "multi_label_classification":
+        problem = getattr(model.config, "problem_type", None)
+        if problem == "multi_label_classification":
             return "bernoulli"
-        return "gaussian" if n_labels_of(model) == 1 else "categorical"
+        return "gaussian" if problem == "regression" or n_labels_of(model) == 1 else "categorical"
     return "categorical"
 
 

@@ -59,13 +59,18 @@ class Pooling:
 
         sentence-transformers does it; a stack that does not would give other vectors.
         """
-        if self._setting("do_lower_case"):
+        if self.lowers:
             return "lower-casing (do_lower_case)"
         if self._setting("default_prompt_name"):
             return f"the prompt {self._setting('default_prompt_name')!r} before each text"
         if self._setting("truncate_dim"):
             return f"vectors cut to {self._setting('truncate_dim')} features (truncate_dim)"
         return None
+
+    @property
+    def lowers(self) -> bool:
+        """Whether texts are put into lower case first."""
+        return bool(self._setting("do_lower_case"))
 
     def _setting(self, name: str) -> Any:
         for _, text in self.settings:

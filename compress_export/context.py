@@ -25,6 +25,7 @@ from compress.errors import DataError
 from compress.family import Walk
 from compress.folder import sha256, versions
 from compress.heads import head_of
+from compress.hub import is_hub_id
 from compress.latency_table import LatencyTable
 from compress.plan import Plan
 from compress.pooling import Pooling, read_pooling
@@ -40,7 +41,7 @@ from compress_export.loading import (
 )
 from compress_export.recipe import Recipe
 from compress_export.remote import fetch, resolve
-from compress_export.stages import content_key, file_hashes
+from compress_export.stages import RESULTS, content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.compare import Feeds
 from export.inputs import input_names, longest_sequence
@@ -154,7 +155,9 @@ class Context:
         if "://" in self.recipe.model:
             return str(fetch(self.recipe.model))
         local = self.base / self.recipe.model
-        return str(local) if local.exists() else self.recipe.model
+        if local.exists() or not is_hub_id(self.recipe.model):
+            return str(local) if local.exists() else self.recipe.model
+        return str(local_folder(self.recipe.model))  # one commit for all that is read from it
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
@@ -306,6 +309,7 @@ class Context:
         model = {
             "weights": file_hashes([folder], folder) if folder.is_dir() else self.model_source,
             "versions": versions(),
+            "results": RESULTS,
         }
         student = content_key(
             {

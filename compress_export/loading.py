@@ -121,6 +121,8 @@ def _can_read(model: PreTrainedModel, dataset: Dataset) -> bool:
     try:
         encode_labels(dataset, label2id(model))
     except DataError:
+        if dataset.regression:
+            raise  # a number is wrong, and no other head would mend it
         return False
     return True
 

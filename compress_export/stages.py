@@ -17,11 +17,15 @@ from typing import Any, Literal, TypeAlias, get_args
 from compress.errors import BundleError
 from compress.folder import sha256, write_whole
 
-__all__ = ["STEPS", "Stages", "Step", "content_key", "file_hashes"]
+__all__ = ["RESULTS", "STEPS", "Stages", "Step", "content_key", "file_hashes"]
 
 Step: TypeAlias = Literal["prune", "recover", "export", "evaluate", "bench"]
 STEPS: tuple[Step, ...] = get_args(Step)
 """What a run does in its order, by the command line's verbs; a step is one stage or more."""
+
+
+RESULTS = 2
+"""Part of every key; raised when stages give other results than before for the same inputs."""
 
 
 class Stages:

@@ -35,8 +35,8 @@ Outputs: TypeAlias = list[NDArray[np.float32]]
 """What a graph gives for one text, output by output: `(1 or real tokens, features)` each."""
 
 _SEQUENCE = "sequence"
-_FLAT = 0.05
-"""Least share of the squared outputs that counts as their variation."""
+_RESOLUTION = 1e-9
+"""Share of the squared outputs below which float32 rounding decides how they vary."""
 
 
 def graph_outputs(graph: Path, feeds: Feeds) -> list[Outputs]:
@@ -99,27 +99,24 @@ def padded(feed: Feed, length: int, rule: PaddingRule) -> dict[str, NDArray[np.i
     }
 
 
-def relative_squared_error(
-    found: Sequence[Outputs], expected: Sequence[Outputs], *, centred: bool = False
-) -> float:
-    """The largest ``‖found − expected‖² / ‖expected‖²`` of any output; infinite where not finite.
+def relative_squared_error(found: Sequence[Outputs], expected: Sequence[Outputs]) -> float:
+    """The largest ``‖found − expected‖² / ‖expected − mean‖²`` of any output.
+
+    The mean is over texts and tokens, so that a graph that gives the same for every text is near 1,
+    however close to the mean it is. Infinite where an output is not finite.
 
     Args:
         found: By text and output, see `run_graph`.
         expected: The same of the graph to compare with.
-        centred: Divide by how the output varies around its mean over texts and tokens, and at least
-            by a twentieth of ``‖expected‖²``: a graph that gives the same for every text is then
-            near 1, however close to the mean it is.
     """
     errors = []
     for here, there in zip(zip(*found, strict=True), zip(*expected, strict=True), strict=True):
         mine, theirs = (np.concatenate(values).astype(np.float64) for values in (here, there))
         if not np.isfinite(mine).all():
             return float("inf")
-        scale = float(np.square(theirs).sum())
-        if centred:
-            scale = max(float(np.square(theirs - theirs.mean(0)).sum()), _FLAT * scale)
-        errors.append(float(np.square(mine - theirs).sum()) / max(scale, 1e-30))
+        varying = float(np.square(theirs - theirs.mean(0)).sum())
+        scale = max(varying, _RESOLUTION * float(np.square(theirs).sum()), 1e-30)
+        errors.append(float(np.square(mine - theirs).sum()) / scale)
     return max(errors)
 
 

@@ -48,7 +48,8 @@ class Int8Case:
         case: One of `CASES`: stored weights against the float32 graph's, in quantisation steps;
             outputs on real texts, each alone, against the float32 graph's; outputs of the same
             texts padded, or in one batch, against those of each alone.
-        difference: What was found; a relative squared error, but for `weights`.
+        difference: What was found; a squared error as a share of how the outputs vary from text to
+            text, but for `weights`.
         tolerance: The largest that is accepted.
     """
 
@@ -91,7 +92,7 @@ def check_int8(
 
 
 _PADDING = (
-    "padding changes the outputs by {0.difference:.1e} (relative, squared), and at most "
+    "padding changes the outputs by {0.difference:.1e} of their variation (squared), and at most "
     "{0.tolerance:.0e} is accepted; this graph does not ignore padding"
 )
 _REASONS = {
@@ -106,8 +107,8 @@ _REASONS = {
     "padded by 8": _PADDING,
     "padded to 128": _PADDING,
     "beside others": (
-        "other texts in the batch change the outputs by {0.difference:.1e} (relative, squared), "
-        "and at most {0.tolerance:.0e} is accepted; leave this variant out"
+        "other texts in the batch change the outputs by {0.difference:.1e} of their variation "
+        "(squared), and at most {0.tolerance:.0e} is accepted; leave this variant out"
     ),
 }
 
@@ -118,7 +119,7 @@ def _differences(
     yield "weights", _worst_weight(source, graph)
     texts = _texts(held_out(feeds)[1], rule)
     single = graph_outputs(graph, texts)
-    yield "texts", relative_squared_error(single, graph_outputs(source, texts), centred=True)
+    yield "texts", relative_squared_error(single, graph_outputs(source, texts))
     session = open_session(graph)
 
     def change(batches: Feeds) -> float:
@@ -164,6 +165,8 @@ def _worst_weight(source: Path, graph: Path) -> float:
     stored = {weight.name: weight for weight in quantised.initializer}
     axes = {n.input[0]: _axis(n) for n in quantised.node if n.op_type == "DequantizeLinear"}
     turned = {n.input[1] for n in model.node if n.op_type == "Gemm" and _is_transposed(n)}
+    if not any(name.endswith("_quantized") for name in stored):
+        return float("inf")  # nothing was quantised
     worst = 0.0
     for name in stored:
         base = name.removesuffix("_quantized")

@@ -124,6 +124,7 @@ def _reading(
     if any(_is_number(name) for name in label2id):
         return dict(label2id)  # places would be a second reading
     if present <= numbers.keys():
+        _check_no_other_numbers(dataset, label2id)
         return numbers
     if is_unnamed(label2id):
         named = sorted(present - numbers.keys())[:5]
@@ -133,6 +134,18 @@ def _reading(
         )
     outputs = {label: _named(label, label2id) for label in present}
     return {name: i for name, i in outputs.items() if i is not None} or dict(label2id)
+
+
+def _check_no_other_numbers(dataset: Dataset, label2id: Mapping[str, int]) -> None:
+    """Refuse numbers for a model whose names count otherwise, such as `1 star` for output 0."""
+    counted = {i: re.findall(r"\d+", name) for name, i in label2id.items()}
+    if all(len(found) == 1 for found in counted.values()) and any(
+        int(found[0]) != i for i, found in counted.items()
+    ):
+        raise DataError(
+            f"{dataset.name} {dataset.split}: labels are numbers, and the model's names count "
+            f"otherwise than its outputs ({_shown(label2id)}); write the model's names"
+        )
 
 
 def _of_task(dataset: Dataset, present: set[str], label2id: Mapping[str, int]) -> dict[str, int]:

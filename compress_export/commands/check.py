@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ def run(
             note(f"no {what} at {place} yet; it is left out")
             continue
         wanted = _limits(report, limits, fused, parity)
-        found = _regressions(path, place, report, wanted, limits, clock=clock)
+        asked = limits.keys() | _asked_by_recipe(report)
+        found = _regressions(path, place, report, wanted, asked, clock=clock)
         gates += [_renamed(gate, what) for gate in found] if place is pinned else found
     verdict = overall(gates)
     judged = report | {"gates": [gate.to_dict() for gate in gates], "verdict": verdict}
@@ -101,6 +102,13 @@ def _regressions(
 def _check_writable(option: str, file: Path | None) -> None:
     if file is not None and not (file.parent.is_dir() and not file.is_dir()):
         raise RecipeError(f"{option} must be a file in a folder that exists, found {file}; make it")
+
+
+def _asked_by_recipe(report: dict[str, Any]) -> set[str]:
+    """Limits of the recipe that are not the defaults: somebody counts on them."""
+    own = (report["recipe"] or {}).get("gate", {}).get("regression", {})
+    usual = asdict(Limits())
+    return {name for name, value in own.items() if value is not None and value != usual[name]}
 
 
 def _limits(report: dict[str, Any], given: dict[str, float], fused: bool, parity: bool) -> Limits:

@@ -11,7 +11,7 @@ from typing import Any
 from compress.folder import sha256, versions
 from compress.hub import split_revision
 from compress_export.remote import fingerprint
-from compress_export.stages import content_key
+from compress_export.stages import RESULTS, content_key
 
 __all__ = ["Hashes", "run_key"]
 
@@ -67,7 +67,9 @@ def run_key(recipe: Mapping[str, Any], base: Path, kind: str | None, hashes: Has
         hashes: Of files.
     """
     content = _by_content(recipe, base, recipe.get("task"), hashes, ())
-    return content_key({"recipe": content, "kind": kind, "versions": versions()})
+    return content_key(
+        {"recipe": content, "kind": kind, "versions": versions(), "results": RESULTS}
+    )
 
 
 def _by_content(
@@ -98,12 +100,16 @@ def _elsewhere(value: str, place: tuple[str, ...]) -> Any:
         return fingerprint(value)
     if place != ("model",):
         return None
-    from huggingface_hub import model_info
+    from huggingface_hub import model_info, snapshot_download
 
+    repository, revision = split_revision(value)
     try:
-        repository, revision = split_revision(value)
         return model_info(repository, revision=revision).sha
-    except (OSError, ValueError):  # no network, or no such model: the run itself says so
+    except (OSError, ValueError):  # no network, or no such model
+        pass
+    try:
+        return Path(snapshot_download(repository, revision=revision, local_files_only=True)).name
+    except (OSError, ValueError):  # not downloaded either: the run itself says so
         return None
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from export.serving import optimum
 from export.serving.sentence_transformers import place_pooling
-from export.serving.stack import Precision, Source, Stack, place_guide
+from export.serving.stack import Precision, Source, Stack, place_guide, write_json
 from export.serving.subject import Subject
 
 __all__ = ["STACK"]
+
+_UNCUT = (
+    "Infinity does not cut texts for a classifier, and a request with a longer text than the model "
+    "takes never ends. Cut texts to {} tokens in the client."
+)
 
 
 def refuses(subject: Subject) -> str | None:
@@ -32,8 +38,13 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     optimum.write(source, folder, precisions)
     if source.embeds:
         place_pooling(source, folder)
+        # Infinity cuts texts at this field of the config, whatever the tokenizer says.
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").unlink()
+        write_json(folder / "config.json", config | {"max_position_embeddings": source.max_length})
     pooling = f" --pooling-method {source.reference.reduce}" if source.embeds else ""
-    place_guide(folder, "infinity.md", POOLING=pooling)
+    limit = "" if source.embeds else f"\n{_UNCUT.format(source.max_length)}\n"
+    place_guide(folder, "infinity.md", POOLING=pooling, LIMIT=limit)
 
 
 STACK = Stack(
@@ -42,7 +53,6 @@ STACK = Stack(
     graphs={k: v for k, v in optimum.GRAPHS.items() if k != "fp16"},
     write=write,
     cuts_left=True,
-    reads_settings=True,
     own_tokenizer=True,
     probe="infinity_probe.py",
     packages=("infinity-emb[optimum]==0.0.78", "torch>=2.9,<2.14"),

@@ -155,7 +155,9 @@ def make_reference(
     """
     head, max_length = head_of(model), subject.max_length
     texts = (*TEXTS, *_with_added_tokens(tokenizer))
-    rows = [_encode(tokenizer, text, max_length, names) for text in texts]
+    lowers = subject.pooling is not None and subject.pooling.lowers
+    written = [tuple(part.lower() for part in text) if lowers else text for text in texts]
+    rows = [_encode(tokenizer, text, max_length, names) for text in written]
     found = [_named(model, row) for row in rows]
     output = next(iter(found[0]))
     by_token = found[0][output].ndim == 3 or head.outputs[0] == "start_logits"

@@ -177,6 +177,13 @@ def test_check_reads_its_limits_from_the_recipe(project: Path) -> None:
     assert cli("check", written(slow, project / "slow"), "--baseline", main) == 0
 
 
+def test_a_limit_of_the_recipe_that_cannot_be_judged_is_never_a_pass(project: Path) -> None:
+    main = written(made_up(seed=1), project / "main")
+    wants_load = {"gate": {"regression": {"throughput": 0.05}}}
+    now = written(made_up(seed=3) | {"recipe": wants_load}, project / "now")
+    assert cli("check", now, "--baseline", main) == 3
+
+
 def test_predictions_beside_both_reports_make_retention_exact(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -284,6 +284,12 @@ def test_labels_that_could_be_read_in_two_ways_are_refused(
         encode_labels(data, label2id)
 
 
+def test_numbers_are_refused_where_the_models_names_count_otherwise() -> None:
+    stars = {f"{i + 1} stars": i for i in range(5)}
+    with pytest.raises(DataError, match="count otherwise"):
+        encode_labels(dataset(["1", "2", "4"]), stars)
+
+
 def test_classes_stand_in_a_sensible_order() -> None:
     assert class_names(["10", "2", "1.0", "2"]) == ["1", "2", "10"]
     assert class_names([" spam", "ham "]) == ["ham", "spam"]

@@ -171,6 +171,42 @@ def test_a_mount_point_is_written_within_and_its_manifest_last(
     assert work_folder(target).is_relative_to(target)
 
 
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_a_mount_point_that_was_half_filled_is_filled_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    target = tmp_path / "volume"
+    target.mkdir()
+    for module in (folder_module, places):
+        monkeypatch.setattr(module, "is_mount", lambda path: path == target)
+
+    def write_two(text: str) -> None:
+        with writing(target, "bundle") as folder:
+            for name in ("one.txt", "two.txt"):
+                (folder / name).write_text(text)
+
+    write_two("old")
+    replace, done = Path.replace, 0
+
+    def full(self: Path, other: Path) -> Path:
+        nonlocal done
+        if Path(other).parent == target:
+            if done == moves:
+                raise OSError(28, "No space left on device", str(other))
+            done += 1
+        return replace(self, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        with pytest.raises(BundleError, match="No space left"):
+            write_two("new")
+    check_target(target, "bundle")
+    assert {(target / name).read_text() for name in ("one.txt", "two.txt")} == {"new"}
+    verify_folder(target)
+    write_two("newer")
+    verify_folder(target)
+
+
 def test_what_cannot_be_renamed_is_kept_and_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -363,3 +363,8 @@ def test_masks_come_off_again() -> None:
     with masked(layout, keeping(layout.shape, 0, 1, 3)):
         assert not torch.equal(forward(layout.model, batch()), before)
     assert torch.equal(forward(layout.model, batch()), before)
+
+
+def test_several_numbers_of_a_regression_are_no_classes() -> None:
+    model = tiny("bert", head="sequence", num_labels=3, problem_type="regression")
+    assert likelihood_of(model) == "gaussian"

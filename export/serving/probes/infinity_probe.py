@@ -7,6 +7,7 @@ import os
 import numpy as np
 from answering import Request, single
 from infinity_emb import AsyncEngineArray, EngineArgs
+from transformers import AutoTokenizer
 
 request = Request()
 os.chdir(request.folder)  # its path to the graph must be relative to the model's
@@ -23,6 +24,7 @@ engine_args = EngineArgs(
 loop = asyncio.new_event_loop()
 engine = AsyncEngineArray.from_args([engine_args])[0]
 loop.run_until_complete(engine.astart())
+tokenizer = AutoTokenizer.from_pretrained(".")
 embeds = request.reduce != "none"
 labels = json.loads((request.folder / "config.json").read_text()).get("id2label", {})
 
@@ -40,7 +42,13 @@ def classify(text):
     return np.array([scores[labels[i]] for i in sorted(labels, key=int)])
 
 
+def taken(text):
+    """Single texts; of a classifier those alone that need no cutting, for Infinity cuts none."""
+    fits = embeds or len(tokenizer(text[0])["input_ids"]) <= request.max_length
+    return single(text) and fits
+
+
 (precision,) = request.graphs
-request.ask(precision, embed if embeds else classify, takes=single, shares=not embeds)
+request.ask(precision, embed if embeds else classify, takes=taken, shares=not embeds)
 loop.run_until_complete(engine.astop())
 request.answer("infinity-emb", "optimum", "onnxruntime", "transformers")

@@ -8,12 +8,16 @@ remote = any(request.folder.glob("modeling_*.py"))
 
 
 def opened(backend, file_name=None):
-    """A model on one backend; the folder's own short modelling file where it brings one."""
+    """A model on one backend; the folder's own short modelling file where it brings one.
+
+    The reference has no prompt before its texts and all features, whatever the folder's defaults.
+    """
     settings = {} if file_name is None else {"model_kwargs": {"file_name": file_name}}
     model = SentenceTransformer(
         str(request.folder), backend=backend, trust_remote_code=remote, device="cpu", **settings
     )
-    return lambda text: model.encode([text], show_progress_bar=False)[0]
+    model.truncate_dim = None
+    return lambda text: model.encode([text], prompt="", show_progress_bar=False)[0]
 
 
 request.ask("fp32", opened("torch"), way="torch", takes=single)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,12 +60,60 @@ def test_where_and_how_it_is_computed_does_not_count(base: Path) -> None:
 
 def test_other_content_under_the_same_url_is_another_run(base: Path) -> None:
     store = fsspec.filesystem("memory")
-    keys = set()
+    keys = []
     for text in ("one", "another", "another"):
         store.pipe_file("/identity/config.json", text.encode())
         identity._elsewhere.cache_clear()
-        keys.add(key(base, model="memory://identity"))
-    assert len(keys) >= 2
+        keys.append(key(base, model="memory://identity"))
+    assert keys[0] != keys[1] == keys[2]
+
+
+@pytest.mark.parametrize("header", [None, "ETag"])
+def test_other_content_under_a_web_address_is_another_run(
+    base: Path, tmp_path: Path, header: str | None
+) -> None:
+    served = [b""]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(served[0])))
+            if header:
+                self.send_header(header, served[0].decode())
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(served[0])
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    keys = []
+    for content in (b"one", b"two", b"two"):
+        served[0] = content
+        identity._elsewhere.cache_clear()
+        keys.append(key(base, model=f"http://127.0.0.1:{server.server_port}/model.bin"))
+    server.shutdown()
+    server.server_close()
+    assert keys[0] != keys[1] == keys[2]
+
+
+def test_a_sweep_that_is_offline_knows_the_commit_that_it_has(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr("huggingface_hub.model_info", lambda *_, **__: SimpleNamespace(sha="c0"))
+    identity._elsewhere.cache_clear()
+    online = key(base, model="org/name")
+    monkeypatch.setattr("huggingface_hub.model_info", no_network)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: "cache/snapshots/c0")
+    identity._elsewhere.cache_clear()
+    assert key(base, model="org/name") == online
 
 
 def test_another_revision_on_the_hub_is_another_run(
