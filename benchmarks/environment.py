@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 
 from benchmarks.gpu import describe_gpu
-from compress.folder import versions
-from export.session import usable_cores
+from compress.files.folder import versions
+from export.graph.session import usable_cores
 
 __all__ = ["environment", "identity_of", "machine"]
 

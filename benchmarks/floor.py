@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import torch
 
-from compress.workload import Workload
-from export.session import CPU
+from compress.plan.workload import Workload
+from export.graph.session import CPU
 
 __all__ = ["Peaks", "Work", "floor_ms", "floors", "measure_peaks", "work_of"]
 

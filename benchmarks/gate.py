@@ -15,7 +15,7 @@ from benchmarks.latency import Latency, speedup
 from benchmarks.neighbours import BUSY
 from benchmarks.statistics import LEAST_ROUNDS
 from compress.errors import DataError
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 __all__ = [
     "Gate",

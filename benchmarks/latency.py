@@ -22,7 +22,7 @@ from benchmarks.statistics import (
     paired_ratio,
     percentile_interval,
 )
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 __all__ = [
     "OPENINGS",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import BundleError
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 __all__ = ["Memory", "measure_memory"]
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.latency import Latency, speedup
 from benchmarks.neighbours import BUSY
-from compress.workload import Mix
+from compress.plan.workload import Mix
 
 __all__ = ["MixedLatency", "over_mix"]
 

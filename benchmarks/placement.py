@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.latency import workload_inputs
 from benchmarks.runtimes.onnxruntime import CPU, OrtModel
 from compress.errors import ProviderError
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 __all__ = ["Placement", "check_on_device", "check_placement", "placement", "read_profile"]
 

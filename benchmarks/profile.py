@@ -16,9 +16,9 @@ from benchmarks.latency import workload_inputs
 from benchmarks.rounds import Call, interleaved
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.statistics import half_widths
-from compress.latency_table import Curve, Point
-from compress.workload import Workload
-from export.stacks import Stack
+from compress.plan.latency_table import Curve, Point
+from compress.plan.workload import Workload
+from export.layer_stacks import Stack
 
 __all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks", "open_together"]
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from compress.lazy import lazily
 
 if TYPE_CHECKING:
-    from compress.binding import bind
-    from compress.checkpoint import load, save
-    from compress.cost import CostModel, encoder_macs, encoder_parameters
-    from compress.importance import SCORE_NAMES, GradientScore, Scores
-    from compress.layout import Layout
-    from compress.plan import EncoderShape, LayerPlan, Plan
-    from compress.pruning import Pruned, PruneSpec, prune
-    from compress.surgery import apply_
+    from compress.checkpoint.checkpoint import load, save
+    from compress.model.binding import bind
+    from compress.model.layout import Layout
+    from compress.model.surgery import apply_
+    from compress.plan.cost import CostModel, encoder_macs, encoder_parameters
+    from compress.plan.plan import EncoderShape, LayerPlan, Plan
+    from compress.pruner.prune import Pruned, PruneSpec, prune
+    from compress.saliency.scorers import SCORE_NAMES, GradientScore, Scores
 
 __all__ = [
     "SCORE_NAMES",
@@ -42,13 +42,13 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "binding": "bind",
-        "checkpoint": "load save",
-        "cost": "CostModel encoder_macs encoder_parameters",
-        "importance": "SCORE_NAMES GradientScore Scores",
-        "layout": "Layout",
-        "plan": "EncoderShape LayerPlan Plan",
-        "pruning": "Pruned PruneSpec prune",
-        "surgery": "apply_",
+        "model.binding": "bind",
+        "checkpoint.checkpoint": "load save",
+        "plan.cost": "CostModel encoder_macs encoder_parameters",
+        "saliency.scorers": "SCORE_NAMES GradientScore Scores",
+        "model.layout": "Layout",
+        "plan.plan": "EncoderShape LayerPlan Plan",
+        "pruner.prune": "Pruned PruneSpec prune",
+        "model.surgery": "apply_",
     },
 )

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from transformers import PreTrainedModel
 
-from compress.batches import Progress
-from compress.cost import CostModel, encoder_macs
 from compress.errors import BudgetError, PlanError
-from compress.plan import Plan
-from compress.pruning import PruneSpec, prune
+from compress.model.batches import Progress
+from compress.plan.cost import CostModel, encoder_macs
+from compress.plan.plan import Plan
+from compress.pruner.prune import PruneSpec, prune
 from compress_export.context import Context
 
 __all__ = ["baselines"]

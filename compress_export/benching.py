@@ -22,9 +22,9 @@ from benchmarks.rounds import Sampling
 from benchmarks.runtimes.spec import open_runtime
 from benchmarks.statistics import drift
 from benchmarks.tasks import Dataset, Task, encode_labels
-from compress.batches import Progress
 from compress.errors import DataError, RecipeError
-from compress.workload import Workload
+from compress.model.batches import Progress
+from compress.plan.workload import Workload
 from compress_export.contenders import Entry, check_whole, contender_of, vocabulary
 from compress_export.loading import labels_of, load_tokenizer
 from compress_export.recipe import make_recipe

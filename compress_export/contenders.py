@@ -15,7 +15,7 @@ from benchmarks.runtimes.onnxruntime import CPU, CUDA, TENSORRT
 from benchmarks.runtimes.spec import RUNTIMES, Runtime, RuntimeName, Spec, open_runtime
 from compress.errors import RecipeError
 from compress_export.loading import find_graph, read_config
-from export.precision import VariantName
+from export.precision.variants import VariantName
 
 __all__ = ["PROVIDERS", "Entry", "check_whole", "contender_of", "parse_entry", "vocabulary"]
 

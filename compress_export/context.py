@@ -17,21 +17,21 @@ from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 from benchmarks.statistics import samples_needed
 from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, glue_task, text_lengths
-from compress.batches import Batch, Progress
-from compress.binding import bind
-from compress.checkpoint import load, save
-from compress.cost import Prices
+from compress.checkpoint.checkpoint import load, save
 from compress.errors import DataError
-from compress.family import Walk
-from compress.folder import sha256, versions
-from compress.heads import head_of
-from compress.hub import is_hub_id
-from compress.latency_table import LatencyTable
-from compress.plan import Plan
-from compress.pooling import Pooling, read_pooling
-from compress.pruning import check_budget
-from compress.reachable import cheapest, check_reachable
-from compress.workload import Mix, length_mix
+from compress.files.folder import sha256, versions
+from compress.files.hub import is_hub_id
+from compress.model.batches import Batch, Progress
+from compress.model.binding import bind
+from compress.model.pooling import Pooling, read_pooling
+from compress.model.task_head import head_of
+from compress.plan.cost import Prices
+from compress.plan.latency_table import LatencyTable
+from compress.plan.plan import Plan
+from compress.plan.workload import Mix, length_mix
+from compress.pruner.prune import check_budget
+from compress.pruner.walk import Walk
+from compress.search.reachable import cheapest, check_reachable
 from compress_export.loading import (
     calibration_batches,
     check_length,
@@ -43,9 +43,9 @@ from compress_export.recipe import Recipe
 from compress_export.remote import fetch, resolve
 from compress_export.stages import RESULTS, content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
-from export.compare import Feeds
-from export.inputs import input_names, longest_sequence
-from export.precision import Variant
+from export.graph.inputs import input_names, longest_sequence
+from export.graph.outputs import Feeds
+from export.precision.variants import Variant
 
 __all__ = ["LEAST_SAMPLES", "SPLITS", "Context"]
 

@@ -7,7 +7,7 @@ import os
 import torch
 
 from compress.errors import RecipeError
-from export.session import usable_cores
+from export.graph.session import usable_cores
 
 __all__ = ["pin"]
 

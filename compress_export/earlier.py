@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compress.workload import Mix
+from compress.plan.workload import Mix
 from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.loading import local_folder

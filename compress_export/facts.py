@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from compress.binding import bind
-from compress.cost import encoder_macs
+from compress.model.binding import bind
+from compress.plan.cost import encoder_macs
 
 __all__ = ["model_facts"]
 

@@ -22,12 +22,12 @@ from benchmarks.latency import Contender, Prepare
 from benchmarks.mix import MixedLatency
 from benchmarks.profile import Effort, open_together
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.batches import Progress
-from compress.binding import bind
 from compress.errors import BudgetError
-from compress.family import Member, Walk
-from compress.latency_table import LatencyTable
-from compress.plan import Plan
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.plan.latency_table import LatencyTable
+from compress.plan.plan import Plan
+from compress.pruner.walk import Member, Walk
 from compress_export.baselines import baselines
 from compress_export.context import Context
 from compress_export.facts import model_facts
@@ -39,8 +39,8 @@ from compress_export.quality import Yardstick
 from compress_export.reach import promise_of
 from compress_export.recovery import course_of
 from export.bundle import export_bundle
-from export.onnx import export_graphs
-from export.precision import Variant
+from export.exporter import export_graphs
+from export.precision.variants import Variant
 
 __all__ = ["Entry", "Frontier", "knee"]
 

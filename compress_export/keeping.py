@@ -7,19 +7,19 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.batches import Progress
-from compress.binding import bind
 from compress.distill.identity import data_hash, fingerprint, tokenizer_hash
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
 from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.errors import BundleError, RecipeError
-from compress.folder import check_target, replace_folder, write_manifest
-from compress.heads import head_of, n_labels_of
-from compress.places import locked, work_folder
-from compress.processes import is_main, wait_for_all
-from compress.training import Examples
+from compress.files.folder import check_target, replace_folder, write_manifest
+from compress.files.places import locked, work_folder
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.model.task_head import head_of, n_labels_of
+from compress.training.processes import is_main, wait_for_all
+from compress.training.trainer import Examples
 from compress_export.context import Context
 from compress_export.learning import encoded
 from compress_export.loading import label_names

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerBase
 
-from compress.batches import Batch
 from compress.errors import DataError
+from compress.model.batches import Batch
 
 __all__ = ["Block", "blocks_of", "held_out", "masked_batches", "masking", "read_lines"]
 

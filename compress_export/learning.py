@@ -17,8 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from benchmarks.accuracy import in_task_order, predict
 from benchmarks.runtimes.torch import TorchModel
 from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
-from compress.batches import Progress, silent
-from compress.binding import bind
+from compress.checkpoint.stored_plan import stored_plan
 from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.identity import data_hash, fingerprint
 from compress.distill.layer_map import LayerMap
@@ -27,12 +26,13 @@ from compress.distill.objective import Objective
 from compress.distill.store import Store
 from compress.distill.teaching import Online, Teaching
 from compress.errors import BundleError, RecipeError
-from compress.plan import Plan
-from compress.plan_config import stored_plan
-from compress.processes import is_main, this_worker, wait_for_all
-from compress.sharding import is_sharded
-from compress.surgery import apply_
-from compress.training import Curve, Examples, Held, TrainSpec, train_
+from compress.model.batches import Progress, silent
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.plan import Plan
+from compress.training.processes import is_main, this_worker, wait_for_all
+from compress.training.sharding import is_sharded
+from compress.training.trainer import Curve, Examples, Held, TrainSpec, train_
 from compress_export.console import note
 from compress_export.context import Context
 from compress_export.loading import label2id
@@ -247,7 +247,7 @@ def metrics_of(
 
 
 def train_spec(recover: Recover, seed: int) -> TrainSpec:
-    """The part of a recipe that `compress.training` takes."""
+    """The part of a recipe that `compress.training.trainer` takes."""
     given = recover.model_dump(exclude={"objective", "report_to", "teacher_device"})
     trackers = None if recover.report_to is None else tuple(recover.report_to)
     return TrainSpec(seed=seed, report_to=trackers, **given)

@@ -19,18 +19,18 @@ from transformers import (
 )
 
 from benchmarks.tasks import Dataset, class_names, encode_labels, is_unnamed, tokenise
-from compress.batches import Batch
-from compress.checkpoint import load, load_config
+from compress.checkpoint.checkpoint import load, load_config
+from compress.checkpoint.stored_plan import BLOCK, stored_plan
+from compress.checkpoint.verify import MODELING
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
-from compress.folder import check_target, verify_own
-from compress.heads import head_of
-from compress.hub import split_revision
-from compress.plan_config import BLOCK, stored_plan
-from compress.pooling import read_pooling
-from compress.verify import MODELING
+from compress.files.folder import check_target, verify_own
+from compress.files.hub import split_revision
+from compress.model.batches import Batch
+from compress.model.pooling import read_pooling
+from compress.model.task_head import head_of
 from compress_export.console import note
 from compress_export.tokenizers import load_tokenizer, local_folder
-from export.inputs import longest_sequence
+from export.graph.inputs import longest_sequence
 
 __all__ = [
     "calibration_batches",

@@ -25,10 +25,10 @@ from benchmarks.placement import check_on_device
 from benchmarks.report.build import ANCHOR
 from benchmarks.rounds import Sampling
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.batches import Progress
-from compress.binding import bind
-from compress.importance import scorer
-from compress.workload import Workload
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.plan.workload import Workload
+from compress.saliency.scorers import scorer
 from compress_export.context import LEAST_SAMPLES, Context
 from compress_export.loading import label2id
 from compress_export.proof import prove

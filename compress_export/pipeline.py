@@ -20,13 +20,13 @@ from benchmarks.report.build import ANCHOR, Found, Made, build_report
 from benchmarks.report.card import Card, read_base, write_card
 from benchmarks.report.write import write_report
 from benchmarks.runtimes.onnxruntime import CPU, cuda_available
-from compress.batches import Progress
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import BundleError
-from compress.folder import check_target, replace_folder, write_manifest
-from compress.heads import stock_class
-from compress.places import locked, work_folder
-from compress.plan import Plan
+from compress.files.folder import check_target, replace_folder, write_manifest
+from compress.files.places import locked, work_folder
+from compress.model.batches import Progress
+from compress.model.task_head import stock_class
+from compress.plan.plan import Plan
 from compress_export.context import Context
 from compress_export.earlier import copy_earlier, identity_of, promise_facts
 from compress_export.facts import model_facts

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from benchmarks.profile import Effort, measure_graphs
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.batches import Batch
 from compress.errors import BudgetError
-from compress.family import Member, Walk
-from compress.heads import Head, head_of, stack_outputs
-from compress.latency_table import LatencyTable
-from compress.outputs import Runner
-from compress.workload import Mix
+from compress.model.batches import Batch
+from compress.model.outputs import Runner
+from compress.model.task_head import Head, head_of, stack_outputs
+from compress.plan.latency_table import LatencyTable
+from compress.plan.workload import Mix
+from compress.pruner.walk import Member, Walk
 from compress_export.goal import Goal
-from export.compare import Feeds
-from export.onnx import export_graphs
-from export.precision import Variant
+from export.exporter import export_graphs
+from export.graph.outputs import Feeds
+from export.precision.variants import Variant
 
 __all__ = ["Attempt", "Promise", "Stopwatch"]
 
@@ -51,7 +51,7 @@ class Attempt:
         predicted_ms: By the table as corrected so far, on the scale of `dense_ms`.
         measured_ms: Median.
         speedup: Measured, over the unpruned float32 model.
-        error: Of the exported student on held-out calibration data, see `compress.family.Member`.
+        error: Of the exported student on held-out calibration data, as `Member.error`.
         kept: Whether the goal is met.
     """
 

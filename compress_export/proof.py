@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from benchmarks.latency import Contender, measure, workload_inputs
 from benchmarks.mix import MixedLatency, over_mix
 from benchmarks.rounds import Sampling
-from compress.batches import Progress
-from compress.workload import Mix
+from compress.model.batches import Progress
+from compress.plan.workload import Mix
 
 __all__ = ["prove"]
 

@@ -19,8 +19,8 @@ from benchmarks.accuracy import predict
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.significance import retention_interval
 from benchmarks.tasks import METRICS, Dataset, Texts, TextTask, encode_labels, predictions, tokenise
-from compress.heads import head_of
-from compress.pooling import Pooling
+from compress.model.pooling import Pooling
+from compress.model.task_head import head_of
 from compress_export.context import Context
 
 __all__ = ["Yardstick", "can_judge", "neighbour_overlap"]

@@ -11,20 +11,20 @@ from transformers import PreTrainedModel
 
 from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.batches import Progress
-from compress.binding import bind
 from compress.errors import BudgetError, ToolchainError
-from compress.family import Member
-from compress.importance import Scores
-from compress.plan import Plan
-from compress.pruning import prune
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.plan.plan import Plan
+from compress.pruner.prune import prune
+from compress.pruner.walk import Member
+from compress.saliency.scorers import Scores
 from compress_export.context import Context
 from compress_export.goal import Goal
 from compress_export.promise import Attempt, Promise, Stopwatch
 from compress_export.quality import Yardstick, can_judge
 from compress_export.recipe import Recipe
-from export.onnx import export_graphs
-from export.precision import Variant
+from export.exporter import export_graphs
+from export.precision.variants import Variant
 
 __all__ = ["Reached", "promise_of", "rank", "reach"]
 

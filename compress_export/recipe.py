@@ -12,15 +12,15 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from benchmarks.tasks import FileTask, Task, TextTask, glue_task
 from benchmarks.tasks.glue import GLUE
-from compress.allocate import UNITS, Unit
-from compress.cost import CostModel
 from compress.errors import RecipeError
-from compress.family import FamilySpec
-from compress.importance import GradientScore, ScoreName
-from compress.options import SearchUnit
-from compress.pooling import Pooling
-from compress.pruning import PruneSpec
-from compress.workload import Mix, Workload
+from compress.model.pooling import Pooling
+from compress.plan.cost import CostModel
+from compress.plan.plan import UNITS, Unit
+from compress.plan.workload import Mix, Workload
+from compress.pruner.prune import PruneSpec
+from compress.pruner.walk import FamilySpec
+from compress.saliency.scorers import GradientScore, ScoreName
+from compress.search.options import SearchUnit
 from compress_export.goal import Goal
 from compress_export.recipe_parts import (
     BareTexts,
@@ -35,7 +35,7 @@ from compress_export.recipe_parts import (
     Target,
 )
 from compress_export.remote import resolve
-from export.precision import VARIANTS, Variant, variant
+from export.precision.variants import VARIANTS, Variant, variant
 from export.serving.order import Order, parse_orders, variants_of
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
@@ -177,7 +177,7 @@ class Recipe(Part):
         return tuple(unit for unit in UNITS if unit in self.units())
 
     def family_spec(self, pooling: Pooling | None = None) -> FamilySpec:
-        """The part of the recipe that a `compress.family.Walk` takes, for scores that walk."""
+        """The part of the recipe that a `compress.pruner.walk.Walk` takes, for scores that walk."""
         trials = {} if self.prune.trials is None else {"trials": self.prune.trials}
         return FamilySpec(
             ranking="kprune" if self.prune.method == "kprune" else "obs",

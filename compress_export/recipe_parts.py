@@ -7,13 +7,13 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from compress.depth import DepthStrategy
 from compress.distill.layer_map import LayerMapName
-from compress.options import SearchUnit
-from compress.pruning import PlanLayout
-from compress.ranking import RankingName
-from compress.training import TrainPrecision
-from export.precision import VariantName
+from compress.pruner.prune import PlanLayout
+from compress.saliency.pruning_order import RankingName
+from compress.search.depth import DepthStrategy
+from compress.search.options import SearchUnit
+from compress.training.trainer import TrainPrecision
+from export.precision.variants import VariantName
 from export.serving.order import parse_order
 
 __all__ = [

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from compress.batches import Progress
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.distill.teaching import Online
-from compress.plan import Plan
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.plan.plan import Plan
 from compress_export.context import Context
 from compress_export.learning import (
     Course,

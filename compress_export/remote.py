@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from compress.errors import BundleError, RecipeError
-from compress.folder import MANIFEST, read_manifest
-from compress.places import TOOL
+from compress.files.folder import MANIFEST, read_manifest
+from compress.files.places import TOOL
 from compress_export.console import note
-from export.precision import VARIANTS
+from export.precision.variants import VARIANTS
 
 __all__ = [
     "Sent",

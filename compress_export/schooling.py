@@ -15,23 +15,23 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from benchmarks.tasks import Dataset
-from compress.batches import Progress
-from compress.binding import bind
-from compress.checkpoint import load, load_config, save
+from compress.checkpoint.checkpoint import load, load_config, save
+from compress.checkpoint.stored_plan import stored_plan
+from compress.checkpoint.tokenizer import save_tokenizer
 from compress.distill.gradual import GradualSpec
 from compress.distill.identity import data_hash, tokenizer_hash
 from compress.distill.objective import Objective
 from compress.distill.store import Store
 from compress.distill.teaching import Offline, Online, Teaching
 from compress.errors import RecipeError
-from compress.folder import writing
-from compress.places import locked, work_folder
-from compress.plan import Plan
-from compress.plan_config import stored_plan
-from compress.pooling import Pooling, write_pooling
-from compress.processes import is_main, wait_for_all
-from compress.tokenizer import save_tokenizer
-from compress.training import Curve
+from compress.files.folder import writing
+from compress.files.places import locked, work_folder
+from compress.model.batches import Progress
+from compress.model.binding import bind
+from compress.model.pooling import Pooling, write_pooling
+from compress.plan.plan import Plan
+from compress.training.processes import is_main, wait_for_all
+from compress.training.trainer import Curve
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.context import Context

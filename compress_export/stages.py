@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from compress.errors import BundleError
-from compress.folder import sha256, write_whole
+from compress.files.folder import sha256, write_whole
 
 __all__ = ["RESULTS", "STEPS", "Stages", "Step", "content_key", "file_hashes"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from transformers.models.auto import modeling_auto
 
 from compress.architectures import ARCHITECTURES, Architecture, architecture_for
-from export.families import fused_family
+from export.graph.families import fused_family
 
 __all__ = [
     "HEAD_CLASSES",
@@ -43,7 +43,7 @@ class Support:
         ffn: `gated` or `plain`.
         attention: The node of a fused graph, one a layer with that layer's own head count, or
             `plain operators`.
-        fused: How it comes to be: see `export.families`.
+        fused: How it comes to be: see `export.graph.families`.
         layers: `own`, `shared` (ALBERT) or `mixed` local and global attention (ModernBERT).
         stock_heads: A stock config can say fewer heads, the same in all layers.
         why: The reason where attention stays plain operators.

@@ -16,16 +16,16 @@ from transformers import PreTrainedModel
 
 from benchmarks.environment import machine
 from benchmarks.profile import Effort, measure_stacks
-from compress.batches import Progress, silent
-from compress.binding import bind
 from compress.errors import TableError
-from compress.folder import versions
-from compress.heads import stock_class
-from compress.latency_table import LatencyTable, table_geometry
-from compress.workload import Workload
+from compress.files.folder import versions
+from compress.model.batches import Progress, silent
+from compress.model.binding import bind
+from compress.model.task_head import stock_class
+from compress.plan.latency_table import LatencyTable, table_geometry
+from compress.plan.workload import Workload
 from compress_export.stages import content_key
-from export.precision import Variant
-from export.stacks import export_stacks, stack_sizes
+from export.layer_stacks import export_stacks, stack_sizes
+from export.precision.variants import Variant
 
 __all__ = ["TableSource", "cache_folder", "latency_tables", "runtime"]
 

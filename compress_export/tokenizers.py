@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from compress.errors import CheckpointError
-from compress.hub import snapshot, split_revision
+from compress.files.hub import snapshot, split_revision
 from compress_export.console import note
-from export.texts import PROBES
+from export.graph.reference_texts import PROBES
 
 __all__ = ["load_tokenizer", "local_folder"]
 

@@ -11,9 +11,9 @@ from compress.lazy import lazily
 
 if TYPE_CHECKING:
     from export.bundle import Exported, export_bundle, export_variant
-    from export.fusion import Fusion, check_heads, inspect_graph
+    from export.graph.fusion import Fusion, check_heads, inspect_graph
     from export.parity import Parity, check_parity
-    from export.precision import VARIANTS, Variant, variant
+    from export.precision.variants import VARIANTS, Variant, variant
 
 __all__ = [
     "VARIANTS",
@@ -33,8 +33,8 @@ __getattr__, __dir__ = lazily(
     __name__,
     {
         "bundle": "Exported export_bundle export_variant",
-        "fusion": "Fusion check_heads inspect_graph",
+        "graph.fusion": "Fusion check_heads inspect_graph",
         "parity": "Parity check_parity",
-        "precision": "VARIANTS Variant variant",
+        "precision.variants": "VARIANTS Variant variant",
     },
 )

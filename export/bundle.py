@@ -10,15 +10,15 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.binding import bind
-from compress.tokenizer import save_tokenizer
-from export.compare import Feeds
-from export.fusion import Fusion, check_heads, inspect_graph
-from export.inputs import input_names
-from export.onnx import export_graphs
+from compress.checkpoint.tokenizer import save_tokenizer
+from compress.model.binding import bind
+from export.exporter import export_graphs
+from export.graph.fusion import Fusion, check_heads, inspect_graph
+from export.graph.inputs import input_names
+from export.graph.outputs import Feeds
+from export.graph.reference_texts import prose_feeds
 from export.parity import Parity, check_parity, check_quantised
-from export.precision import Variant
-from export.texts import prose_feeds
+from export.precision.variants import Variant
 
 __all__ = ["Exported", "export_bundle", "export_variant"]
 

@@ -17,13 +17,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from compress.errors import ParityError
-from compress.heads import named_outputs
-from export.attention import eager_attention
-from export.compare import Feeds, PaddingRule
-from export.inputs import CASES, longest_sequence, made_up_inputs, read_position
-from export.int8_check import check_int8
-from export.precision import Variant
-from export.session import CPU, CUDA, cuda_available, open_session
+from compress.model.task_head import named_outputs
+from export.graph.attention import eager_attention
+from export.graph.inputs import CASES, longest_sequence, made_up_inputs, read_position
+from export.graph.outputs import Feeds, PaddingRule
+from export.graph.session import CPU, CUDA, cuda_available, open_session
+from export.precision.int8_check import check_int8
+from export.precision.variants import Variant
 
 __all__ = ["Parity", "check_parity", "check_quantised"]
 
@@ -36,9 +36,9 @@ class Parity:
 
     Attributes:
         variant: Of the graph.
-        case: One of `export.inputs.CASES`, or of `export.int8_check.CASES`.
+        case: One of `export.graph.inputs.CASES`, or of `export.precision.int8_check.CASES`.
         difference: Largest absolute difference of any output from torch's; of an int8 graph, see
-            `export.int8_check.Int8Case`.
+            `export.precision.int8_check.Int8Case`.
         tolerance: What was accepted.
         provider: Where the graph ran.
     """
@@ -63,7 +63,7 @@ def check_quantised(
         feeds: Real texts, as the graph's inputs.
 
     Raises:
-        ParityError: See `export.int8_check.check_int8`.
+        ParityError: See `export.precision.int8_check.check_int8`.
     """
     rule = PaddingRule(
         token_id=int(getattr(model.config, "pad_token_id", None) or 0),

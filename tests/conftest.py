@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export import int8_check
+from export.precision import int8_check
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
-from compress.heads import head_of, named_outputs
-from compress.plan import EncoderShape, LayerPlan, Plan
+from compress.model.task_head import head_of, named_outputs
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
 from compress_export.support import HEAD_CLASSES
 
 _BASE: dict[str, Any] = {

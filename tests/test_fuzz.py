@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.report.card import read_base
-from compress.binding import bind
-from compress.checkpoint import load_config
+from compress.checkpoint.checkpoint import load_config
+from compress.checkpoint.stored_plan import stored_plan
 from compress.errors import ToolchainError
-from compress.folder import verify_folder, write_manifest
-from compress.latency_table import LatencyTable
-from compress.plan import Plan
-from compress.plan_config import stored_plan
-from compress.pooling import Pooling, read_pooling, write_pooling
+from compress.files.folder import verify_folder, write_manifest
+from compress.model.binding import bind
+from compress.model.pooling import Pooling, read_pooling, write_pooling
+from compress.plan.latency_table import LatencyTable
+from compress.plan.plan import Plan
 from compress_export.recipe import load_recipe
 from compress_export.reports import read_report
 from export.serving.reference import Reference

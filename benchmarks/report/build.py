@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.gate import Gate, evaluate_gates, overall, promise_gate, undecided
 from benchmarks.latency import Latency, rounded, speedup
-from compress.plan import Plan
-from compress.workload import Workload
+from compress.plan.plan import Plan
+from compress.plan.workload import Workload
 
 __all__ = [
     "ANCHOR",

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.report.drawing import GONE, KEPT, STYLE, VARIANT_COLOURS, svg
-from compress.latency_table import Curve, LatencyTable
+from compress.plan.latency_table import Curve, LatencyTable
 
 __all__ = ["table_figure"]
 

@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import ray.cluster_utils
 
-from compress.folder import sha256
-from export.session import usable_cores
+from compress.files.folder import sha256
+from export.graph.session import usable_cores
 
 KILLED_AFTER = 6
 """Runs that are through when the node is killed."""

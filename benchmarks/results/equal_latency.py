@@ -25,7 +25,7 @@ from benchmarks.profile import Effort, measure_graphs
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.significance import retention_interval
 from benchmarks.tasks import METRICS, encode_labels, glue_task, predictions
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 WORKLOAD = Workload(batch=8, sequence=64)
 

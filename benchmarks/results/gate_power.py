@@ -23,7 +23,7 @@ from benchmarks.gate import change_at_most, is_doubtful
 from benchmarks.latency import Contender, Prepare, measure, speedup, workload_inputs
 from benchmarks.rounds import Call, Sampling
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 WORKLOAD = Workload(batch=1, sequence=64)
 GATES = {0.0: 0.05, 0.05: 0.02, 0.10: 0.05}

@@ -125,8 +125,8 @@ def batches(shape: str, vocabulary: int) -> list[dict[str, Any]]:
 
 def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
     """Fisher scores, allocation, surgery, repair and writing, streamed; half of the MACs stay."""
-    from compress.checkpoint import load_config
-    from compress.pruning import PruneSpec
+    from compress.checkpoint.checkpoint import load_config
+    from compress.pruner.prune import PruneSpec
     from compress.streamed import prune_streamed
 
     student, marks = folder.with_name(f"{folder.name}-student"), {}
@@ -146,10 +146,10 @@ def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
 
 def obs(shape: str, folder: Path) -> dict[str, Any]:
     """One step of structured OBS, streamed: statistics, orders, plan, repair, writing."""
-    from compress.binding import bind
-    from compress.checkpoint import load_config
-    from compress.cost import CostModel
-    from compress.family import FamilySpec
+    from compress.checkpoint.checkpoint import load_config
+    from compress.model.binding import bind
+    from compress.plan.cost import CostModel
+    from compress.pruner.walk import FamilySpec
     from compress.streamed import load_mapped, walk_streamed
 
     encoder = bind(load_mapped(folder)).shape
@@ -166,12 +166,12 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
     """The plan alone, of made-up harms: dynamic programming over every layer's sizes."""
     import numpy as np
 
-    from compress.binding import bind
-    from compress.cost import CostModel
-    from compress.family import FamilySpec
-    from compress.obs import Removal
-    from compress.options import encoder_options
-    from compress.search import Problem, plan_within
+    from compress.model.binding import bind
+    from compress.plan.cost import CostModel
+    from compress.pruner.walk import FamilySpec
+    from compress.saliency.obs import Removal
+    from compress.search.options import encoder_options
+    from compress.search.plan_search import Problem, plan_within
     from compress.streamed import load_mapped
 
     layout = bind(load_mapped(folder))
@@ -193,11 +193,11 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
 
 def targets(shape: str, folder: Path) -> dict[str, Any]:
     """Students down to a quarter of the MACs, by one walk of structured OBS."""
-    from compress.binding import bind
-    from compress.checkpoint import load as load_model
-    from compress.checkpoint import load_config
-    from compress.cost import CostModel
-    from compress.family import Walk
+    from compress.checkpoint.checkpoint import load as load_model
+    from compress.checkpoint.checkpoint import load_config
+    from compress.model.binding import bind
+    from compress.plan.cost import CostModel
+    from compress.pruner.walk import Walk
 
     model = load_model(folder)
     encoder = bind(model).shape
@@ -212,8 +212,8 @@ def targets(shape: str, folder: Path) -> dict[str, Any]:
 def export(shape: str, folder: Path) -> dict[str, Any]:
     """The portable variant from a mapped model."""
     from compress.streamed import load_mapped
-    from export.onnx import export_graphs
-    from export.precision import variant
+    from export.exporter import export_graphs
+    from export.precision.variants import variant
 
     out = graph_of(folder).parent
     out.mkdir(exist_ok=True)

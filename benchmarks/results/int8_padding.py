@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from benchmarks.tasks import encode_labels, glue_task
-from compress.checkpoint import load
-from compress.pooling import read_pooling
+from compress.checkpoint.checkpoint import load
+from compress.model.pooling import read_pooling
 from export.bundle import export_bundle
-from export.precision import variant
-from export.session import open_session
+from export.graph.session import open_session
+from export.precision.variants import variant
 
 VARIANTS = ("cpu-fp32", "cpu-int8")
 _LONGEST = 128

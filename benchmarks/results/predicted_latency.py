@@ -16,15 +16,15 @@ import numpy as np
 from transformers import AutoTokenizer
 
 from benchmarks.profile import Effort, measure_graphs
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.latency_table import LatencyTable
-from compress.plan import EncoderShape, LayerPlan, Plan
-from compress.surgery import apply_
-from compress.workload import Mix
-from export.inputs import input_names
-from export.onnx import export_graphs
-from export.precision import variant
+from compress.checkpoint.checkpoint import load
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.latency_table import LatencyTable
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
+from compress.plan.workload import Mix
+from export.exporter import export_graphs
+from export.graph.inputs import input_names
+from export.precision.variants import variant
 
 
 def random_plan(shape: EncoderShape, generator: np.random.Generator) -> Plan:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from export.serving import STACKS
+from export.serving.stacks import STACKS
 
 PLANS = ("dense", "uniform", "free")
 PRECISIONS = ("fp32", "fp16", "int8")

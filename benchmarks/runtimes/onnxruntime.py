@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rounds import Call, timed
 from compress.errors import BundleError
-from export.session import CPU, CUDA, TENSORRT, cuda_available, open_session
+from export.graph.session import CPU, CUDA, TENSORRT, cuda_available, open_session
 
 __all__ = ["CPU", "CUDA", "TENSORRT", "OrtModel", "cuda_available"]
 
@@ -19,7 +19,7 @@ Inputs = Mapping[str, NDArray[np.int64]]
 
 
 class OrtModel:
-    """A graph on one provider; see `export.session.open_session` for what it refuses.
+    """A graph on one provider; see `export.graph.session.open_session` for what it refuses.
 
     Args:
         path: The graph, or the folder of a variant.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.rounds import Call, timed
 from compress.errors import BundleError, ProviderError
-from export.session import usable_cores
+from export.graph.session import usable_cores
 
 __all__ = ["OpenVinoModel"]
 

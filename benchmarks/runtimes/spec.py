@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rounds import Call
-from export.session import CPU
+from export.graph.session import CPU
 
 __all__ = ["RUNTIMES", "Runtime", "RuntimeName", "Spec", "open_runtime"]
 

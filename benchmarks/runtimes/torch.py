@@ -15,9 +15,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.rounds import Call, timed
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import BundleError, ProviderError
-from export.session import CUDA, usable_cores
+from export.graph.session import CUDA, usable_cores
 
 __all__ = ["TorchModel", "open_torch"]
 

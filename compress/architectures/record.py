@@ -1,7 +1,7 @@
 """The declarative record of one encoder family.
 
-Knows paths, axes and packings as data. Must not know any live model: `compress.layout` binds a
-record to one and checks every path and shape at the door.
+Knows paths, axes and packings as data. Must not know any live model: `compress.model.layout`
+binds a record to one and checks every path and shape at the door.
 """
 
 from __future__ import annotations

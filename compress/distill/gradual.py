@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import TrainerCallback
 
-from compress.allocate import allocate
-from compress.cost import CostModel
 from compress.errors import RecipeError
-from compress.gating import gated
-from compress.importance import Scores
-from compress.layout import Layout
-from compress.plan import Plan
+from compress.model.gating import gated
+from compress.model.layout import Layout
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.saliency.scorers import Scores
+from compress.search.allocate import allocate
 
 __all__ = ["Closing", "Gates", "GradualSpec", "scheduled_share"]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.binding import bind
 from compress.distill.gradual import Gates
 from compress.distill.layer_map import layer_pairs
 from compress.distill.losses import (
@@ -26,8 +25,9 @@ from compress.distill.objective import Objective
 from compress.distill.signals import PROJECTIONS, Signals, listen
 from compress.distill.teaching import Lesson, Teaching
 from compress.errors import RecipeError
-from compress.heads import head_of, likelihood_of, n_labels_of
-from compress.plan import Plan
+from compress.model.binding import bind
+from compress.model.task_head import head_of, likelihood_of, n_labels_of
+from compress.plan.plan import Plan
 
 __all__ = ["Learner"]
 

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.batches import Progress, frozen, silent
-from compress.binding import bind
 from compress.distill.knowledge import choose_features, choose_tokens
 from compress.distill.signals import Signals, listen
 from compress.distill.store import SHARD, Kept, StoreFacts, shard_name, write_shard
 from compress.errors import CheckpointError, DataError, TrainingError
-from compress.heads import likelihood_of
-from compress.layout import Layout
-from compress.processes import is_main, this_worker, wait_for_all
-from compress.training import Examples
+from compress.model.batches import Progress, frozen, silent
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.model.task_head import likelihood_of
+from compress.training.processes import is_main, this_worker, wait_for_all
+from compress.training.trainer import Examples
 
 __all__ = ["remember"]
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from compress.architectures import Slot
 from compress.errors import UnsupportedArchitectureError
-from compress.heads import head_of, stack_outputs
-from compress.layout import LayerLayout, Layout
-from compress.taps import Tap, tapped
+from compress.model.hooks import Tap, tapped
+from compress.model.layout import LayerLayout, Layout
+from compress.model.task_head import head_of, stack_outputs
 
 __all__ = ["PROJECTIONS", "Projection", "Signals", "listen"]
 
@@ -31,7 +31,7 @@ class Signals:
     """One batch, as a model sees it.
 
     Attributes:
-        logits: The head's output, see `compress.heads.stacked_outputs`.
+        logits: The head's output, see `compress.model.task_head.stacked_outputs`.
         hidden: What enters the first layer, then what leaves each, before any norm that follows
             the last: `(batch, sequence, hidden_size)` each.
         attentions: Each layer's attention, where it was asked for:

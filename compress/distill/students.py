@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from compress.binding import bind
 from compress.errors import PlanError, RecipeError
-from compress.heads import init_arguments, stock_class
-from compress.importance import magnitude_scores
-from compress.plan import LayerPlan, Plan
+from compress.model.binding import bind
+from compress.model.task_head import init_arguments, stock_class
+from compress.plan.plan import LayerPlan, Plan
+from compress.saliency.scorers import magnitude_scores
 
 __all__ = ["fresh_student", "plan_of_sizes"]
 

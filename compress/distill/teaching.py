@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.binding import bind
 from compress.distill.identity import fingerprint
 from compress.distill.losses import hidden_error, selected_error
 from compress.distill.signals import Signals, listen
 from compress.distill.store import StoreFacts
 from compress.errors import RecipeError
-from compress.heads import Likelihood, likelihood_of, n_labels_of
+from compress.model.binding import bind
+from compress.model.task_head import Likelihood, likelihood_of, n_labels_of
 
 __all__ = ["Lesson", "Offline", "Online", "Teaching"]
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.allocate import Unit
-from compress.cost import CostModel
 from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
-from compress.plan import EncoderShape, Plan
+from compress.plan.cost import CostModel
+from compress.plan.plan import EncoderShape, Plan, Unit
 
 __all__ = ["AdaptGate", "AdaptSpec", "Descent", "Pace", "first_values", "open_gate"]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.allocate import Unit, allocate
-from compress.cost import CostModel
 from compress.errors import BudgetError
-from compress.gating import gated
-from compress.importance.scores import Array, Scores
-from compress.layout import Layout
-from compress.plan import EncoderShape, Plan
+from compress.model.gating import gated
+from compress.model.layout import Layout
+from compress.plan.cost import CostModel
+from compress.plan.plan import EncoderShape, Plan, Unit
+from compress.saliency.scores import Array, Scores
+from compress.search.allocate import allocate
 
 __all__ = ["MaskGate", "UnitGate", "Values", "as_array", "check_share", "ones", "plan_by_rank"]
 

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.allocate import Unit
-from compress.cost import CostModel
 from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
-from compress.plan import EncoderShape, Plan
+from compress.plan.cost import CostModel
+from compress.plan.plan import EncoderShape, Plan, Unit
 
 __all__ = ["HardConcreteGate", "HardConcreteSpec", "probability_open", "sample"]
 

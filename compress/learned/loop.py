@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compress.batches import (
+from compress.errors import TrainingError
+from compress.learned.gate import MaskGate
+from compress.model.batches import (
     Batch,
     Batches,
     Loss,
@@ -20,9 +22,7 @@ from compress.batches import (
     n_sequences,
     silent,
 )
-from compress.errors import TrainingError
-from compress.layout import Layout
-from compress.learned.gate import MaskGate
+from compress.model.layout import Layout
 
 __all__ = ["MaskSpec", "learn_masks"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compress.errors import BudgetError
 from compress.learned.gate import UnitGate, Values, ones
-from compress.plan import EncoderShape, LayerPlan, Plan
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
 
 __all__ = ["SubsetGate", "SubsetSpec", "soft_top_k", "temperature"]
 

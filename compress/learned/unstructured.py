@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 
-from compress.batches import Batches, Loss, Progress, forward, frozen, silent
-from compress.layout import BoundSlot, Layout
 from compress.learned.adapt import Descent, Pace, first_values, open_gate
 from compress.learned.gate import MaskGate, check_share
+from compress.model.batches import Batches, Loss, Progress, forward, frozen, silent
+from compress.model.layout import BoundSlot, Layout
 
 __all__ = ["WEIGHT_SCORES", "FixedMasks", "WeightMasks", "WeightScore", "ranked_masks"]
 

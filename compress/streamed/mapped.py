@@ -21,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.binding import bind
-from compress.checkpoint import INDEX, WEIGHTS, load_config
+from compress.checkpoint.checkpoint import INDEX, WEIGHTS, load_config
+from compress.checkpoint.stored_plan import skeleton
 from compress.errors import CheckpointError
-from compress.layout import Layout
-from compress.plan_config import skeleton
+from compress.model.binding import bind
+from compress.model.layout import Layout
 
 __all__ = [
     "Resident",

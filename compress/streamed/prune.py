@@ -12,15 +12,15 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from compress.batches import Batches, Progress, silent
-from compress.binding import bind
-from compress.depth import drop_layers
 from compress.errors import CheckpointError
-from compress.importance import Scores, scorer
-from compress.layout import Layout
-from compress.plan import Plan
-from compress.pooling import Pooling
-from compress.pruning import PruneSpec, allocate_step, budgets, check_budget, check_finite
+from compress.model.batches import Batches, Progress, silent
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.model.pooling import Pooling
+from compress.plan.plan import Plan
+from compress.pruner.prune import PruneSpec, allocate_step, budgets, check_budget, check_finite
+from compress.saliency.scorers import Scores, scorer
+from compress.search.depth import drop_layers
 from compress.streamed.mapped import forget, layer_views, load_mapped, paged
 from compress.streamed.spill import spilled
 from compress.streamed.write import StudentWriter

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from compress.checkpoint import INDEX, WEIGHTS
+from compress.checkpoint.checkpoint import INDEX, WEIGHTS
 
 __all__ = ["Shards"]
 

@@ -1,7 +1,7 @@
 """Down to a budget by structured OBS, one layer's weights at a time.
 
-The walk of `compress.family` without its search over error weights: the same steps, the same sums
-in the same order.
+The walk of `compress.pruner.walk` without its search over error weights: the same steps, the same
+sums in the same order.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compress.batches import (
+from compress.errors import BudgetError
+from compress.model.batches import (
     Batches,
     Loss,
     Progress,
@@ -24,29 +25,28 @@ from compress.batches import (
     n_tokens,
     silent,
 )
-from compress.binding import bind
-from compress.cost import Prices
-from compress.descent import falling_costs, held_out, looked_at
-from compress.errors import BudgetError
-from compress.family import FamilySpec
-from compress.gram import GramSum
-from compress.heads import likelihood_of
-from compress.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
-from compress.obs import Removal
-from compress.options import encoder_options
-from compress.outputs import Outputs
-from compress.plan import Plan
-from compress.pruning import check_finite
-from compress.ranking import Rank, removal_of
-from compress.reachable import cheapest, check_enough, check_reachable
-from compress.repair import Stream, entering, kind_of, passed
-from compress.search import Problem, plan_within
-from compress.statistics import n_entering, observe, with_one
+from compress.model.binding import bind
+from compress.model.hooks import Place, tapped
+from compress.model.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
+from compress.model.outputs import Outputs
+from compress.model.task_head import likelihood_of
+from compress.plan.cost import Prices
+from compress.plan.plan import Plan
+from compress.pruner.prune import check_finite
+from compress.pruner.schedule import falling_costs, held_out, looked_at
+from compress.pruner.walk import FamilySpec
+from compress.repair.least_squares import Stream, entering, kind_of, passed
+from compress.saliency.gram import GramSum
+from compress.saliency.obs import Removal
+from compress.saliency.pruning_order import Rank, removal_of
+from compress.saliency.statistics import n_entering, observe, with_one
+from compress.search.options import encoder_options
+from compress.search.plan_search import Problem, plan_within
+from compress.search.reachable import cheapest, check_enough, check_reachable
 from compress.streamed.mapped import load_mapped, paged
 from compress.streamed.prune import drop_old, open_teacher
 from compress.streamed.spill import spilled
 from compress.streamed.write import StudentWriter
-from compress.taps import Place, tapped
 
 __all__ = ["walk_streamed"]
 

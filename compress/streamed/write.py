@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.batches import Batch, Batches, Progress, frozen
-from compress.binding import bind
+from compress.checkpoint.stored_plan import describe_, whole_plan
+from compress.checkpoint.tokenizer import save_tokenizer
+from compress.checkpoint.verify import TOLERANCE
 from compress.errors import VerificationError
-from compress.folder import writing
-from compress.layout import LayerLayout, Layout
-from compress.plan import LayerPlan, Plan
-from compress.plan_config import describe_, whole_plan
-from compress.pooling import Pooling, write_pooling
-from compress.repair import Aims, entering, fit_layer, kind_of, passed
+from compress.files.folder import writing
+from compress.model.batches import Batch, Batches, Progress, frozen
+from compress.model.binding import bind
+from compress.model.layout import LayerLayout, Layout
+from compress.model.pooling import Pooling, write_pooling
+from compress.model.surgery import apply_, prune_layer_
+from compress.plan.plan import LayerPlan, Plan
+from compress.repair.least_squares import Aims, entering, fit_layer, kind_of, passed
 from compress.streamed.mapped import empty_model, forget, layer_views, load_mapped, paged
 from compress.streamed.shards import Shards
-from compress.surgery import apply_, prune_layer_
-from compress.tokenizer import save_tokenizer
-from compress.verify import TOLERANCE
 
 __all__ = ["StudentWriter"]
 

@@ -11,8 +11,8 @@ import typer
 from benchmarks.itself import Itself
 from benchmarks.rounds import Sampling
 from compress.errors import RecipeError
-from compress.folder import check_target, writing
-from compress.workload import Workload
+from compress.files.folder import check_target, writing
+from compress.plan.workload import Workload
 from compress_export.benching import Bench, Judged, against_itself, run_bench
 from compress_export.console import out as console
 from compress_export.console import progress, table

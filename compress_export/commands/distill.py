@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks import TextTask
-from compress.cost import CostModel
 from compress.distill.gradual import GradualSpec
 from compress.distill.store import open_store
+from compress.plan.cost import CostModel
 from compress_export.console import progress
 from compress_export.context import SPLITS, Context
 from compress_export.learning import (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compress.checkpoint import load, load_config
+from compress.checkpoint.checkpoint import load, load_config
+from compress.checkpoint.expand import save_expanded
+from compress.checkpoint.stored_plan import stored_plan
 from compress.errors import RecipeError
-from compress.expand import save_expanded
-from compress.plan_config import stored_plan
 from compress_export.console import out as console
 from compress_export.loading import check_checkpoint_target, load_tokenizer
 

@@ -11,19 +11,19 @@ from transformers import PreTrainedTokenizerBase
 
 from benchmarks.report.card import Card, read_base, write_card
 from benchmarks.tasks import TextTask, tokenise
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import RecipeError
-from compress.folder import writing
-from compress.heads import stock_class
-from compress.plan import EncoderShape
+from compress.files.folder import writing
+from compress.model.binding import bind
+from compress.model.task_head import stock_class
+from compress.plan.plan import EncoderShape
 from compress_export.console import note, progress, table
 from compress_export.console import out as console
 from compress_export.loading import load_tokenizer, local_folder, pooling_mode
 from export.bundle import Exported, export_bundle
-from export.compare import Feeds
-from export.inputs import input_names
-from export.precision import VARIANTS, variant
+from export.graph.inputs import input_names
+from export.graph.outputs import Feeds
+from export.precision.variants import VARIANTS, variant
 from export.serving.order import parse_orders, served, variants_of
 from export.serving.write import (
     SERVING,

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from benchmarks.tasks import encode_labels
-from compress.binding import bind
-from compress.depth import drop_layers
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.search.depth import drop_layers
 from compress_export.console import progress
 from compress_export.learning import Course, objective_of, train_spec
 from compress_export.loading import (

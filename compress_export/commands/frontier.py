@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.report.frontier import write_frontier
 from benchmarks.tasks import TextTask
 from compress.errors import DataError, RecipeError
-from compress.folder import check_target, writing
-from compress.heads import head_of
+from compress.files.folder import check_target, writing
+from compress.model.task_head import head_of
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import SPLITS, Context

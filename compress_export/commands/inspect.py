@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.cost import CostModel
-from compress.layout import Layout
-from compress.plan import EncoderShape, Plan
-from compress.plan_config import stored_plan
-from compress.stock import stock_attributes
+from compress.checkpoint.checkpoint import load
+from compress.checkpoint.stored_plan import stored_plan
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.plan.cost import CostModel
+from compress.plan.plan import EncoderShape, Plan
+from compress.plan.stock_config import stock_attributes
 from compress_export.console import out, table
 from compress_export.facts import model_facts
 from compress_export.support import Loader, loaders

@@ -13,7 +13,7 @@ from benchmarks.runtimes.spec import open_runtime
 from benchmarks.scenarios import SCENARIOS, ScenarioName, run_scenario
 from benchmarks.tasks import Encoded, TextTask
 from compress.errors import RecipeError
-from compress.folder import check_target, writing
+from compress.files.folder import check_target, writing
 from compress_export.benching import Judged
 from compress_export.console import out as console
 from compress_export.console import progress, table

@@ -9,16 +9,16 @@ import numpy as np
 from benchmarks.profile import Effort
 from benchmarks.report.curves import table_figure
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import DataError, RecipeError
-from compress.latency_table import Curve, LatencyTable
-from compress.workload import Workload
+from compress.plan.latency_table import Curve, LatencyTable
+from compress.plan.workload import Workload
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.loading import check_length, load_tokenizer
 from compress_export.tables import TableSource, latency_tables
-from export.inputs import input_names
-from export.precision import variant
+from export.graph.inputs import input_names
+from export.precision.variants import variant
 
 LOOSE = 0.04
 

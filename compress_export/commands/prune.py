@@ -8,10 +8,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from compress.batches import Progress
-from compress.binding import bind
-from compress.checkpoint import load, load_config
+from compress.checkpoint.checkpoint import load, load_config
 from compress.errors import PromiseError, RecipeError
+from compress.model.batches import Progress
+from compress.model.binding import bind
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.report.write import write_report
 from compress.errors import BundleError, RecipeError
-from compress.folder import MANIFEST, read_manifest, sha256, verify_folder
+from compress.files.folder import MANIFEST, read_manifest, sha256, verify_folder
 from compress_export.console import note
 from compress_export.console import out as console
 from compress_export.reports import read_recipe, read_report

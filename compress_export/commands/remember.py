@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from compress.distill.store import FACTS, Store
-from compress.folder import check_target
-from compress.processes import is_main
+from compress.files.folder import check_target
+from compress.training.processes import is_main
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context

@@ -11,9 +11,9 @@ import typer
 from transformers import PreTrainedModel
 
 from benchmarks.report.write import headline
-from compress.batches import silent
-from compress.binding import bind
-from compress.pruning import predict
+from compress.model.batches import silent
+from compress.model.binding import bind
+from compress.pruner.prune import predict
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context

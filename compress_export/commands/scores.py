@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 
 from benchmarks.accuracy import Runner, predict
 from benchmarks.tasks import METRICS, predictions
-from compress.batches import Progress, forward
-from compress.binding import bind
-from compress.family import FamilySpec, Walk
-from compress.importance import SCORE_NAMES
-from compress.pruning import prune
-from compress.ranking import RankingName
+from compress.model.batches import Progress, forward
+from compress.model.binding import bind
+from compress.pruner.prune import prune
+from compress.pruner.walk import FamilySpec, Walk
+from compress.saliency.pruning_order import RankingName
+from compress.saliency.scorers import SCORE_NAMES
 from compress_export.console import out, progress, table
 from compress_export.context import Context
 from compress_export.recipe import make_recipe

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from compress.errors import RecipeError
-from compress.folder import check_target, replace_folder, verify_folder
+from compress.files.folder import check_target, replace_folder, verify_folder
 from compress_export.console import counted, note, table
 from compress_export.console import out as console
 from compress_export.exits import STATUS
@@ -29,7 +29,7 @@ from compress_export.sweep.results import Row, axis_column, rows_of
 from compress_export.sweep.search import Search, Trials, corners, open_study
 from compress_export.sweep.show import shown
 from compress_export.sweep.store import Store
-from export.session import usable_cores
+from export.graph.session import usable_cores
 
 _EXECUTORS = ("local", "ray")
 _MOST_JOBS, _MOST_NAMED = 4, 3

@@ -9,13 +9,13 @@ from pathlib import Path
 import typer
 
 from compress.errors import BundleError, RecipeError, VerificationError
-from compress.folder import MANIFEST, changed_files
+from compress.files.folder import MANIFEST, changed_files
 from compress_export.console import note, table
 from compress_export.console import out as console
-from export.serving import STACKS
 from export.serving.environments import find_environment
 from export.serving.order import Order, parse_order
 from export.serving.reference import REFERENCE, Reference
+from export.serving.stacks import STACKS
 from export.serving.verify import Verified, verify_serving
 from export.serving.write import SERVING
 

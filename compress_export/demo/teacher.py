@@ -10,12 +10,12 @@ import torch
 import yaml
 
 from benchmarks.tasks import Dataset, glue_task
-from compress.batches import Progress
+from compress.checkpoint.tokenizer import save_tokenizer
 from compress.distill.objective import Objective
 from compress.errors import BundleError, RecipeError
-from compress.folder import read_manifest, writing
-from compress.tokenizer import save_tokenizer
-from compress.training import TrainSpec
+from compress.files.folder import read_manifest, writing
+from compress.model.batches import Progress
+from compress.training.trainer import TrainSpec
 from compress_export.demo.sentences import generate
 from compress_export.learning import Course, learn
 from compress_export.loading import load_for, load_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from compress.binding import bind
+from compress.model.binding import bind
 from compress.streamed import paged
 from compress_export.context import Context
 from compress_export.forecast.memory import peak_bytes

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.profile import Effort
-from compress.repair import target_bytes
-from compress.statistics import GRADIENT_ROWS
+from compress.repair.least_squares import target_bytes
+from compress.saliency.statistics import GRADIENT_ROWS
 from compress_export.forecast.work import Work
 from compress_export.stages import Step
-from export.stacks import Stack, stack_sizes
+from export.layer_stacks import Stack, stack_sizes
 
 __all__ = ["peak_bytes", "stack_bytes"]
 

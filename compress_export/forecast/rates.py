@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from compress.batches import Batch, forward, frozen
+from compress.model.batches import Batch, forward, frozen
 
 __all__ = ["Rates", "measure_rates", "n_padded"]
 

@@ -1,7 +1,8 @@
 """How long each stage takes: what it does, counted, times how fast that is here.
 
-The counts follow the code that they are about (`compress.family`, `compress.repair`,
-`compress.obs`, `benchmarks.latency`); constants are seconds on the machine where `Rates.pace` is 1.
+The counts follow the code that they are about (`compress.pruner.walk`,
+`compress.repair.least_squares`, `compress.saliency.obs`, `benchmarks.latency`); constants are
+seconds on the machine where `Rates.pace` is 1.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import itertools
 from collections.abc import Callable
 
 from benchmarks.profile import Effort
-from compress.descent import falling_costs
-from compress.pruning import schedule
+from compress.pruner.prune import schedule
+from compress.pruner.schedule import falling_costs
 from compress_export.context import LEAST_SAMPLES
 from compress_export.forecast.rates import Rates
 from compress_export.forecast.work import GRAPH, Work
 from compress_export.stages import Step
-from export.precision import Variant
-from export.stacks import MOST_LAYERS, stack_sizes
+from export.layer_stacks import MOST_LAYERS, stack_sizes
+from export.precision.variants import Variant
 
 __all__ = ["step_seconds"]
 
@@ -84,7 +85,7 @@ def _scored(work: Work, rates: Rates) -> float:
 
 
 def _walk(work: Work, rates: Rates) -> float:
-    """A walk down, see `compress.family.Walk`; K-prune ranks and repairs anew at each layer."""
+    """A walk down (`compress.pruner.walk`); K-prune ranks and repairs anew at each layer."""
     spec = work.recipe.family_spec()
     rounds = work.shape.n_layers if spec.ranking == "kprune" else 1
     shares = [1.0, *falling_costs(1.0, work.share, spec)]

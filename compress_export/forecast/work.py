@@ -9,13 +9,13 @@ import numpy as np
 
 from benchmarks.runtimes.onnxruntime import CPU, cuda_available
 from benchmarks.tasks import Split, text_lengths
-from compress.batches import Batch, first_within, n_tokens
-from compress.binding import bind
-from compress.descent import held_out, looked_at
-from compress.plan import EncoderShape
-from compress.reachable import tokens_needed
-from compress.repair import MOST_REMEMBERED, target_bytes
-from compress.workload import Workload
+from compress.model.batches import Batch, first_within, n_tokens
+from compress.model.binding import bind
+from compress.plan.plan import EncoderShape
+from compress.plan.workload import Workload
+from compress.pruner.schedule import held_out, looked_at
+from compress.repair.least_squares import MOST_REMEMBERED, target_bytes
+from compress.search.reachable import tokens_needed
 from compress_export.context import Context
 from compress_export.forecast.rates import Rates, n_padded
 from compress_export.recipe import Recipe

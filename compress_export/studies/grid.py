@@ -15,12 +15,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from compress.batches import Progress
 from compress.errors import BundleError, TrainingError
-from compress.folder import versions, write_whole
+from compress.files.folder import versions, write_whole
+from compress.model.batches import Progress
 from compress_export.stages import content_key, file_hashes
 from compress_export.workers import Answer, Workers, calm
-from export.session import usable_cores
+from export.graph.session import usable_cores
 
 __all__ = ["Cell", "Grid", "Row", "own_folder"]
 

@@ -32,16 +32,16 @@ from benchmarks.environment import environment
 from benchmarks.report.drawing import KEPT, STYLE, TEACHER, svg
 from benchmarks.report.findings import Claim, Figure, Findings, Table, write_findings
 from compress.architectures import ARCHITECTURES
-from compress.batches import Batches, Progress, frozen
-from compress.checkpoint import load, load_config
+from compress.checkpoint.checkpoint import load, load_config
+from compress.checkpoint.stored_plan import stored_plan
+from compress.checkpoint.tokenizer import save_tokenizer
 from compress.distill.identity import fingerprint
 from compress.errors import CheckpointError, RecipeError
-from compress.folder import writing
-from compress.hub import split_revision
-from compress.masked_language import IGNORED, MaskedLanguageLearner
-from compress.plan_config import stored_plan
-from compress.tokenizer import save_tokenizer
-from compress.training import Curve, TrainSpec, train_
+from compress.files.folder import writing
+from compress.files.hub import split_revision
+from compress.model.batches import Batches, Progress, frozen
+from compress.training.masked_language import IGNORED, MaskedLanguageLearner
+from compress.training.trainer import Curve, TrainSpec, train_
 from compress_export.language import Block, blocks_of, held_out, masked_batches, masking, read_lines
 from compress_export.learning import own_training
 from compress_export.loading import check_length, load_tokenizer

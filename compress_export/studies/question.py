@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import RecipeError
-from compress.heads import head_of
+from compress.model.binding import bind
+from compress.model.task_head import head_of
 from compress_export.loading import check_length, label2id
 from compress_export.studies.luck import Look, noise_of
 from compress_export.studies.schools import Lessons, TaskData

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from compress.errors import BundleError, RecipeError
-from compress.folder import write_whole
+from compress.files.folder import write_whole
 from compress_export.sweep.axes import Sweep, combinations
 from compress_export.sweep.executor import Executor
 from compress_export.sweep.identity import Hashes, run_key

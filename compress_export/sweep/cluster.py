@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from compress.errors import RecipeError
-from compress.folder import versions
+from compress.files.folder import versions
 from compress_export.sweep import carried
 from compress_export.sweep.executor import Done
 from compress_export.sweep.schedule import Node, Place

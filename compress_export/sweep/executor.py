@@ -12,7 +12,7 @@ import psutil
 from compress_export.sweep.schedule import Node, Place
 from compress_export.sweep.work import Outcome, Probe, Task, probe, work
 from compress_export.workers import Answer, Workers, calm
-from export.session import usable_cores
+from export.graph.session import usable_cores
 
 __all__ = ["Done", "Executor", "LocalExecutor"]
 

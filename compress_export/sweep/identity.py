@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compress.folder import sha256, versions
-from compress.hub import split_revision
+from compress.files.folder import sha256, versions
+from compress.files.hub import split_revision
 from compress_export.remote import fingerprint
 from compress_export.stages import RESULTS, content_key
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from compress.errors import BundleError
-from compress.folder import MANIFEST, write_whole
+from compress.files.folder import MANIFEST, write_whole
 from compress_export.stages import STEPS, Step, content_key
 from compress_export.sweep.work import MARK, Fault, Outcome, kind_of_device
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import ToolchainError
 from compress_export.context import Context
 from compress_export.forecast import Forecast, Rates, forecast, rates_of

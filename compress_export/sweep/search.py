@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compress.errors import RecipeError
-from compress.folder import write_whole
+from compress.files.folder import write_whole
 from compress_export.stages import STEPS, content_key
 from compress_export.sweep.axes import Combination, Common, set_field
 from compress_export.sweep.identity import Hashes, run_key

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from compress.folder import replace_folder, sha256
+from compress.files.folder import replace_folder, sha256
 from compress_export.remote import StoreError, reach_store, within
 from compress_export.stages import content_key
 

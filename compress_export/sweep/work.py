@@ -111,7 +111,7 @@ def probe(folder: str, mark: str) -> Probe:
     import torch
 
     from benchmarks.environment import machine
-    from compress.folder import versions
+    from compress.files.folder import versions
 
     kind = kind_of_device(machine())
     n_gpus = torch.cuda.device_count()
@@ -140,7 +140,7 @@ def work(task: Task) -> Outcome:
 
 def _do(task: Task) -> list[dict[str, Any]]:
     """Do it; the accuracy that it found, if it is the step that does."""
-    from compress.batches import silent
+    from compress.model.batches import silent
     from compress_export.pipeline import Run
     from compress_export.recipe import make_recipe
 

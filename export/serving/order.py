@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compress.errors import RecipeError
-from export.precision import VariantName
-from export.serving import STACKS
+from export.precision.variants import VariantName
 from export.serving.stack import Precision, Stack
+from export.serving.stacks import STACKS
 
 __all__ = ["SERVING", "Order", "parse_order", "parse_orders", "served", "variants_of"]
 

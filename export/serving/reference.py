@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.errors import BundleError
-from compress.heads import head_of, named_outputs
-from compress.pooling import Pooling
-from export.attention import eager_attention
+from compress.model.pooling import Pooling
+from compress.model.task_head import head_of, named_outputs
+from export.graph.attention import eager_attention
+from export.graph.session import open_session
 from export.serving.subject import Subject
-from export.session import open_session
 
 __all__ = ["REFERENCE", "Reference", "make_reference"]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import onnx
 
-from export.precision import VariantName
+from export.precision.variants import VariantName
 from export.serving.reference import Reference
 from export.serving.subject import Subject
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress.pooling import Pooling
+from compress.model.pooling import Pooling
 
 __all__ = ["HEADS", "Subject"]
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from compress.errors import BundleError, VerificationError
-from export.precision import variant
+from export.precision.variants import variant
 from export.serving.environments import Environment
 from export.serving.order import Order
 from export.serving.reference import Reference

@@ -12,11 +12,11 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compress.errors import BundleError
-from compress.heads import head_of, stock_class
-from compress.pooling import read_pooling
+from compress.model.pooling import read_pooling
+from compress.model.task_head import head_of, stock_class
 from export.bundle import GRAPH
-from export.inputs import longest_sequence
-from export.precision import variant
+from export.graph.inputs import longest_sequence
+from export.precision.variants import variant
 from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
 from export.serving.stack import Source, graph_values

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import BertForTokenClassification
 
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress_export import console
 from compress_export.cli import app
 from compress_export.commands import inspect as inspect_command

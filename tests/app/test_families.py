@@ -9,10 +9,10 @@ import pytest
 from transformers import AutoModel, NomicBertForSequenceClassification
 
 from compress.architectures import ARCHITECTURES
-from compress.binding import bind
-from compress.checkpoint import load, save
-from compress.plan_config import stored_plan
-from compress.surgery import apply_
+from compress.checkpoint.checkpoint import load, save
+from compress.checkpoint.stored_plan import stored_plan
+from compress.model.binding import bind
+from compress.model.surgery import apply_
 from compress_export.cli import app
 from compress_export.exits import run_app
 from compress_export.support import loaders

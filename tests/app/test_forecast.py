@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
+from compress.model.binding import bind
+from compress.model.surgery import apply_
 from compress.streamed import load_mapped
-from compress.surgery import apply_
 from compress_export.context import Context
 from compress_export.forecast import Forecast, forecast
 from compress_export.forecast.memory import peak_bytes, stack_bytes
@@ -22,7 +22,7 @@ from compress_export.forecast.seconds import step_seconds
 from compress_export.forecast.work import Work, work_of
 from compress_export.recipe import load_recipe, make_recipe
 from compress_export.stages import STEPS
-from export.stacks import stack_plan, stack_sizes
+from export.layer_stacks import stack_plan, stack_sizes
 from tests.app.test_pipeline import cli, write_project
 
 RATES = Rates(forward=1e-5, product=2e-11, factor=5e-11, pace=1.0)

@@ -11,20 +11,20 @@ import torch
 
 from benchmarks.profile import Effort
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import TableError
-from compress.folder import verify_folder
-from compress.latency_table import LatencyTable
-from compress.plan import EncoderShape
-from compress.surgery import apply_
+from compress.files.folder import verify_folder
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.latency_table import LatencyTable
+from compress.plan.plan import EncoderShape
 from compress_export import tables
 from compress_export.context import Context
 from compress_export.quality import Yardstick
 from compress_export.recipe import make_recipe
-from export.onnx import export_graphs
-from export.precision import variant
-from export.stacks import Stack, stack_sizes
+from export.exporter import export_graphs
+from export.layer_stacks import Stack, stack_sizes
+from export.precision.variants import variant
 from tests.app.test_cli import cli, error_of
 from tests.app.test_pipeline import write_csv, write_project
 from tests.families import logits, tiny, uneven

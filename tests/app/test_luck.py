@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.coherence import coherence
 from benchmarks.report.findings import Claim, verdict_of
-from compress.knapsack import Item, choose
+from compress.search.knapsack import Item, choose
 from compress_export.studies.knowledge.study import KnowledgeGrid
 from compress_export.studies.luck import Look, either_way, floor_of, noise_of, surely, where_learnt
 

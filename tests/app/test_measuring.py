@@ -19,7 +19,7 @@ from compress_export.contenders import parse_entry
 from compress_export.cuda_libraries import first_missing, remedy
 from compress_export.exits import run_app
 from export.bundle import export_bundle
-from export.precision import VARIANTS
+from export.precision.variants import VARIANTS
 from tests.app.test_pipeline import write_csv
 from tests.benchmarks.reports import made_up
 from tests.families import tiny

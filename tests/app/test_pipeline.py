@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.folder import read_manifest, verify_folder
+from compress.checkpoint.checkpoint import load
+from compress.files.folder import read_manifest, verify_folder
+from compress.model.binding import bind
 from compress_export import context, pipeline
 from compress_export.cli import app
 from compress_export.demo.sentences import generate

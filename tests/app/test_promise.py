@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.binding import bind
 from compress.errors import BudgetError
-from compress.family import FamilySpec, Walk
-from compress.latency_table import Curve, LatencyTable, Point, table_geometry
-from compress.plan import EncoderShape, Plan
-from compress.workload import Mix, Workload
+from compress.model.binding import bind
+from compress.plan.latency_table import Curve, LatencyTable, Point, table_geometry
+from compress.plan.plan import EncoderShape, Plan
+from compress.plan.workload import Mix, Workload
+from compress.pruner.walk import FamilySpec, Walk
 from compress_export import promise as promise_module
 from compress_export.frontier import knee
 from compress_export.goal import Goal
 from compress_export.promise import ATTEMPTS, Attempt, Promise, Stopwatch
 from compress_export.reach import Reached, rank
-from export.precision import variant
+from export.precision.variants import variant
 from tests.families import batch, tiny
 
 WORK = Workload(batch=2, sequence=8)
@@ -83,7 +83,7 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _forward(machine: Machine, data: Any) -> Any:
-    from compress.batches import forward
+    from compress.model.batches import forward
 
     return forward(machine.exported[-1], data)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.errors import RecipeError
-from compress.importance import GradientScore
+from compress.saliency.scorers import GradientScore
 from compress_export.recipe import Recipe, load_recipe, parse_recipe
 
 RECIPES = sorted(Path("recipes").glob("*.yaml"))

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from compress.binding import bind
-from compress.checkpoint import load, save
+from compress.checkpoint.checkpoint import load, save
 from compress.learned import Descent, Pace
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
 from compress_export.language import blocks_of, masked_batches
 from compress_export.stages import file_hashes
 from compress_export.studies.adapt.cells import PUBLISHED, Effort

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compress.errors import CheckpointError
 from compress_export.tokenizers import load_tokenizer
-from export.texts import PROBES
+from export.graph.reference_texts import PROBES
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from benchmarks.tasks import FileTask
-from compress.binding import bind
-from compress.checkpoint import load, save
-from compress.cost import CostModel
+from compress.checkpoint.checkpoint import load, save
+from compress.checkpoint.stored_plan import stored_plan
 from compress.distill.store import open_store
-from compress.plan_config import stored_plan
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
 from compress_export.cli import app
 from compress_export.exits import run_app
 from compress_export.loading import load_for

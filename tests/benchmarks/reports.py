@@ -10,7 +10,7 @@ from benchmarks.environment import environment
 from benchmarks.latency import Latency
 from benchmarks.report.build import bench_report, speedups
 from benchmarks.runtimes.onnxruntime import CPU
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 
 def made_up(

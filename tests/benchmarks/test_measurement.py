@@ -25,9 +25,9 @@ from benchmarks.significance import retention_interval
 from benchmarks.statistics import samples_needed
 from benchmarks.tasks import Dataset
 from compress.errors import BundleError, DataError, ProviderError
-from compress.workload import Mix, Workload
+from compress.plan.workload import Mix, Workload
 from export.bundle import export_variant
-from export.precision import variant
+from export.precision.variants import variant
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 

@@ -10,11 +10,11 @@ import pytest
 from benchmarks.profile import Effort, fit_point, measure_graphs, measure_stacks
 from benchmarks.report.curves import table_figure
 from benchmarks.runtimes.onnxruntime import CPU
-from compress.binding import bind
-from compress.latency_table import LatencyTable, table_geometry
-from compress.workload import Mix, Workload
-from export.precision import variant
-from export.stacks import Stack, export_stacks, stack_plan, stack_sizes
+from compress.model.binding import bind
+from compress.plan.latency_table import LatencyTable, table_geometry
+from compress.plan.workload import Mix, Workload
+from export.layer_stacks import Stack, export_stacks, stack_plan, stack_sizes
+from export.precision.variants import variant
 from tests.families import tiny
 
 WORK = Workload(batch=2, sequence=8)

@@ -17,9 +17,9 @@ from benchmarks.runtimes.spec import RuntimeName, Spec, open_runtime
 from benchmarks.scenarios import ScenarioName, run_scenario
 from benchmarks.tasks import Encoded
 from compress.errors import BundleError, ProviderError
-from compress.workload import Workload
+from compress.plan.workload import Workload
 from export.bundle import export_bundle
-from export.precision import VARIANTS
+from export.precision.variants import VARIANTS
 from tests.families import tiny
 from tests.tokenizer import tiny_tokenizer
 

@@ -14,7 +14,7 @@ from benchmarks.proportions import Paired, ratio_interval
 from benchmarks.rounds import Sampling, interleaved
 from benchmarks.significance import kept_change, mcnemar, retention_interval
 from benchmarks.statistics import carries, drift, half_widths, paired_ratio
-from compress.workload import Workload
+from compress.plan.workload import Workload
 
 Array = np.ndarray
 

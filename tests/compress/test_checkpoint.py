@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
-from compress.binding import bind
-from compress.checkpoint import load, save
+from compress.checkpoint.checkpoint import load, save
 from compress.errors import BundleError, CheckpointError
-from compress.plan import EncoderShape, Plan
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.plan import EncoderShape, Plan
 from tests.families import keeping, logits, tiny, uneven
 
 

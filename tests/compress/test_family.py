@@ -10,20 +10,20 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from compress import outputs as outputs_module
-from compress.batches import Batches, forward, sampled_fisher_loss, silent
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError, DataError
-from compress.family import FamilySpec, Walk
-from compress.importance import activation_scores, scorer
-from compress.options import SearchUnit
-from compress.outputs import Outputs
-from compress.plan import Plan
-from compress.pooling import Pooling
-from compress.ranking import knowledge_ranking
-from compress.reachable import cheapest
-from compress.surgery import apply_
+from compress.model import outputs as outputs_module
+from compress.model.batches import Batches, forward, sampled_fisher_loss, silent
+from compress.model.binding import bind
+from compress.model.outputs import Outputs
+from compress.model.pooling import Pooling
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.pruner.walk import FamilySpec, Walk
+from compress.saliency.pruning_order import knowledge_ranking
+from compress.saliency.scorers import activation_scores, scorer
+from compress.search.options import SearchUnit
+from compress.search.reachable import cheapest
 from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
 
 BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from compress import folder as folder_module
-from compress import places
 from compress.errors import BundleError
-from compress.folder import (
+from compress.files import folder as folder_module
+from compress.files import places
+from compress.files.folder import (
     MANIFEST,
     check_target,
     read_manifest,
@@ -22,7 +22,7 @@ from compress.folder import (
     write_whole,
     writing,
 )
-from compress.places import locked, work_folder
+from compress.files.places import locked, work_folder
 
 
 def write(target: Path, kind: str, text: str) -> None:
@@ -222,7 +222,7 @@ def test_what_cannot_be_renamed_is_kept_and_named(
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from compress.places import locked\n"
+        "import sys; from pathlib import Path; from compress.files.places import locked\n"
         "with locked(Path(sys.argv[1])): pass"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "x")]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from compress.errors import CheckpointError
-from compress.hub import is_hub_id, split_revision
+from compress.files.hub import is_hub_id, split_revision
 from tests.families import tiny
 
 COMMITS = ("a" * 40, "b" * 40)

@@ -11,21 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.allocate import allocate, allocate_uniform, smallest_cost
-from compress.batches import Batch, divergence, forward, label_loss, sampled_fisher_loss
-from compress.binding import bind
-from compress.cost import CostModel
-from compress.depth import DEPTH_STRATEGIES, contribution, drop_layers, left_out_divergence
 from compress.errors import BudgetError, DataError, PlanError
-from compress.heads import likelihood_of
-from compress.importance import SCORE_NAMES, GradientScore, Scores, scorer
-from compress.importance.forward_only import activation_scores
-from compress.importance.gradient import gradient_scores
-from compress.layout import Layout
-from compress.masking import masked
-from compress.outputs import Outputs
-from compress.plan import Plan
-from compress.taps import tapped
+from compress.model.batches import Batch, divergence, forward, label_loss, sampled_fisher_loss
+from compress.model.binding import bind
+from compress.model.hooks import tapped
+from compress.model.layout import Layout
+from compress.model.masking import masked
+from compress.model.outputs import Outputs
+from compress.model.task_head import likelihood_of
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.saliency.forward_only import activation_scores
+from compress.saliency.gradient import gradient_scores
+from compress.saliency.scorers import SCORE_NAMES, GradientScore, Scores, scorer
+from compress.search.allocate import allocate, allocate_uniform, smallest_cost
+from compress.search.depth import DEPTH_STRATEGIES, contribution, drop_layers, left_out_divergence
 from tests.families import FAMILIES, batch, choices, keeping, tiny
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import DataError, TableError
-from compress.latency_table import Curve, LatencyTable, Point
-from compress.workload import Mix, Workload, length_mix
+from compress.plan.latency_table import Curve, LatencyTable, Point
+from compress.plan.workload import Mix, Workload, length_mix
 
 SMALL, LARGE = Workload(batch=1, sequence=16), Workload(batch=8, sequence=64)
 

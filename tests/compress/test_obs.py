@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from compress import obs
-from compress.batches import forward, sampled_fisher_loss
-from compress.binding import bind
-from compress.knapsack import Item, choose
-from compress.obs import adjusted, covariance, removal_order
-from compress.statistics import observe
-from compress.taps import tapped
+from compress.model.batches import forward, sampled_fisher_loss
+from compress.model.binding import bind
+from compress.model.hooks import tapped
+from compress.saliency import obs
+from compress.saliency.obs import adjusted, covariance, removal_order
+from compress.saliency.statistics import observe
+from compress.search.knapsack import Item, choose
 from tests.families import batch, tiny
 
 

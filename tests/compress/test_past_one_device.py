@@ -18,7 +18,7 @@ from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
 from compress.errors import RecipeError, UnsupportedArchitectureError
-from compress.training import TrainSpec, train_
+from compress.training.trainer import TrainSpec, train_
 from tests.compress.distill.test_learner import examples as store_examples
 from tests.compress.distill.test_learner import stored
 from tests.compress.test_training import answers, examples, learner
@@ -33,8 +33,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
-from compress.processes import is_main
-from compress.training import TrainSpec, train_
+from compress.training.processes import is_main
+from compress.training.trainer import TrainSpec, train_
 from tests.compress.test_training import answers, examples, learner
 from tests.tokenizer import tiny_tokenizer
 

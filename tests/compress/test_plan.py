@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.binding import bind
-from compress.cost import CostModel, encoder_macs, encoder_parameters
 from compress.errors import PlanError
-from compress.plan import EncoderShape, LayerPlan, Plan
+from compress.model.binding import bind
+from compress.plan.cost import CostModel, encoder_macs, encoder_parameters
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
 from tests.families import FAMILIES, tiny, uneven
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compress.errors import CheckpointError
-from compress.pooling import LIMITS, Pooling, read_pooling, write_pooling
+from compress.model.pooling import LIMITS, Pooling, read_pooling, write_pooling
 
 HIDDEN = torch.arange(24.0).view(2, 3, 4)
 MASK = torch.tensor([[1, 1, 0], [0, 1, 1]])

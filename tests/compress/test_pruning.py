@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from compress.architectures import architecture_for
-from compress.batches import forward
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError, DataError
-from compress.importance import SCORE_NAMES
-from compress.plan import Plan
-from compress.pruning import PruneSpec, prune, schedule
-from compress.repair import Aims, repair_, solve_damped
-from compress.stock import stock_attributes
-from compress.surgery import apply_
+from compress.model.batches import forward
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.plan.stock_config import stock_attributes
+from compress.pruner.prune import PruneSpec, prune, schedule
+from compress.repair.least_squares import Aims, repair_, solve_damped
+from compress.saliency.scorers import SCORE_NAMES
 from tests.families import FAMILIES, batch, keeping, logits, tiny, uneven
 
 BATCHES = [batch(rows=8, length=12, seed=s) for s in range(6)]

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
 from compress.errors import DataError, TrainingError
-from compress.sampler import LengthGrouped
-from compress.training import Held, TrainSpec, train_
+from compress.model.binding import bind
+from compress.plan.cost import CostModel
+from compress.training.sampler import LengthGrouped
+from compress.training.trainer import Held, TrainSpec, train_
 from tests.families import logits, tiny
 from tests.tokenizer import tiny_tokenizer
 
@@ -259,11 +259,11 @@ def test_batches_are_of_like_length_and_hold_everything_once() -> None:
 
 TWO = """
 import sys, torch
-from compress.binding import bind
-from compress.cost import CostModel
+from compress.model.binding import bind
+from compress.plan.cost import CostModel
 from compress.distill.gradual import Closing
-from compress.processes import is_main
-from compress.training import TrainSpec, train_
+from compress.training.processes import is_main
+from compress.training.trainer import TrainSpec, train_
 from tests.compress.test_training import answers, examples, gated
 from tests.tokenizer import tiny_tokenizer
 module, gates = gated()

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import pytest
 
-from compress.binding import bind
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
 from export.bundle import Exported, export_variant
-from export.precision import variant
+from export.precision.variants import variant
 from tests.families import feeds, keeping, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 

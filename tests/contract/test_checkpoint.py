@@ -16,14 +16,14 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedModel
 
 from compress.architectures import architecture_for
-from compress.binding import bind
-from compress.checkpoint import load, save
+from compress.checkpoint.checkpoint import load, save
+from compress.checkpoint.expand import expand, save_expanded
 from compress.errors import LayoutError, PlanError
-from compress.expand import expand, save_expanded
-from compress.heads import head_of
-from compress.plan import EncoderShape, Plan
-from compress.stock import stock_attributes
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.model.task_head import head_of
+from compress.plan.plan import EncoderShape, Plan
+from compress.plan.stock_config import stock_attributes
 from tests.families import (
     FAMILIES,
     VARIANTS,

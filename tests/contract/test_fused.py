@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from compress.binding import bind
-from export.families import FUSED_FAMILIES, fused_family
-from export.fusion import applied_heads
-from export.inputs import CASES
+from compress.model.binding import bind
+from export.graph.families import FUSED_FAMILIES, fused_family
+from export.graph.fusion import applied_heads
+from export.graph.inputs import CASES
 from tests.contract.conftest import Export
 from tests.families import FAMILIES, VARIANTS, tiny, uneven
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from compress.binding import bind
-from compress.heads import head_of
+from compress.model.binding import bind
+from compress.model.task_head import head_of
 from compress_export.support import MODEL_HEADS
-from export.fusion import applied_heads
+from export.graph.fusion import applied_heads
 from tests.contract.conftest import Export
 from tests.families import class_name, tiny, uneven
 

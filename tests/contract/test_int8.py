@@ -10,8 +10,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from export.compare import graph_outputs, relative_squared_error
-from export.int8_check import CASES
+from export.graph.outputs import graph_outputs, relative_squared_error
+from export.precision.int8_check import CASES
 from tests.contract.conftest import Export
 from tests.families import FAMILIES, feeds
 

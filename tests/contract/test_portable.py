@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from compress_export.support import MODEL_HEADS
-from export.inputs import CASES
+from export.graph.inputs import CASES
 from tests.contract.conftest import Export
 from tests.families import FAMILIES, class_name
 

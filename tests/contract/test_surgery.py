@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from compress.architectures import ARCHITECTURES, architecture_for
-from compress.binding import bind
-from compress.cost import encoder_parameters
 from compress.errors import LayoutError, PlanError, UnsupportedArchitectureError
-from compress.masking import masked
-from compress.plan import EncoderShape, LayerPlan, Plan
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.masking import masked
+from compress.model.surgery import apply_
+from compress.plan.cost import encoder_parameters
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
 from tests.families import (
     FAMILIES,
     VARIANTS,

@@ -14,15 +14,15 @@ import onnxruntime
 import pytest
 import torch
 
-from compress.binding import bind
 from compress.errors import FusionError, ParityError, RecipeError
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
 from export.bundle import Exported, export_variant
-from export.fusion import check_heads, inspect_graph
-from export.inputs import longest_sequence
+from export.graph.fusion import check_heads, inspect_graph
+from export.graph.inputs import longest_sequence
+from export.graph.quiet import quiet
 from export.parity import check_parity
-from export.precision import VARIANTS, variant
-from export.quiet import quiet
+from export.precision.variants import VARIANTS, variant
 from tests.families import batch, logits, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
-import export.onnx as onnx_of_export
-from export.int8 import exclusions
-from export.onnx import export_graphs
-from export.precision import variant
-from export.session import open_session
+import export.exporter as onnx_of_export
+from export.exporter import export_graphs
+from export.graph.session import open_session
+from export.precision.int8 import exclusions
+from export.precision.variants import variant
 from tests.families import tiny
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")

@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from compress.binding import bind
 from compress.errors import ParityError
-from compress.surgery import apply_
-from export.compare import PaddingRule, graph_outputs, relative_squared_error
-from export.int8_check import check_int8
-from export.onnx import export_graphs
-from export.precision import variant
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from export.exporter import export_graphs
+from export.graph.outputs import PaddingRule, graph_outputs, relative_squared_error
+from export.precision.int8_check import check_int8
+from export.precision.variants import variant
 from tests.families import feeds, tiny, uneven
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")

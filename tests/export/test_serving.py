@@ -25,21 +25,21 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing, RobertaProcessing
 from transformers import PreTrainedTokenizerFast
 
-from compress.binding import bind
 from compress.errors import BundleError, RecipeError, VerificationError
-from compress.heads import named_outputs
-from compress.pooling import Pooling, read_pooling, write_pooling
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.pooling import Pooling, read_pooling, write_pooling
+from compress.model.surgery import apply_
+from compress.model.task_head import named_outputs
 from export.bundle import export_bundle
-from export.precision import VARIANTS
-from export.serving import STACKS
-from export.serving.clamp import clamp, oldest
+from export.precision.variants import VARIANTS
+from export.serving.downgrade_opset import clamp, oldest
 from export.serving.environments import Environment, find_environment
-from export.serving.extensions import tokenizer_nodes
 from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference, make_reference
 from export.serving.stack import Source
-from export.serving.tei import _complete_config
+from export.serving.stacks import STACKS
+from export.serving.stacks.extensions import tokenizer_nodes
+from export.serving.stacks.tei import _complete_config
 from export.serving.verify import last_line, verify_serving
 from export.serving.write import check_served, describe, make_source, write_serving
 from tests.families import tiny, uneven

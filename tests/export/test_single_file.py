@@ -10,7 +10,7 @@ import onnx
 import onnx_ir
 import pytest
 
-from export.single_file import write_single_file
+from export.graph.single_file import write_single_file
 
 FLOAT = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
 TYPES = [np.float32, np.float16, np.int64, np.bool_, np.int8, ml_dtypes.bfloat16]

@@ -13,13 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.allocate import allocate
-from compress.batches import Batches, label_loss
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.distill.identity import fingerprint
-from compress.importance import Scores, magnitude_scores, random_scores
-from compress.layout import Layout
 from compress.learned import (
     AdaptGate,
     AdaptSpec,
@@ -34,9 +28,15 @@ from compress.learned import (
     ranked_masks,
     wearing,
 )
-from compress.masking import masked
-from compress.plan import Plan
-from compress.surgery import apply_
+from compress.model.batches import Batches, label_loss
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.model.masking import masked
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.saliency.scorers import Scores, magnitude_scores, random_scores
+from compress.search.allocate import allocate
 from compress_export.loading import CALIBRATION_BATCH, load_for
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData

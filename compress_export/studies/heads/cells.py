@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from compress.batches import Batches
-from compress.binding import bind
-from compress.layout import Layout
-from compress.masking import masked
-from compress.plan import Plan
-from compress.surgery import apply_
+from compress.model.batches import Batches
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.model.masking import masked
+from compress.model.surgery import apply_
+from compress.plan.plan import Plan
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.heads.ranking import LossKind, by_layer, head_scores, plan_without
 from compress_export.studies.heads.sights import Sight, TaskJudge, TextJudge

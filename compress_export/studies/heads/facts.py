@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.coherence import knee_of
 from benchmarks.significance import ratio
-from compress.plan import EncoderShape
+from compress.plan.plan import EncoderShape
 from compress_export.studies.grid import Row
 from compress_export.studies.groups import spread
 from compress_export.studies.question import Question

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from compress.batches import Batches, Loss, label_loss, sampled_fisher_loss
-from compress.heads import likelihood_of
-from compress.importance import GradientScore, gradient_scores
-from compress.importance.scores import Array
-from compress.layout import Layout
-from compress.plan import EncoderShape, LayerPlan, Plan
+from compress.model.batches import Batches, Loss, label_loss, sampled_fisher_loss
+from compress.model.layout import Layout
+from compress.model.task_head import likelihood_of
+from compress.plan.plan import EncoderShape, LayerPlan, Plan
+from compress.saliency.scorers import GradientScore, gradient_scores
+from compress.saliency.scores import Array
 from compress_export.studies.grid import Row
 
 __all__ = ["LossKind", "by_layer", "head_scores", "order_of", "plan_without", "scores_of"]

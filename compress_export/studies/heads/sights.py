@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 
 from benchmarks.significance import ratio, retention_interval
 from benchmarks.tasks import METRICS, encode_labels, predictions
-from compress.batches import Batches
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.errors import CheckpointError
+from compress.model.batches import Batches
 from compress_export.language import blocks_of, held_out, masked_batches, read_lines
 from compress_export.loading import label2id, load_tokenizer
 from compress_export.studies.language import masked_loss

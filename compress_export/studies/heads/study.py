@@ -12,10 +12,10 @@ import numpy as np
 
 from benchmarks.coherence import coherence
 from benchmarks.report.findings import Findings
-from compress.binding import bind
-from compress.checkpoint import load, load_config
+from compress.checkpoint.checkpoint import load, load_config
 from compress.errors import RecipeError
-from compress.importance.scores import Array
+from compress.model.binding import bind
+from compress.saliency.scores import Array
 from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.heads.cells import Curve, Deduction, Importance

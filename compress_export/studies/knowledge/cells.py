@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.tasks import METRICS
-from compress.batches import silent
-from compress.binding import bind
-from compress.checkpoint import load, save
-from compress.cost import encoder_macs
+from compress.checkpoint.checkpoint import load, save
+from compress.checkpoint.tokenizer import save_tokenizer
 from compress.distill.knowledge import Knowledge
 from compress.distill.store import Store, StoreFacts
 from compress.distill.students import fresh_student, plan_of_sizes
 from compress.errors import PlanError, RecipeError
-from compress.folder import writing
-from compress.surgery import apply_
-from compress.tokenizer import save_tokenizer
+from compress.files.folder import writing
+from compress.model.batches import silent
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.cost import encoder_macs
 from compress_export.context import Context
 from compress_export.keeping import Wanted, keep
 from compress_export.learning import encoded, learn, metrics_of

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.report.findings import Findings
-from compress.binding import bind
-from compress.checkpoint import load
+from compress.checkpoint.checkpoint import load
 from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
 from compress.errors import RecipeError
-from compress.heads import head_of
+from compress.model.binding import bind
+from compress.model.task_head import head_of
 from compress_export.learning import check_tokenizers
 from compress_export.loading import load_tokenizer
 from compress_export.studies.fine_tune import fine_tunings

@@ -15,24 +15,24 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.profile import Effort, measure_graphs
-from compress.batches import Batches, first_within, forward, frozen, token_mask
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.cost import CostModel
-from compress.depth import DepthStrategy, contribution, drop_layers, left_out_divergence
+from compress.checkpoint.checkpoint import load
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
-from compress.layout import Layout
-from compress.plan import Plan
-from compress.surgery import apply_
-from compress.taps import Tap, tapped
-from compress.workload import Workload
+from compress.model.batches import Batches, first_within, forward, frozen, token_mask
+from compress.model.binding import bind
+from compress.model.hooks import Tap, tapped
+from compress.model.layout import Layout
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.plan.workload import Workload
+from compress.search.depth import DepthStrategy, contribution, drop_layers, left_out_divergence
 from compress_export.loading import calibration_batches, load_for, load_tokenizer
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import LABELS, Lessons, TaskData
-from export.inputs import input_names
-from export.onnx import export_graphs
-from export.precision import variant
+from export.exporter import export_graphs
+from export.graph.inputs import input_names
+from export.precision.variants import variant
 
 __all__ = ["Depths", "Dropped", "Moment", "Signals"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from benchmarks.report.findings import Findings
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.depth import DEPTH_STRATEGIES, DepthStrategy
+from compress.checkpoint.checkpoint import load
 from compress.errors import RecipeError
-from compress.plan import EncoderShape
+from compress.model.binding import bind
+from compress.plan.plan import EncoderShape
+from compress.search.depth import DEPTH_STRATEGIES, DepthStrategy
 from compress_export.studies.fine_tune import FineTune
 from compress_export.studies.grid import Grid
 from compress_export.studies.layers.cells import Depths, Dropped, Moment, Signals

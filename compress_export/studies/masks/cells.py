@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from benchmarks.tasks import METRICS, encode_labels, predictions
-from compress.allocate import Unit
-from compress.batches import Batches, first_within, label_loss
-from compress.binding import bind
-from compress.checkpoint import load
-from compress.cost import CostModel, Prices
-from compress.family import FamilySpec, Walk
-from compress.layout import Layout
+from compress.checkpoint.checkpoint import load
 from compress.learned import (
     AdaptGate,
     AdaptSpec,
@@ -33,10 +27,15 @@ from compress.learned import (
     UnitGate,
     learn_masks,
 )
-from compress.plan import EncoderShape, Plan
-from compress.pruning import PruneSpec, prune
-from compress.repair import repair_
-from compress.surgery import apply_
+from compress.model.batches import Batches, first_within, label_loss
+from compress.model.binding import bind
+from compress.model.layout import Layout
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel, Prices
+from compress.plan.plan import EncoderShape, Plan, Unit
+from compress.pruner.prune import PruneSpec, prune
+from compress.pruner.walk import FamilySpec, Walk
+from compress.repair.least_squares import repair_
 from compress_export.loading import label2id
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData

@@ -23,7 +23,7 @@ from benchmarks.report.findings import (
     verdict_of,
 )
 from benchmarks.significance import kept_change, ratio, retention_interval
-from compress.importance.scores import Array
+from compress.saliency.scores import Array
 from compress_export.studies.fine_tune import fine_tunings
 from compress_export.studies.grid import Grid, Row
 from compress_export.studies.groups import grouped, spread

@@ -13,7 +13,7 @@ import pytest
 from compress.errors import RecipeError
 from compress_export.stages import file_hashes
 from compress_export.sweep.ledger import open_sweep
-from export.session import usable_cores
+from export.graph.session import usable_cores
 from tests.app.sweep.project import write_project
 from tests.app.sweep.test_sweep import wait_for
 from tests.app.test_pipeline import cli

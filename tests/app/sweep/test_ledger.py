@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.errors import BundleError
-from compress.folder import MANIFEST
+from compress.files.folder import MANIFEST
 from compress_export.sweep.ledger import Entry, Ledger, own_sweep
 
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_share
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
-from compress.dropout import dropout_of
 from compress.errors import RecipeError
-from compress.masking import masked
-from compress.surgery import apply_
-from compress.training import TrainSpec, train_
+from compress.model.binding import bind
+from compress.model.masking import masked
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.training.dropout import dropout_of
+from compress.training.trainer import TrainSpec, train_
 from tests.compress.test_training import Killed, examples
 from tests.families import FAMILIES, batch, logits, tiny
 from tests.tokenizer import tiny_tokenizer

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.binding import bind
-from compress.cost import CostModel
-from compress.depth import drop_layers
 from compress.distill.gradual import Gates, GradualSpec
 from compress.distill.identity import fingerprint, tokenizer_hash
 from compress.distill.knowledge import Knowledge
@@ -25,15 +22,18 @@ from compress.distill.objective import Objective
 from compress.distill.remember import remember
 from compress.distill.store import Identity, Store, StoreFacts, open_store
 from compress.distill.teaching import Offline, Online
-from compress.dropout import dropout_of
 from compress.errors import (
     DataError,
     RecipeError,
     TrainingError,
     UnsupportedArchitectureError,
 )
-from compress.plan import Plan
-from compress.surgery import apply_
+from compress.model.binding import bind
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.search.depth import drop_layers
+from compress.training.dropout import dropout_of
 from tests.families import FAMILIES, batch, tiny, uneven
 from tests.tokenizer import tiny_tokenizer
 

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.batches import forward, label_loss
-from compress.binding import bind
-from compress.cost import CostModel
 from compress.errors import BudgetError, CheckpointError
 from compress.learned import (
     AdaptGate,
@@ -35,9 +32,12 @@ from compress.learned.adapt import open_gate
 from compress.learned.hard_concrete import probability_open, sample
 from compress.learned.subset import soft_top_k
 from compress.learned.unstructured import weight_slots
-from compress.masking import masked
-from compress.plan import EncoderShape
-from compress.surgery import apply_
+from compress.model.batches import forward, label_loss
+from compress.model.binding import bind
+from compress.model.masking import masked
+from compress.model.surgery import apply_
+from compress.plan.cost import CostModel
+from compress.plan.plan import EncoderShape
 from tests.families import FAMILIES, batch, logits, tiny
 
 MACS = CostModel(unit="macs", sequence=11)

@@ -9,16 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from compress.batches import label_loss
-from compress.binding import bind
-from compress.checkpoint import load, save
-from compress.cost import CostModel
+from compress.checkpoint.checkpoint import load, save
 from compress.errors import CheckpointError
-from compress.family import FamilySpec, Walk
-from compress.importance import GradientScore
-from compress.importance.gradient import gradient_scores
-from compress.plan import Plan
-from compress.pruning import PruneSpec, prune
+from compress.model.batches import label_loss
+from compress.model.binding import bind
+from compress.plan.cost import CostModel
+from compress.plan.plan import Plan
+from compress.pruner.prune import PruneSpec, prune
+from compress.pruner.walk import FamilySpec, Walk
+from compress.saliency.gradient import gradient_scores
+from compress.saliency.scorers import GradientScore
 from compress.streamed import load_mapped, paged, prune_streamed, spilled, walk_streamed
 from tests.families import FAMILIES, batch, tiny
 

@@ -1,0 +1,1 @@
+"""Output folders, locks and downloads: what is on disk, whatever is in it."""

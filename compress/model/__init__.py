@@ -1,0 +1,1 @@
+"""A live model seen through its architecture record: layers, heads, outputs, masks, surgery."""

@@ -1,0 +1,109 @@
+"""Cost models as data: what an encoder of a given shape costs, and what one unit adds.
+
+Pure arithmetic on `EncoderShape`; knows no torch and no device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compress.plan.plan import EncoderShape
+
+__all__ = ["CostModel", "CostUnit", "Prices", "encoder_macs", "encoder_parameters"]
+
+Array = NDArray[np.float64]
+CostUnit = Literal["macs", "parameters", "ms"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prices:
+    """What layers cost by their sizes: all that the search for a plan knows of a machine.
+
+    Attributes:
+        unit: Of the cost.
+        fixed: What stays when every layer is gone.
+        attention: Of one use of a layer with 0, 1, … heads: `(n_heads + 1,)`.
+        ffn: Of one use of a layer with 0, 1, … neurons: `(ffn_width + 1,)`.
+    """
+
+    unit: CostUnit
+    fixed: float
+    attention: Array
+    ffn: Array
+
+    def total(self, shape: EncoderShape) -> float:
+        """What an encoder of that shape costs."""
+        layers = sum(
+            self.attention[shape.n_heads[i]] + self.ffn[shape.ffn_widths[i]] for i in shape.applied
+        )
+        return self.fixed + float(layers)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostModel:
+    """What heads and neurons cost, in multiply-accumulates or in parameters.
+
+    Attributes:
+        unit: `macs` (one sequence) or `parameters`.
+        sequence: Tokens per sequence; attention's score and context products grow with its
+            square. Parameters do not depend on it.
+    """
+
+    unit: Literal["macs", "parameters"]
+    sequence: int = 128
+
+    def head(self, shape: EncoderShape, layer: int) -> int:
+        """Cost of one head of physical layer `layer`, over all its uses."""
+        if self.unit == "parameters":
+            return shape.head_weights + shape.head_biases
+        products = 2 * self.sequence * shape.head_width
+        return shape.uses[layer] * self.sequence * (shape.head_weights + products)
+
+    def neuron(self, shape: EncoderShape, layer: int) -> int:
+        """Cost of one FFN neuron of physical layer `layer`, over all its uses."""
+        if self.unit == "parameters":
+            return shape.neuron_weights + shape.neuron_biases
+        return shape.uses[layer] * self.sequence * shape.neuron_weights
+
+    def fixed(self, shape: EncoderShape) -> int:
+        """Cost that no choice of heads and neurons removes while the layers stay."""
+        return sum(shape.layer_parameters) if self.unit == "parameters" else 0
+
+    def prices(self, shape: EncoderShape) -> Prices:
+        """The same as prices by size, those of layer 0: layers of an encoder have equal units.
+
+        What layers hold beside their units (norms, output biases) is, in the mean, a part of the
+        FFN's price. A shared layer's parameters are spread over its uses.
+        """
+        uses = shape.uses[0] if self.unit == "macs" else len(shape.applied) / shape.n_layers
+        own = self.fixed(shape) / shape.n_layers
+        heads: Array = np.arange(max(shape.n_heads) + 1.0) * (self.head(shape, 0) / uses)
+        neurons: Array = np.arange(max(shape.ffn_widths) + 1.0) * (self.neuron(shape, 0) / uses)
+        return Prices(unit=self.unit, fixed=0.0, attention=heads, ffn=neurons + own / uses)
+
+    def total(self, shape: EncoderShape) -> int:
+        """Cost of the whole encoder."""
+        return self.fixed(shape) + sum(
+            shape.n_heads[i] * self.head(shape, i) + shape.ffn_widths[i] * self.neuron(shape, i)
+            for i in range(shape.n_layers)
+        )
+
+
+def encoder_macs(shape: EncoderShape, sequence: int) -> int:
+    """Multiply-accumulates of the encoder's layers for one sequence of `sequence` tokens.
+
+    Per layer at length n: heads cost ``n (4 d d_h) + 2 n² d_h`` each and neurons ``2 n d`` each
+    (the count of Kwon et al. 2022, ``efficiency/mac.py``); norms and activations are not counted.
+    Gated FFNs have ``3 n d`` a neuron. Projections of relative positions (DeBERTa, XLNet) are
+    counted as if each token had one; their products with queries and keys are not.
+    """
+    return CostModel(unit="macs", sequence=sequence).total(shape)
+
+
+def encoder_parameters(shape: EncoderShape) -> int:
+    """Parameters of the encoder's layers, without embeddings and task head."""
+    return CostModel(unit="parameters").total(shape)

@@ -1,0 +1,1 @@
+"""Least-squares refit of the output projections after units are removed."""

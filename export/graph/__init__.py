@@ -1,0 +1,1 @@
+"""From a model to an ONNX graph: attention nodes, fusion, rewriting, running it."""

@@ -1,0 +1,1 @@
+"""How a graph changes its precision, and the proof that it may."""
