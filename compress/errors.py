@@ -18,6 +18,7 @@ __all__ = [
     "PromiseError",
     "ProviderError",
     "RecipeError",
+    "SpecError",
     "TableError",
     "ToolchainError",
     "TrainingError",
@@ -34,6 +35,10 @@ class ToolchainError(Exception):
 
 class RecipeError(ToolchainError):
     """A recipe is wrong: path of the field, value, allowed values."""
+
+
+class SpecError(ToolchainError, ValueError):
+    """An option of a record is wrong: the option, the value, what it takes."""
 
 
 class DataError(ToolchainError):

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import TrainerCallback
 
-from compress.errors import RecipeError
+from compress.errors import SpecError
 from compress.model.gating import gated
 from compress.model.layout import Layout
 from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
 from compress.saliency.scorers import Scores
 from compress.search.allocate import allocate
+from compress.validation import above, at_least, share, validate
 
 __all__ = ["Closing", "Gates", "GradualSpec", "scheduled_share"]
 
@@ -62,15 +63,17 @@ class GradualSpec:
     multiple: int = 16
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise RecipeError(
-                f"the share to prune to must be above 0 and below 1, found {self.share}; correct it"
-            )
-        if not 0 <= self.start < self.end <= 1:
-            raise RecipeError(
-                f"gates must start to close before they end to, within 0 and 1, found "
-                f"{self.start} to {self.end}; correct it"
-            )
+        validate(
+            self,
+            share=share(one=False),
+            start=share(zero=True),
+            end=share(),
+            smoothing=share(zero=True, one=False),
+            regularisation=above(0),
+            multiple=at_least(1),
+        )
+        if self.start >= self.end:
+            raise SpecError(f"GradualSpec.start: {self.start:g} is not below end, {self.end:g}")
 
 
 def scheduled_share(spec: GradualSpec, done: float) -> float:

@@ -8,12 +8,13 @@ token, so that they can be stored, and what is left out does not count. Tensors 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from compress.errors import RecipeError
+from compress.validation import at_least, share, validate
 
 __all__ = ["FeatureChoice", "Knowledge", "TokenChoice", "choose_features", "choose_tokens"]
 
@@ -44,20 +45,7 @@ class Knowledge:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.depth is not None and self.depth < 0:
-            raise RecipeError(f"knowledge.depth must be 0 or more, found {self.depth}; correct it")
-        if self.length is not None and self.length < 1:
-            raise RecipeError(f"knowledge.length must be 1 or more, found {self.length}; raise it")
-        if not 0 < self.width <= 1:
-            raise RecipeError(
-                f"knowledge.width must be above 0 and at most 1, found {self.width}; correct it"
-            )
-        for name, known in (("tokens", TokenChoice), ("features", FeatureChoice)):
-            if getattr(self, name) not in get_args(known):
-                raise RecipeError(
-                    f"knowledge.{name} must be among {', '.join(get_args(known))}, found "
-                    f"{getattr(self, name)!r}; correct it"
-                )
+        validate(self, depth=at_least(0), length=at_least(1), width=share())
 
     def n_features(self, hidden_size: int) -> int:
         """Features of a token that are kept."""

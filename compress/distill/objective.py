@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from compress.distill.layer_map import LayerMap
-from compress.errors import RecipeError
+from compress.errors import SpecError
+from compress.validation import above, at_least, validate
 
 __all__ = ["SIGNALS", "Objective"]
 
@@ -46,22 +47,14 @@ class Objective:
     top: int | None = None
 
     def __post_init__(self) -> None:
-        weights = {name: getattr(self, name) for name in SIGNALS}
-        for name, weight in weights.items():
-            if weight < 0:
-                raise RecipeError(f"objective.{name} must be 0 or more, found {weight}; correct it")
-        if not any(weights.values()):
-            raise RecipeError(
-                "an objective must weigh something, found 0 for all; raise objective.logits"
-            )
-        if self.temperature <= 0:
-            raise RecipeError(
-                f"objective.temperature must be above 0, found {self.temperature}; correct it"
-            )
+        weights = dict.fromkeys(SIGNALS, at_least(0))
+        validate(self, **weights, temperature=above(0), relation_heads=at_least(1), top=at_least(1))
+        if not any(getattr(self, name) for name in SIGNALS):
+            raise SpecError("Objective: all weights are 0, and one must be above; raise logits")
         if self.layers == "nearest" and (self.attention or self.relations):
-            raise RecipeError(
-                "objective.layers 'nearest' goes with hidden states, found attention or "
-                "relations; use source or uniform"
+            raise SpecError(
+                "Objective.layers: 'nearest' goes with hidden states, and attention or relations "
+                "weigh something; use 'source' or 'uniform'"
             )
 
     @property

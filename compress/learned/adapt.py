@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
+from compress.learned.gate import UnitGate, Values, as_array, ones, plan_by_rank
 from compress.plan.cost import CostModel
 from compress.plan.plan import EncoderShape, Plan, Unit
+from compress.validation import at_least, share, validate
 
 __all__ = ["AdaptGate", "AdaptSpec", "Descent", "Pace", "first_values", "open_gate"]
 
@@ -150,7 +151,7 @@ class AdaptSpec:
     multiple: int = 16
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        validate(self, share=share(one=False), multiple=at_least(1))
 
 
 class AdaptGate(UnitGate):

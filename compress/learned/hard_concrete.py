@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compress.learned.gate import UnitGate, Values, as_array, check_share, ones, plan_by_rank
+from compress.learned.gate import UnitGate, Values, as_array, ones, plan_by_rank
 from compress.plan.cost import CostModel
 from compress.plan.plan import EncoderShape, Plan, Unit
+from compress.validation import above, at_least, share, validate
 
 __all__ = ["HardConcreteGate", "HardConcreteSpec", "probability_open", "sample"]
 
@@ -50,7 +51,13 @@ class HardConcreteSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        validate(
+            self,
+            share=share(one=False),
+            rate=above(0),
+            warmup=share(zero=True),
+            multiple=at_least(1),
+        )
 
 
 class HardConcreteGate(UnitGate):

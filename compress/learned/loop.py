@@ -23,6 +23,7 @@ from compress.model.batches import (
     silent,
 )
 from compress.model.layout import Layout
+from compress.validation import above, at_least, validate
 
 __all__ = ["MaskSpec", "learn_masks"]
 
@@ -42,6 +43,9 @@ class MaskSpec:
     steps: int
     rate: float = 2e-5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        validate(self, steps=at_least(1), rate=above(0))
 
 
 def learn_masks(

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from compress.learned.gate import UnitGate, Values, as_array, check_share, plan_by_rank
+from compress.learned.gate import UnitGate, Values, as_array, plan_by_rank
 from compress.plan.cost import CostModel
 from compress.plan.plan import EncoderShape, Plan, Unit
+from compress.validation import above, at_least, share, validate
 
 __all__ = ["MovementGate", "MovementSpec", "cubic_share"]
 
@@ -43,7 +44,7 @@ class MovementSpec:
     multiple: int = 16
 
     def __post_init__(self) -> None:
-        check_share(self.share)
+        validate(self, share=share(one=False), rate=above(0), multiple=at_least(1))
 
 
 class MovementGate(UnitGate):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from compress.errors import BudgetError
 from compress.learned.gate import UnitGate, Values, ones
 from compress.plan.plan import EncoderShape, LayerPlan, Plan
+from compress.validation import above, at_least, validate
 
 __all__ = ["SubsetGate", "SubsetSpec", "soft_top_k", "temperature"]
 
@@ -35,6 +36,9 @@ class SubsetSpec:
     coldest: float = 1e-8
     rate: float = 0.5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        validate(self, n_heads=at_least(1), hottest=above(0), coldest=above(0), rate=above(0))
 
 
 class SubsetGate(UnitGate):

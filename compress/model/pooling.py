@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from compress.errors import CheckpointError
+from compress.validation import validate
 
 __all__ = ["LIMITS", "Pooling", "PoolingMode", "read_pooling", "write_pooling"]
 
@@ -46,6 +47,9 @@ class Pooling:
     mode: PoolingMode = "mean"
     normalise: bool = True
     settings: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        validate(self)
 
     @property
     def max_length(self) -> int | None:

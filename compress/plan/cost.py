@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compress.plan.plan import EncoderShape
+from compress.validation import at_least, validate
 
 __all__ = ["CostModel", "CostUnit", "Prices", "encoder_macs", "encoder_parameters"]
 
@@ -55,6 +56,9 @@ class CostModel:
 
     unit: Literal["macs", "parameters"]
     sequence: int = 128
+
+    def __post_init__(self) -> None:
+        validate(self, sequence=at_least(1))
 
     def head(self, shape: EncoderShape, layer: int) -> int:
         """Cost of one head of physical layer `layer`, over all its uses."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compress.errors import DataError
+from compress.validation import at_least, validate
 
 __all__ = ["Mix", "Workload", "length_mix"]
 
@@ -18,6 +19,9 @@ class Workload:
 
     batch: int
     sequence: int
+
+    def __post_init__(self) -> None:
+        validate(self, batch=at_least(1), sequence=at_least(1))
 
     def __str__(self) -> str:
         return f"{self.batch} × {self.sequence}"

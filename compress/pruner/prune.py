@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from compress.errors import BudgetError, CheckpointError
-from compress.model.batches import Batches, Progress, forward, frozen, silent
+from compress.model.batches import Batches, Progress, forward, frozen, n_sequences, n_tokens, silent
 from compress.model.binding import bind
 from compress.model.layout import Layout
 from compress.model.surgery import apply_
@@ -31,6 +31,8 @@ from compress.search.allocate import (
     smallest_uniform_cost,
 )
 from compress.search.depth import DepthStrategy, drop_layers
+from compress.search.reachable import check_enough
+from compress.validation import above, at_least, share, validate
 
 __all__ = [
     "PlanLayout",
@@ -39,6 +41,7 @@ __all__ = [
     "allocate_step",
     "budgets",
     "check_budget",
+    "check_calibration",
     "check_finite",
     "predict",
     "prune",
@@ -83,6 +86,16 @@ class PruneSpec:
     strategy: DepthStrategy = "top"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        validate(
+            self,
+            share=share(),
+            steps=at_least(1),
+            damping=above(0),
+            multiple=at_least(1),
+            drop=at_least(0),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
@@ -115,7 +128,7 @@ def prune(
     """
     teacher = bind(model)
     check_budget(teacher, spec)
-    check_finite(teacher, batches)
+    check_calibration(teacher, batches, spec)
     plan = drop_layers(teacher, spec.drop, spec.strategy, batches, progress)
     student = _student(teacher, plan, batches, spec, progress)
     scores: Scores | None = None
@@ -261,6 +274,18 @@ def _repair(
 ) -> None:
     if spec.repair:
         repair_(student, teacher, plan, batches, damping=spec.damping, progress=progress)
+
+
+def check_calibration(teacher: Layout, batches: Batches, spec: PruneSpec) -> None:
+    """Refuse calibration data that a repair cannot be fitted on, and a model that gives no numbers.
+
+    Raises:
+        DataError: There are too few tokens for the least squares of the repair.
+        CheckpointError: See `check_finite`.
+    """
+    check_finite(teacher, batches)
+    if spec.repair:
+        check_enough(teacher.shape, sum(map(n_tokens, batches)), sum(map(n_sequences, batches)))
 
 
 def check_finite(teacher: Layout, batches: Batches) -> None:

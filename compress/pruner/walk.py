@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.errors import BudgetError, CheckpointError, DataError
+from compress.errors import CheckpointError, DataError, SpecError
 from compress.model.batches import (
     Batch,
     Batches,
@@ -43,6 +43,7 @@ from compress.search.depth import leave_one_out
 from compress.search.options import SearchUnit, encoder_options, settled
 from compress.search.plan_search import Judge, Problem, plan_within, search
 from compress.search.reachable import cheapest, check_enough, check_reachable, tokens_needed
+from compress.validation import above, at_least, validate
 
 __all__ = ["FamilySpec", "Member", "Walk"]
 
@@ -86,9 +87,19 @@ class FamilySpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        validate(
+            self,
+            multiple=at_least(1),
+            steps=at_least(1),
+            trials=at_least(0),
+            judged=at_least(1),
+            tokens=at_least(1),
+            damping=above(0),
+            temperature=above(0),
+        )
         if self.ranking == "kprune" and "layers" in self.units:
-            raise BudgetError(
-                "units 'layers' goes with the ranking obs, found kprune; leave layers out"
+            raise SpecError(
+                "FamilySpec.units: 'layers' goes with ranking 'obs', found 'kprune'; leave it out"
             )
 
 

@@ -18,6 +18,7 @@ from compress.model.batches import Batches, Loss, Progress, forward, frozen, n_t
 from compress.model.hooks import Tap, tapped
 from compress.model.layout import Layout
 from compress.saliency.scores import Array, Scores
+from compress.validation import above, validate
 
 __all__ = ["GradientScore", "gradient_scores"]
 
@@ -50,6 +51,9 @@ class GradientScore:
     temperature: float = 2.0
     layer_norm: bool = False
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        validate(self, temperature=above(0))
 
 
 def gradient_scores(

@@ -18,7 +18,7 @@ from compress.model.binding import bind
 from compress.model.layout import Layout
 from compress.model.pooling import Pooling
 from compress.plan.plan import Plan
-from compress.pruner.prune import PruneSpec, allocate_step, budgets, check_budget, check_finite
+from compress.pruner.prune import PruneSpec, allocate_step, budgets, check_budget, check_calibration
 from compress.saliency.scorers import Scores, scorer
 from compress.search.depth import drop_layers
 from compress.streamed.mapped import forget, layer_views, load_mapped, paged
@@ -67,7 +67,7 @@ def prune_streamed(
     with tempfile.TemporaryDirectory(prefix="compress-export-", dir=scratch) as temporary:
         work = Path(temporary)
         with paged(teacher):
-            check_finite(teacher, batches)
+            check_calibration(teacher, batches, spec)
             plan = drop_layers(teacher, spec.drop, spec.strategy, batches, progress)
         now, steps = source, budgets(teacher, plan.student_shape, spec)
         if plan != Plan.full(teacher.shape) or not steps:

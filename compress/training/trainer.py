@@ -39,6 +39,7 @@ from compress.training.resuming import Marked, newest_whole
 from compress.training.sampler import LengthGrouped
 from compress.training.sharding import is_sharded, unsharded
 from compress.training.trackers import tensorboard_beside, trackers
+from compress.validation import above, at_least, share, validate
 
 __all__ = [
     "Curve",
@@ -89,6 +90,20 @@ class TrainSpec:
     gradient_checkpointing: bool = False
     seed: int = 0
     report_to: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        validate(
+            self,
+            epochs=at_least(0),
+            learning_rate=above(0),
+            batch_size=at_least(1),
+            accumulate=at_least(1),
+            warmup=share(zero=True),
+            weight_decay=at_least(0),
+            dropout=share(zero=True, one=False),
+            patience=at_least(1),
+            looks=at_least(1),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
