@@ -32,7 +32,8 @@ def evaluate(
     ] = None,
     variant: opt.Variant = None,
     retention: Annotated[
-        float | None, typer.Option(help="Gate: least share of the teacher's first metric.")
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Gate: least share of the teacher's first metric."),
     ] = None,
     max_length: opt.MaxLength = 128,
     json: opt.Json = False,
@@ -62,7 +63,8 @@ def bench(
         bool, typer.Option("--allow-cpu-nodes", help="Measure sessions that CUDA runs in part.")
     ] = False,
     speedup: Annotated[
-        float | None, typer.Option(help="Gate: least speed-up of the last over the first.")
+        float | None,
+        typer.Option(min=0.0, help="Gate: least speed-up of the last over the first."),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="Measure accuracy too: a GLUE task, or a YAML file.")

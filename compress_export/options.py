@@ -120,7 +120,9 @@ Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training data.
 
 def _checked_rate(rate: float) -> float:
     if not 0 < rate < 1:
-        raise RecipeError(f"--learning-rate must be above 0 and below 1, found {rate:g}; lower it")
+        raise RecipeError(
+            f"--learning-rate must be above 0 and below 1, found {rate:g}; 5e-5 is usual"
+        )
     return rate
 
 
@@ -246,8 +248,10 @@ def task_of(task: str) -> str | dict[str, Any]:
         return task
     import yaml
 
+    from compress_export.strict_yaml import read_yaml
+
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise typer.BadParameter(
             f"--task must be a GLUE task or a readable YAML file, found "

@@ -35,6 +35,7 @@ from compress_export.recipe_parts import (
     Target,
 )
 from compress_export.remote import resolve
+from compress_export.strict_yaml import read_yaml
 from export.precision.variants import VARIANTS, Variant, variant
 from export.serving.order import Order, parse_orders, variants_of
 
@@ -263,7 +264,10 @@ def load_recipe(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe must be a readable YAML file, found {error}") from error
+        why = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise RecipeError(
+            f"recipe must be a readable YAML file, found {path} ({why}); name another"
+        ) from error
     return parse_recipe(text)
 
 
@@ -274,7 +278,7 @@ def parse_recipe(text: str) -> Recipe:
         RecipeError: Names the field, the value and the remedy.
     """
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"recipe must be YAML, found: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):

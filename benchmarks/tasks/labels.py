@@ -46,10 +46,12 @@ def encode_labels(dataset: Dataset, label2id: Mapping[str, int]) -> NDArray[np.f
         known = _reading(dataset, written, label2id)
     for index, label in enumerate(written):
         if label not in known:
+            mixed = len({_is_number(each) for each in written}) == 2
+            why = " (the column mixes names and numbers)" if mixed else ""
             raise DataError(
                 f"{dataset.name} {dataset.split}, example {index + 1}: label "
-                f"{dataset.labels[index]!r} is not one of {_shown(known)}; correct the row, or the "
-                "label2id in the model's config.json"
+                f"{dataset.labels[index]!r} is not one of {_shown(known)}{why}; correct the row, "
+                "or the label2id in the model's config.json"
             )
     return np.array([known[label] for label in written], float)
 

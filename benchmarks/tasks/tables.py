@@ -33,6 +33,10 @@ _PACKED: dict[str, Callable[[bytes], bytes]] = {
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _LINES = (".jsonl", ".ndjson")
 _KINDS = "csv, tsv, jsonl, json or parquet, each of the first four also as .gz, .bz2 or .xz"
+_REMEDIES = {
+    True: "put quotes around a text that holds the delimiter",
+    False: "fill the row up, or correct what cuts it short",
+}
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -51,7 +55,8 @@ def read_table(
         DataError: The file cannot be read, or not in one way alone; the message says the line.
     """
     if not path.is_file():
-        raise DataError(f"{path} must be a file, found none; check the task's paths")
+        found = "a folder" if path.is_dir() else "nothing there"
+        raise DataError(f"{path} must be a file, found {found}; check the task's paths")
     packed = path.suffix.lower() if path.suffix.lower() in _PACKED else ""
     kind = Path(path.name.removesuffix(path.suffix)).suffix if packed else path.suffix
     kind = kind.lower()
@@ -60,6 +65,8 @@ def read_table(
     if kind not in (*_DELIMITERS, *_LINES, ".json"):
         raise DataError(f"{path} must be of {_KINDS}, found {path.name!r}; convert it")
     text = _text(path, packed, encoding)
+    if not text.strip():
+        raise DataError(f"{path} is empty; write a header and rows into it")
     if kind in _DELIMITERS:
         return _delimited(path, columns, text, delimiter or _DELIMITERS[kind], kind)
     return _of_records(path, columns, _json(path, text, lines=kind in _LINES))
@@ -79,17 +86,24 @@ def _text(path: Path, packed: str, encoding: str | None) -> str:
         raise DataError(f"{path} cannot be read: {error}; write it again") from error
     used = encoding or ("utf-16" if data.startswith(_MARKS) else "utf-8-sig")
     try:
-        return data.decode(used).removeprefix("\ufeff")
+        text = data.decode(used).removeprefix("\ufeff")
     except (UnicodeDecodeError, LookupError) as error:
         raise DataError(
             f"{path} is not {used.removesuffix('-sig')} text ({error}); save it as UTF-8, or name "
             "its encoding (encoding: latin-1, say)"
         ) from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(
+            f"{path}, line {line}: found a NUL character, which no text holds; remove it"
+        )
+    return text
 
 
 def _delimited(
     path: Path, columns: Sequence[str], text: str, delimiter: str, kind: str
 ) -> list[Row]:
+    _check_delimiter(path, columns, text, delimiter)
     rows = _quoted_rows(path, text, delimiter, strict_quotes=kind == ".csv")
     header = [name.strip() for name in next(rows, (0, []))[1]]
     _check_columns(path, columns, header, delimiter)
@@ -101,10 +115,21 @@ def _delimited(
         if len(cells) != len(header):
             raise DataError(
                 f"{path}, line {line}: found {len(cells)} cells where the header names "
-                f"{len(header)}; put quotes around a text that holds the delimiter"
+                f"{len(header)}; {_REMEDIES[len(cells) > len(header)]}"
             )
         found.append(tuple(cells[i] for i in positions))
     return found
+
+
+def _check_delimiter(path: Path, columns: Sequence[str], text: str, delimiter: str) -> None:
+    """Refuse a header that another delimiter splits into all wanted columns, and this one not."""
+    first = text.lstrip("\n").partition("\n")[0]
+    if delimiter in first:
+        return
+    for other in (d for d in ";\t,|" if d in first):
+        names = [name.strip().strip('"') for name in first.split(other)]
+        if all(column in names for column in columns):
+            raise DataError(f"{path}: cells are parted by {other!r}; set delimiter to it")
 
 
 def _quoted_rows(

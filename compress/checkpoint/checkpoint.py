@@ -85,6 +85,11 @@ def load_config(source: str | Path) -> PreTrainedConfig:
         CheckpointError: See `load`.
     """
     folder = Path(source)
+    if not folder.is_dir() and str(source).endswith("@"):
+        raise CheckpointError(
+            f"{str(source)!r} must name a revision after the @, found none; add a branch, tag or "
+            "commit, or leave the @ out"
+        )
     if folder.is_dir():
         _check_folder(folder)
     elif folder.exists() or not is_hub_id(str(source)):
@@ -174,7 +179,7 @@ def _load_stock(source: str | Path, config: PreTrainedConfig) -> PreTrainedModel
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(
             f"the weights of {str(source)!r} must load into {(config.architectures or ['?'])[0]}, "
-            f"found: {_one_line(error)}"
+            f"found: {_one_line(error)}; copy them again, if they were cut short"
         ) from error
     _check_report(source, config, report)
     if missing:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from compress.errors import RecipeError
 from compress_export.stages import STEPS
+from compress_export.strict_yaml import read_yaml
 from compress_export.sweep.steps import Need
 
 __all__ = [
@@ -151,7 +152,7 @@ def load_file(path: Path, kind: type[File]) -> File:
         RecipeError: It cannot be read, or a field is wrong.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         why = "no text" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise RecipeError(

@@ -151,3 +151,8 @@ def test_one_text_column_may_be_written_without_a_list() -> None:
 def test_any_data_is_a_recipe_or_a_recipe_error(data: object) -> None:
     with contextlib.suppress(RecipeError):
         parse_recipe(yaml.safe_dump(data))
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="key 'gate' stands twice, in lines 3 and 4"):
+        parse_recipe("model: a\ntask: sst2\ngate: {retention: 0.99}\ngate: {retention: 0.1}\n")

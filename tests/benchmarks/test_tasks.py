@@ -400,6 +400,29 @@ def test_what_could_be_misread_is_refused(
         read_table(tmp_path / name, ("review", "stars"))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("text,label\na\0b,1\n", "line 2: "),
+        ('text;label\n"a; ""b""";1\n', "cells are parted by ';'; set delimiter"),
+        ("text,label\nonly\n", "fill the row up"),
+        ("text,label\na,b,1\n", "put quotes around"),
+    ],
+)
+def test_a_file_that_is_no_table_says_what_it_is(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    (tmp_path / "data.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_table(tmp_path / "data.csv", ("text", "label"))
+
+
+def test_a_column_that_mixes_names_and_numbers_is_called_that() -> None:
+    with pytest.raises(DataError, match="mixes names and numbers"):
+        encode_labels(dataset(["neg", "1"]), {"neg": 0, "pos": 1})
+
+
 def test_bytes_in_a_column_are_refused(tmp_path: Path) -> None:
     pandas.DataFrame({"review": [b"fine"], "stars": [1]}).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(DataError, match="found bytes"):

@@ -48,7 +48,7 @@ def test_a_folder_is_not_split(tmp_path: Path) -> None:
 def test_an_empty_revision_is_refused() -> None:
     from compress import load
 
-    with pytest.raises(CheckpointError, match="neither"):
+    with pytest.raises(CheckpointError, match="revision after the @"):
         load("org/name@")
 
 

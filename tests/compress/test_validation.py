@@ -79,7 +79,7 @@ def test_a_wrong_option_is_named_with_what_it_takes(
 
 
 def test_four_tokens_are_too_few_to_fit_a_repair_on() -> None:
-    few = [batch(rows=1, length=4)]
+    few = [{k: v[:1, :4] for k, v in batch().items() if k != "labels"}]
     with pytest.raises(DataError, match="calibration needs 82 tokens"):
         prune(tiny("bert"), few, PruneSpec(share=0.5, multiple=4))
 
