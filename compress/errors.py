@@ -1,7 +1,7 @@
 """The error tree. Each message is one line: what was expected, what was found, what to do.
 
-Every package raises from this tree, so that the command line can map any of them to an exit
-status without knowing who raised it.
+Every package raises from this tree, in the words of its own arguments; an argument's name stands in
+backticks, so that an application can put its own name for it there.
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ __all__ = [
 
 
 class ToolchainError(Exception):
-    """Any failure that the user can act on. `exit_status` is what the command line returns."""
-
-    exit_status = 2
+    """Any failure that the user can act on."""
 
 
 class RecipeError(ToolchainError):
@@ -83,8 +81,6 @@ class ProviderError(ToolchainError):
 
 class VerificationError(ToolchainError):
     """What was produced is not what was planned; never the fault of the input."""
-
-    exit_status = 1
 
 
 class ParityError(VerificationError):

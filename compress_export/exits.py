@@ -74,10 +74,11 @@ def _usage_message(error: Exception) -> str:
 
 
 def _status_of(error: Exception, arguments: Sequence[str]) -> int:
-    from compress.errors import ToolchainError
+    from compress.errors import ToolchainError, VerificationError
 
     if isinstance(error, ToolchainError):
-        return _fail(_as_typed(str(error), arguments), error.exit_status)
+        status = 1 if isinstance(error, VerificationError) else 2
+        return _fail(_as_typed(_in_own_words(str(error)), arguments), status)
     if _is_full_disk(error):
         return _fail(f"the disk is full ({error}); free some space and run the command again", 2)
     if isinstance(error, OSError):
@@ -87,6 +88,32 @@ def _status_of(error: Exception, arguments: Sequence[str]) -> int:
         "run again with `compress-export --debug …` and report the traceback",
         70,
     )
+
+
+_OWN_WORDS = {
+    "calibration_examples": "prune.calibration_examples",
+    "changes": "--set",
+    "depth": "--depth",
+    "force_table": "target.force_table",
+    "install": "--install",
+    "layout": "prune.layout",
+    "length": "--length",
+    "python": "--python",
+    "units": "prune.units",
+    "width": "--width",
+    "regression": "task.regression",
+}
+"""A recipe's field or an option, by the name of a library's argument."""
+
+
+def _in_own_words(message: str) -> str:
+    """A library's message with the names of its arguments, in backticks, as a user gives them.
+
+    Example:
+        >>> _in_own_words("let more go (`units`)")
+        'let more go (prune.units)'
+    """
+    return re.sub(r"`(\w+)`", lambda m: _OWN_WORDS.get(m[1], m[0]), message)
 
 
 def _as_typed(message: str, arguments: Sequence[str]) -> str:

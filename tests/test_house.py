@@ -43,6 +43,79 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno < 60, node.name
 
 
+ROOMS = {
+    "compress": [
+        "architectures",
+        "files",
+        "plan",
+        "model",
+        "checkpoint",
+        "saliency",
+        "search",
+        "repair",
+        "pruner",
+        "streamed",
+        "training",
+        "distill",
+        "learned",
+    ],
+    "export": ["graph", "precision", ".", "serving"],
+}
+"""Rooms from the bottom up: each imports from those before it alone. A dot is the package itself."""
+OPEN_TO_ALL = ("errors", "lazy", "validation")
+"""Modules of a package that every room may import."""
+MOST_MODULES, MOST_AT_THE_ROOT = 12, 4
+
+
+def room_of(name: str) -> str | None:
+    """The room of a module by its dotted name; None for what every room needs."""
+    package, *inside = name.split(".")
+    if not inside or inside[0] in OPEN_TO_ALL:
+        return None
+    return inside[0] if Path(package, inside[0]).is_dir() else "."
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] in ROOMS], ids=str)
+def test_rooms_import_those_below_them_alone(path: Path) -> None:
+    package, order = path.parts[0], ROOMS[path.parts[0]]
+    own = room_of(".".join(path.with_suffix("").parts))
+    if path.name == "__init__.py" and len(path.parts) == 2:
+        return  # the public face
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module]
+    rooms = {room_of(name) for name in modules if name.split(".")[0] == package} - {None, own}
+    if own is None:
+        assert rooms == set()
+    else:
+        assert [room for room in rooms if order.index(room) > order.index(own)] == []
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_are_small_and_all_known(package: str) -> None:
+    folders = {p.parent for p in MODULES if p.parts[0] == package}
+    assert {f.parts[1] for f in folders if len(f.parts) > 1} == set(ROOMS[package]) - {"."}
+    for folder in folders:
+        modules = {p.stem for p in folder.glob("*.py")} - {"__init__"}
+        if folder == Path(package):
+            assert len(modules - set(OPEN_TO_ALL)) <= MOST_AT_THE_ROOT
+        assert len(modules) <= MOST_MODULES, folder
+
+
+FLAG_OR_FIELD = re.compile(
+    r"(?<![\w-])--[a-z][a-z-]+"
+    r"|\b(?:target|prune|recover|export|benchmark|gate|task)\.[a-z_]+\b(?!\()"
+)
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] in ROOMS], ids=str)
+def test_messages_of_a_library_name_no_flag_and_no_recipe_field(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            words = [c.value for c in ast.walk(node.exc) if isinstance(c, ast.Constant)]
+            text = " ".join(word for word in words if isinstance(word, str))
+            assert FLAG_OR_FIELD.search(text) is None, text
+
+
 def test_the_wheel_lists_every_package_by_name() -> None:
     listed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     real = {".".join(p.parent.parts) for p in MODULES if p.name == "__init__.py"}

@@ -59,7 +59,7 @@ class Knowledge:
         """
         if self.depth is not None and self.depth > len(pairs) + 1:
             raise RecipeError(
-                f"knowledge.depth must be at most {len(pairs) + 1}, the student's {len(pairs)} "
+                f"`depth` must be at most {len(pairs) + 1}, the student's {len(pairs)} "
                 f"layers and its embeddings, found {self.depth}; lower it"
             )
         if self.depth is None or self.depth > len(pairs):

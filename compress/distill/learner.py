@@ -77,8 +77,7 @@ class Learner(nn.Module):
             )
         if objective.attention and self._layout.shape.queries > 1:
             raise RecipeError(
-                "objective.attention pairs heads that have a key each, found shared keys; use "
-                "objective.relations"
+                "`attention` pairs heads that have a key each, found shared keys; use `relations`"
             )
         self._widen(teaching)
 
@@ -126,7 +125,7 @@ class Learner(nn.Module):
         objective = self.objective
         if objective.labels:
             if labels is None:
-                raise RecipeError("objective.labels needs labelled examples, found none; set it 0")
+                raise RecipeError("`labels` needs labelled examples, found none; set it 0")
             yield "labels", self._labels(mine, labels)
         if lesson is None:
             return
@@ -190,8 +189,8 @@ class Learner(nn.Module):
             return self._plan.layers[self._layout.shape.applied[layer - 1]].heads
         if n_mine != n_theirs:
             raise RecipeError(
-                f"objective.attention pairs heads, found {n_mine} in layer {layer} of the student "
-                f"and {n_theirs} in the teacher's; use objective.relations"
+                f"`attention` pairs heads, found {n_mine} in layer {layer} of the student "
+                f"and {n_theirs} in the teacher's; use `relations`"
             )
         return range(n_mine)
 
@@ -216,7 +215,7 @@ class Learner(nn.Module):
             return next(n for n in range(most, 0, -1) if not any(width % n for width in widths))
         if any(width % given for width in widths):
             raise RecipeError(
-                f"objective.relation_heads must divide the widths {widths[0]} and {widths[1]} of "
+                f"`relation_heads` must divide the widths {widths[0]} and {widths[1]} of "
                 f"student's and teacher's queries, found {given}; choose another, or leave it out"
             )
         return given
@@ -225,13 +224,13 @@ class Learner(nn.Module):
         of_sequences = head_of(self.student).suffix == "ForSequenceClassification"
         if not of_sequences and (self.objective.logits or self.objective.labels):
             raise RecipeError(
-                "objective.logits and objective.labels go with sequence classifiers and "
+                "`logits` and `labels` go with sequence classifiers and "
                 f"regressors, found {type(self.student).__name__}; fine-tune it first, which gives "
                 "it a head, or set them to 0 and learn from hidden states"
             )
         if self.objective.labels and likelihood_of(self.student) == "bernoulli":
             raise RecipeError(
-                "objective.labels takes one class for each text, found a multi-label classifier; "
+                "`labels` takes one class for each text, found a multi-label classifier; "
                 "set it to 0 and learn from the teacher"
             )
 

@@ -154,7 +154,7 @@ def _finite(values: Tensor, path: Path) -> np.ndarray:
     if not bool(torch.isfinite(values.half()).all()):
         raise TrainingError(
             f"what {path.name} keeps must fit float16, found a value up to "
-            f"{float(values.abs().max()):.4g}; leave hidden states out (knowledge.depth 0), or "
+            f"{float(values.abs().max()):.4g}; leave hidden states out (`depth` 0), or "
             "distil with the teacher beside the student"
         )
     found: np.ndarray = values.half().cpu().numpy()
@@ -166,5 +166,5 @@ def _check_room(folder: Path, needed: int) -> None:
     if needed > _SPARE * free:
         raise DataError(
             f"the store needs {needed:,} bytes, found {free:,} free in {folder}; keep less "
-            "(knowledge.depth, length or width), or write it elsewhere"
+            "(`depth`, `length` or `width`), or write it elsewhere"
         )

@@ -73,7 +73,7 @@ def fresh_student(
     for name, value in changes.items():
         if not hasattr(config, name):
             raise RecipeError(
-                f"--set must name a field of the teacher's config, found {name!r}; see its "
+                f"`changes` must name fields of the teacher's config, found {name!r}; see its "
                 "config.json"
             )
         setattr(config, name, value)
@@ -82,7 +82,7 @@ def fresh_student(
         model: PreTrainedModel = stock_class(teacher)(config, **init_arguments(teacher))
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
         raise RecipeError(
-            f"--set must leave a config that a model can be made of, found {dict(changes)}: "
+            f"`changes` must leave a config that a model can be made of, found {dict(changes)}: "
             f"{' '.join(str(error).split())[:160]}; correct it"
         ) from error
     model.config.architectures = [stock_class(teacher).__name__]

@@ -158,7 +158,7 @@ class Read:
         if layer not in self.places:
             raise RecipeError(
                 f"the store must keep layer {layer} of the teacher, found {sorted(self.places)}; "
-                "make a store of more (knowledge.depth), or learn from these"
+                "make a store of more (`depth`), or learn from these"
             )
         i = self.places[layer]
         ranks, places, values = (

@@ -182,8 +182,8 @@ class LatencyTable:
             if there.get(name) != value:
                 raise TableError(
                     f"the latency table must be measured with {name} {value!r}, found "
-                    f"{there.get(name)!r}; measure one here with `compress-export profile`, or "
-                    "use it all the same with --force-table (target.force_table)"
+                    f"{there.get(name)!r}; measure one here, or "
+                    "use it all the same with `force_table`"
                 )
 
     def to_json(self) -> str:
@@ -226,8 +226,7 @@ class LatencyTable:
         """
         if not path.is_file():
             raise TableError(
-                f"a latency table (target.table) must be a readable file, found none at {path}; "
-                "write one with `compress-export profile MODEL -o FILE`"
+                f"a latency table must be a readable file, found none at {path}; measure one"
             )
         try:
             text = path.read_text(encoding="utf-8")

@@ -43,11 +43,11 @@ class Mix:
         workloads = [workload for workload, _ in weights]
         if not weights or len(set(workloads)) < len(workloads):
             raise DataError(
-                "target.mix must name each workload once, found "
+                "a mix must name each workload once, found "
                 f"{', '.join(map(str, workloads)) or 'none'}; correct it"
             )
         if any(weight <= 0 for _, weight in weights):
-            raise DataError("target.mix weights must be above 0, found one that is not; correct it")
+            raise DataError("weights of a mix must be above 0, found one that is not; correct it")
         total = sum(weight for _, weight in weights)
         return cls(shares=tuple((workload, weight / total) for workload, weight in weights))
 

@@ -158,26 +158,21 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
     """Refuse a share that no plan can reach.
 
     Raises:
-        BudgetError: The share is outside 0 to 1, or below the smallest reachable, or a uniform
-            student is asked for of a model whose layers differ.
+        BudgetError: The share is below the smallest reachable, or a uniform student is asked for
+            of a model whose layers differ.
     """
-    if not 0 < spec.share <= 1:
-        raise BudgetError(
-            f"target.{spec.cost.unit} must be above 0 and at most 1, found {spec.share:g}; "
-            "0.5 keeps half"
-        )
     total = spec.cost.total(teacher.shape)
     shape = _after_drop(teacher, spec)
     if spec.layout == "uniform" and not _is_uniform(shape):
         raise BudgetError(
-            "prune.layout 'uniform' needs a model whose layers are alike, found heads "
+            "`layout` 'uniform' needs a model whose layers are alike, found heads "
             f"{shape.n_heads} and FFN widths {shape.ffn_widths}; use 'free', or the unpruned model"
         )
     least = _smallest(teacher, shape, spec)
     if least > spec.share * total:
         raise BudgetError(
-            f"target.{spec.cost.unit} must be at least {least / total:.4f}, the smallest that "
-            f"removing {' and '.join(spec.units) or 'nothing'} can reach, found {spec.share:g}; "
+            f"the share of {spec.cost.unit} must be at least {least / total:.4f}, the smallest "
+            f"that removing {' and '.join(spec.units) or 'nothing'} can reach, found {spec.share:g}; "
             "raise it, prune more kinds of units, or drop layers"
         )
 

@@ -63,7 +63,7 @@ def plan_within(problem: Problem, weights: Weights) -> Plan:
         least = problem.prices.fixed + sum(float(item.cost.min()) for item in items)
         raise BudgetError(
             f"the budget must be at least {least:.4g} {problem.prices.unit}, the cheapest plan "
-            f"within prune.units, found {problem.budget:.4g}; ask for less, or let more go"
+            f"within `units`, found {problem.budget:.4g}; ask for less, or let more go"
         )
     return plan_of(problem.shape, problem.options, _chosen(pairs, picks))
 

@@ -46,9 +46,9 @@ def check_reachable(
     if budget < floor * (1 - _ROUNDING):
         least = math.ceil(floor / dense * 1e4) / 1e4
         raise BudgetError(
-            f"target.{unit} must be at least {least:.4f}, the smallest share that removing "
+            f"the share of {unit} must be at least {least:.4f}, the smallest that removing "
             f"{', '.join(units)} can reach, found {budget / dense:.4g}; raise it, or let more go "
-            "(prune.units)"
+            "(`units`)"
         )
 
 
@@ -75,6 +75,6 @@ def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
         raise DataError(
             f"calibration needs {needed} tokens for a stable solution, twice the "
             f"{needed // _ENOUGH} unknowns of the widest projection, found {tokens} in {sequences} "
-            f"examples; about {enough} examples would do; raise prune.calibration_examples, or "
-            "give it data that holds as many"
+            f"examples; about {enough} examples would do; give more data "
+            "(`calibration_examples`)"
         )

@@ -81,6 +81,4 @@ def variant(name: str) -> Variant:
     for known in VARIANTS:
         if known.name == name:
             return known
-    raise RecipeError(
-        f"export.variants must be among {', '.join(get_args(VariantName))}, found {name!r}"
-    )
+    raise RecipeError(f"a variant must be among {', '.join(get_args(VariantName))}, found {name!r}")

@@ -80,7 +80,7 @@ def find_environment(
     python = _cache(stack) / "bin" / "python"
     if not ((_cache(stack) / _READY).is_file() and python.exists()):
         if not install:
-            raise _missing(stack, "--python PATH")
+            raise _missing(stack, "`python`, an interpreter that has them,")
         told(f"installing {', '.join(stack.packages)} into {_cache(stack)}")
         venv.create(_cache(stack), with_pip=True, clear=True)
         _run([str(python), "-m", "pip", "install", "--quiet", *stack.packages], stack)
@@ -93,7 +93,7 @@ def _checked(stack: Stack, python: str) -> Environment:
     program = python if found is None else str(Path(found).absolute())
     if not _imports(program, stack.modules):
         raise RecipeError(
-            f"--python must be an interpreter that imports {', '.join(stack.modules)}, found "
+            f"`python` must be an interpreter that imports {', '.join(stack.modules)}, found "
             f"{python}; install {', '.join(stack.packages)} there"
         )
     return Environment(program=program)
@@ -115,7 +115,7 @@ def _node(
     present = all((folder / "node_modules" / name).is_dir() for name in stack.packages)
     present &= given is not None or (folder / _READY).is_file()
     if not present and (given is not None or not install):
-        raise _missing(stack, "--python FOLDER with node_modules")
+        raise _missing(stack, "`python`, a folder with node_modules,")
     if not present:
         told(f"installing {', '.join(stack.packages)} into {folder}")
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,5 +171,5 @@ def _run(command: list[str], stack: Stack) -> None:
 def _missing(stack: Stack, option: str) -> RecipeError:
     return RecipeError(
         f"{stack.name} is verified with {', '.join(stack.packages)}, found not all of it here; "
-        f"give {option}, or --install to make an environment in the cache"
+        f"give {option}, or `install` to make an environment in the cache"
     )

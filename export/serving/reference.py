@@ -133,7 +133,7 @@ class Reference:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise BundleError(
                 f"{path} must hold reference outputs, found {type(error).__name__}: "
-                f"{error}; export the bundle again with --serve"
+                f"{error}; export the bundle for serving again"
             ) from error
 
 

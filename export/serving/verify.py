@@ -90,7 +90,7 @@ def verify_serving(
     """
     if not folder.is_dir():
         raise BundleError(
-            f"{folder} must be a serving folder, found none; export the model with --serve {order}"
+            f"{folder} must be a serving folder, found none; export the model for {order}"
         )
     answer = _run_probe(order, folder, reference, environment)
     return [_compare(order, row, reference, answer["versions"]) for row in answer["rows"]]

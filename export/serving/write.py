@@ -73,8 +73,8 @@ def describe(
     head = head_of(model)
     if head.choices:
         raise BundleError(
-            "--serve must be of a model that takes one text or one pair at a time, found a "
-            "multiple-choice head; serve its graph in onnx/ by hand"
+            "a serving folder must be of a model that takes one text or one pair at a time, found "
+            "a multiple-choice head; serve its graph in onnx/ by hand"
         )
     labels: dict[Any, str] = dict(model.config.id2label or {})
     fast = getattr(tokenizer, "backend_tokenizer", None)
