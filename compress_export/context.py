@@ -25,7 +25,6 @@ from compress.errors import DataError
 from compress.family import Walk
 from compress.folder import sha256, versions
 from compress.heads import head_of
-from compress.hub import is_hub_id
 from compress.latency_table import LatencyTable
 from compress.plan import Plan
 from compress.pooling import Pooling, read_pooling
@@ -38,9 +37,10 @@ from compress_export.loading import (
     label2id,
     load_tokenizer,
     local_folder,
+    located,
 )
 from compress_export.recipe import Recipe
-from compress_export.remote import fetch, resolve
+from compress_export.remote import resolve
 from compress_export.stages import RESULTS, content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.compare import Feeds
@@ -152,12 +152,7 @@ class Context:
     @cached_property
     def model_source(self) -> str:
         """The teacher's folder, or its Hub id."""
-        if "://" in self.recipe.model:
-            return str(fetch(self.recipe.model))
-        local = self.base / self.recipe.model
-        if local.exists() or not is_hub_id(self.recipe.model):
-            return str(local) if local.exists() else self.recipe.model
-        return str(local_folder(self.recipe.model))  # one commit for all that is read from it
+        return located(self.recipe.model, self.base)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
