@@ -20,7 +20,6 @@ from benchmarks.tasks import Dataset, Split, Task, TextTask, encode_labels, glue
 from compress.checkpoint.checkpoint import load, save
 from compress.errors import DataError
 from compress.files.folder import sha256, versions
-from compress.files.hub import is_hub_id
 from compress.model.batches import Batch, Progress
 from compress.model.binding import bind
 from compress.model.pooling import Pooling, read_pooling
@@ -38,9 +37,10 @@ from compress_export.loading import (
     label2id,
     load_tokenizer,
     local_folder,
+    located,
 )
 from compress_export.recipe import Recipe
-from compress_export.remote import fetch, resolve
+from compress_export.remote import resolve
 from compress_export.stages import RESULTS, content_key, file_hashes
 from compress_export.tables import TableSource, latency_tables
 from export.graph.inputs import input_names, longest_sequence
@@ -152,12 +152,7 @@ class Context:
     @cached_property
     def model_source(self) -> str:
         """The teacher's folder, or its Hub id."""
-        if "://" in self.recipe.model:
-            return str(fetch(self.recipe.model))
-        local = self.base / self.recipe.model
-        if local.exists() or not is_hub_id(self.recipe.model):
-            return str(local) if local.exists() else self.recipe.model
-        return str(local_folder(self.recipe.model))  # one commit for all that is read from it
+        return located(self.recipe.model, self.base)
 
     @cached_property
     def teacher(self) -> PreTrainedModel:

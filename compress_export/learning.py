@@ -32,7 +32,8 @@ from compress.model.surgery import apply_
 from compress.plan.plan import Plan
 from compress.training.processes import is_main, this_worker, wait_for_all
 from compress.training.sharding import is_sharded
-from compress.training.trainer import Curve, Examples, Held, TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import Curve, Examples, Held, train_
 from compress_export.console import note
 from compress_export.context import Context
 from compress_export.loading import label2id

@@ -24,11 +24,12 @@ from compress.checkpoint.stored_plan import BLOCK, stored_plan
 from compress.checkpoint.verify import MODELING
 from compress.errors import BundleError, CheckpointError, DataError, RecipeError
 from compress.files.folder import check_target, verify_own
-from compress.files.hub import split_revision
+from compress.files.hub import is_hub_id, split_revision
 from compress.model.batches import Batch
 from compress.model.pooling import read_pooling
 from compress.model.task_head import head_of
 from compress_export.console import note
+from compress_export.remote import fetch
 from compress_export.tokenizers import load_tokenizer, local_folder
 from export.graph.inputs import longest_sequence
 
@@ -45,6 +46,7 @@ __all__ = [
     "load_for",
     "load_tokenizer",
     "local_folder",
+    "located",
     "pooling_mode",
     "read_config",
     "take_labels_",
@@ -57,6 +59,22 @@ def pooling_mode(model: PreTrainedModel, folder: Path) -> str | None:
     """How an embedding model's folder pools tokens; nothing for other models."""
     pooling = read_pooling(folder) if head_of(model).embeds else None
     return None if pooling is None else pooling.mode
+
+
+def located(model: str, base: Path) -> str:
+    """Where a recipe's model lies: a folder, or what `load` says is wrong with it.
+
+    Args:
+        model: A folder, a URL or a Hub id, as the recipe has it. Of a Hub id the files are
+            downloaded once, so that one commit serves for all that is read from it.
+        base: The folder that paths are taken from.
+    """
+    if "://" in model:
+        return str(fetch(model))
+    local = base / model
+    if local.exists():
+        return str(local)
+    return str(local_folder(model)) if is_hub_id(model) else model
 
 
 def load_for(source: str, dataset: Dataset) -> PreTrainedModel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,12 +21,12 @@ from compress.pruner.walk import FamilySpec
 from compress.saliency.scorers import GradientScore, ScoreName
 from compress.search.options import SearchUnit
 from compress_export.goal import Goal
+from compress_export.recipe_errors import nearest, sentence
 from compress_export.recipe_parts import (
     BareTexts,
     Benchmark,
     Export,
     GateSpec,
-    MixPoint,
     OwnData,
     Part,
     Prune,
@@ -40,8 +39,6 @@ from export.precision.variants import VARIANTS, Variant, variant
 from export.serving.order import Order, parse_orders, variants_of
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
-
-_TAGS = ("OwnData", "BareTexts", "str", "list[MixPoint]", "literal['data']")
 
 
 def _kind_of_task(value: Any) -> str:
@@ -80,7 +77,7 @@ class Recipe(Part):
         if isinstance(self.task, str) and glue_task(self.task) is None:
             raise ValueError(
                 f"task must be among {', '.join(t.name for t in GLUE)}, or files of your own, "
-                f"found {self.task!r}{_nearest(self.task, [t.name for t in GLUE])}"
+                f"found {self.task!r}{nearest(self.task, [t.name for t in GLUE])}"
             )
         return self
 
@@ -296,7 +293,7 @@ def make_recipe(data: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(_sentence(error)) from error
+        raise RecipeError(sentence(error, Recipe.model_fields)) from error
 
 
 def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
@@ -310,45 +307,3 @@ def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
     michel = GradientScore(name="michel", reduction="token", power=1, labels="given", seed=seed)
     base = fisher if prune.method == "fisher" else replace(michel, layer_norm=True)
     return replace(base, **given)
-
-
-def _sentence(error: ValidationError) -> str:
-    """One line for the first thing that is wrong."""
-    errors = error.errors()
-    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    place, unknown = list(first["loc"]), first["type"] == "extra_forbidden"
-    key = [str(place.pop())] if unknown else []  # the user's own word, whatever is in it
-    path = [str(p) for p in place if p not in _TAGS and "[" not in str(p)] + key
-    field = ".".join(path)
-    if unknown:
-        known = list(_fields_at(path[:-1], "BareTexts" in first["loc"]))
-        return (
-            f"recipe field {field!r} is unknown{_nearest(path[-1], known)}; "
-            f"known here: {', '.join(known)}"
-        )
-    if first["type"] == "missing":
-        return f"recipe field {field!r} is required, found none; add it"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"recipe field {field!r}: {message}" if field else f"recipe: {message}"
-    wanted = message[:1].lower() + message[1:]
-    return f"recipe field {field!r}: {wanted}, found {first['input']!r}; correct it"
-
-
-def _fields_at(path: list[str], bare_texts: bool) -> dict[str, Any]:
-    """The fields of the part at `path`; places in lists are passed by."""
-    fields: dict[str, Any] = dict(Recipe.model_fields)
-    for name in path:
-        if name.isdigit():
-            continue
-        own: Any = BareTexts if bare_texts else OwnData
-        if name == "mix":
-            own = MixPoint
-        kind = own if name in ("task", "mix") else fields[name].annotation
-        fields = dict(kind.model_fields)
-    return fields
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -12,7 +12,7 @@ from compress.pruner.prune import PlanLayout
 from compress.saliency.pruning_order import RankingName
 from compress.search.depth import DepthStrategy
 from compress.search.options import SearchUnit
-from compress.training.trainer import TrainPrecision
+from compress.training.spec import TrainPrecision
 from export.precision.variants import VariantName
 from export.serving.order import parse_order
 

@@ -8,7 +8,6 @@ and is written again. One door for all commands: they see local paths alone.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import json
 import re
 import shutil
@@ -31,9 +30,9 @@ __all__ = [
     "Sent",
     "StoreError",
     "fetch",
-    "fingerprint",
     "localised",
     "reach_store",
+    "relative_name",
     "resolve",
     "within",
 ]
@@ -209,7 +208,7 @@ def fetch(url: str) -> Path:
                 "again"
             )
         for name in within(url, fs.find, path):
-            inside = target / _relative(name, path)
+            inside = target / relative_name(name, path)
             if not inside.resolve().is_relative_to(target.resolve()):
                 raise BundleError(f"{_shown(url)} must hold files of its own alone, found {name!r}")
             inside.parent.mkdir(parents=True, exist_ok=True)
@@ -219,35 +218,6 @@ def fetch(url: str) -> Path:
     else:
         raise RecipeError(f"{_shown(url)} must exist, found nothing there; correct the URL")
     return target
-
-
-_VERSIONS = (
-    "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "generation",
-    "Last-Modified", "LastModified", "last_modified", "mtime",
-)  # fmt: skip
-"""What stores call that by which one content is told from another."""
-
-
-def fingerprint(url: str) -> dict[str, str]:
-    """What tells the content under a URL from another, by file.
-
-    That is what the store says of it (an etag, a checksum, the time of the last change), or, of a
-    store that says nothing, the SHA-256 of what it holds.
-
-    Raises:
-        RecipeError: The store cannot be reached.
-    """
-    fs, path = reach_store(url)
-    names = within(url, fs.find, path) if within(url, fs.isdir, path) else [path]
-    return {_relative(name, path): _version(url, fs, name) for name in names}
-
-
-def _version(url: str, fs: Any, name: str) -> str:
-    told = within(url, fs.info, name)
-    known = {key: str(told[key]) for key in _VERSIONS if told.get(key)}
-    if known:
-        return json.dumps(known | {"size": told.get("size")})
-    return hashlib.sha256(within(url, fs.cat_file, name)).hexdigest()
 
 
 def _send(output: _Output) -> None:
@@ -307,7 +277,7 @@ def _check_target(url: str) -> None:
     if not within(url, fs.isdir, path):
         return
     own = {*_old_files(url), *_LAST, "report.md", "report.html"}
-    found = [_relative(name, path) for name in within(url, fs.find, path)]
+    found = [relative_name(name, path) for name in within(url, fs.find, path)]
     foreign = sorted(set(found) - own)
     if foreign:
         raise BundleError(
@@ -347,7 +317,8 @@ def _shown(url: str) -> str:
     return re.sub(r"([?&][^=&\s'\"]+)=[^&\s'\"]*", r"\1=***", bare)
 
 
-def _relative(name: str, path: str) -> str:
+def relative_name(name: str, path: str) -> str:
+    """A file's name from the folder that it lies in; `path` and `name` as stores write them."""
     return _bare(name).removeprefix(_bare(path)).lstrip("/")
 
 

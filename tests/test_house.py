@@ -61,7 +61,7 @@ ROOMS = {
     ],
     "export": ["graph", "precision", ".", "serving"],
 }
-"""Rooms from the bottom up: each imports from those before it alone. A dot is the package itself."""
+"""Rooms from the bottom up: each imports from those before it alone. A dot: the package itself."""
 OPEN_TO_ALL = ("errors", "lazy", "validation")
 """Modules of a package that every room may import."""
 MOST_MODULES, MOST_AT_THE_ROOT = 12, 4

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compress.errors import BundleError
-from compress.files.places import TOOL, WORK, is_mount, locked
+from compress.files.places import TOOL, WORK, fill, finish_filling, is_mount, locked
 
 __all__ = [
     "MANIFEST",
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-_FILLING, _EMPTYING, _MOVING = "filling", "emptying", "moving"
-"""In a mount point's working folder, the file that says how far its content has been replaced."""
 SCHEMA = 1
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "numpy", "safetensors")
 
@@ -108,7 +106,7 @@ def replace_folder(new: Path, target: Path) -> None:
         new.replace(target)
         return
     if is_mount(target):
-        _fill(new, target)
+        fill(new, target, MANIFEST)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent)) / target.name
     target.replace(old)
@@ -118,41 +116,6 @@ def replace_folder(new: Path, target: Path) -> None:
         old.replace(target)
         raise
     shutil.rmtree(old.parent, ignore_errors=True)
-
-
-def _fill(new: Path, target: Path) -> None:
-    marker = target / WORK / _FILLING
-    marker.write_text(f"{_EMPTYING} {new.name}", encoding="utf-8")
-    (target / MANIFEST).unlink(missing_ok=True)
-    for path in list(target.iterdir()):
-        if path.name == WORK:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    marker.write_text(f"{_MOVING} {new.name}", encoding="utf-8")
-    _move_in(new, target)
-
-
-def _move_in(new: Path, target: Path) -> None:
-    for path in sorted(new.iterdir(), key=lambda path: path.name == MANIFEST):
-        path.replace(target / path.name)
-    shutil.rmtree(target / WORK)
-
-
-def _finish_filling(target: Path) -> None:
-    """Go on with a mount point's content where an earlier command was interrupted."""
-    marker = target / WORK / _FILLING
-    if not marker.is_file():
-        return
-    with locked(target):
-        step, _, name = marker.read_text(encoding="utf-8").partition(" ")
-        new = target / WORK / name
-        if step == _EMPTYING:
-            _fill(new, target)
-        else:
-            _move_in(new, target)
 
 
 def _open_to_readers(folder: Path) -> None:
@@ -179,7 +142,7 @@ def check_target(target: Path, kind: str) -> None:
             "name another place"
         )
     _check_writable(target)
-    _finish_filling(target)
+    finish_filling(target, MANIFEST)
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,13 @@ from filelock import FileLock, Timeout
 
 from compress.errors import BundleError
 
-__all__ = ["TOOL", "WORK", "is_mount", "locked", "work_folder"]
+__all__ = ["TOOL", "WORK", "fill", "finish_filling", "is_mount", "locked", "work_folder"]
 
 TOOL = "compress-export"
 WORK = f".{TOOL}.partial"
 """Where a mount point's next content is written, within it."""
+_FILLING, _EMPTYING, _MOVING = "filling", "emptying", "moving"
+"""In a mount point's working folder, the file that says how far its content has been replaced."""
 _held: set[Path] = set()
 """Folders that this process has locked."""
 
@@ -93,3 +96,45 @@ def is_mount(target: Path) -> bool:
     escaped = re.compile(r"\\([0-7]{3})")
     places = (escaped.sub(lambda m: chr(int(m[1], 8)), line.split()[4]) for line in lines)
     return str(target.resolve()) in places
+
+
+def fill(new: Path, target: Path, last: str) -> None:
+    """Replace what a mount point holds by what `new` holds, file by file.
+
+    Args:
+        new: A folder within the mount point's working folder.
+        target: The mount point; all in it is replaced.
+        last: File without which the content is not whole; it goes first and comes last.
+    """
+    marker = target / WORK / _FILLING
+    marker.write_text(f"{_EMPTYING} {new.name}", encoding="utf-8")
+    (target / last).unlink(missing_ok=True)
+    for path in list(target.iterdir()):
+        if path.name == WORK:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    marker.write_text(f"{_MOVING} {new.name}", encoding="utf-8")
+    _move_in(new, target, last)
+
+
+def _move_in(new: Path, target: Path, last: str) -> None:
+    for path in sorted(new.iterdir(), key=lambda path: path.name == last):
+        path.replace(target / path.name)
+    shutil.rmtree(target / WORK)
+
+
+def finish_filling(target: Path, last: str) -> None:
+    """Go on with a mount point's content where an earlier command was interrupted."""
+    marker = target / WORK / _FILLING
+    if not marker.is_file():
+        return
+    with locked(target):
+        step, _, name = marker.read_text(encoding="utf-8").partition(" ")
+        new = target / WORK / name
+        if step == _EMPTYING:
+            fill(new, target, last)
+        else:
+            _move_in(new, target, last)

@@ -172,8 +172,8 @@ def check_budget(teacher: Layout, spec: PruneSpec) -> None:
     if least > spec.share * total:
         raise BudgetError(
             f"the share of {spec.cost.unit} must be at least {least / total:.4f}, the smallest "
-            f"that removing {' and '.join(spec.units) or 'nothing'} can reach, found {spec.share:g}; "
-            "raise it, prune more kinds of units, or drop layers"
+            f"that removing {' and '.join(spec.units) or 'nothing'} can reach, found "
+            f"{spec.share:g}; raise it, prune more kinds of units, or drop layers"
         )
 
 

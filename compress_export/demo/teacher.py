@@ -15,7 +15,7 @@ from compress.distill.objective import Objective
 from compress.errors import BundleError, RecipeError
 from compress.files.folder import read_manifest, writing
 from compress.model.batches import Progress
-from compress.training.trainer import TrainSpec
+from compress.training.spec import TrainSpec
 from compress_export.demo.sentences import generate
 from compress_export.learning import Course, learn
 from compress_export.loading import load_for, load_tokenizer

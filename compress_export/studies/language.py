@@ -41,7 +41,8 @@ from compress.files.folder import writing
 from compress.files.hub import split_revision
 from compress.model.batches import Batches, Progress, frozen
 from compress.training.masked_language import IGNORED, MaskedLanguageLearner
-from compress.training.trainer import Curve, TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import Curve, train_
 from compress_export.language import Block, blocks_of, held_out, masked_batches, masking, read_lines
 from compress_export.learning import own_training
 from compress_export.loading import check_length, load_tokenizer

@@ -30,7 +30,7 @@ from compress.distill.teaching import Teaching
 from compress.errors import RecipeError
 from compress.model.batches import Batch, silent
 from compress.plan.plan import Plan
-from compress.training.trainer import TrainSpec
+from compress.training.spec import TrainSpec
 from compress_export.learning import Course
 from compress_export.loading import calibration_batches, label2id, load_for, load_tokenizer
 from compress_export.options import task_of

@@ -10,7 +10,7 @@ from typing import Any
 
 from compress.files.folder import sha256, versions
 from compress.files.hub import split_revision
-from compress_export.remote import fingerprint
+from compress_export.fingerprint import fingerprint
 from compress_export.stages import RESULTS, content_key
 
 __all__ = ["Hashes", "run_key"]

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from compress.training.masked_language import MaskedLanguageLearner
-from compress.training.trainer import TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import train_
 from compress_export.language import masking
 from tests.families import every_head, tiny
 from tests.tokenizer import tiny_tokenizer

@@ -18,7 +18,8 @@ from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
 from compress.errors import RecipeError, UnsupportedArchitectureError
-from compress.training.trainer import TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import train_
 from tests.compress.distill.test_learner import examples as store_examples
 from tests.compress.distill.test_learner import stored
 from tests.compress.test_training import answers, examples, learner
@@ -34,7 +35,8 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from compress.training.processes import is_main
-from compress.training.trainer import TrainSpec, train_
+from compress.training.trainer import train_
+from compress.training.spec import TrainSpec
 from tests.compress.test_training import answers, examples, learner
 from tests.tokenizer import tiny_tokenizer
 

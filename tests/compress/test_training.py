@@ -22,7 +22,8 @@ from compress.errors import DataError, TrainingError
 from compress.model.binding import bind
 from compress.plan.cost import CostModel
 from compress.training.sampler import LengthGrouped
-from compress.training.trainer import Held, TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import Held, train_
 from tests.families import logits, tiny
 from tests.tokenizer import tiny_tokenizer
 
@@ -263,7 +264,8 @@ from compress.model.binding import bind
 from compress.plan.cost import CostModel
 from compress.distill.gradual import Closing
 from compress.training.processes import is_main
-from compress.training.trainer import TrainSpec, train_
+from compress.training.trainer import train_
+from compress.training.spec import TrainSpec
 from tests.compress.test_training import answers, examples, gated
 from tests.tokenizer import tiny_tokenizer
 module, gates = gated()

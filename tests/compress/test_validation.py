@@ -24,7 +24,7 @@ from compress.plan.workload import Workload
 from compress.pruner.prune import PruneSpec, prune
 from compress.pruner.walk import FamilySpec
 from compress.saliency.gradient import GradientScore
-from compress.training.trainer import TrainSpec
+from compress.training.spec import TrainSpec
 from tests.families import batch, tiny
 
 COST = CostModel(unit="macs")

@@ -20,7 +20,8 @@ from compress.model.masking import masked
 from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
 from compress.training.dropout import dropout_of
-from compress.training.trainer import TrainSpec, train_
+from compress.training.spec import TrainSpec
+from compress.training.trainer import train_
 from tests.compress.test_training import Killed, examples
 from tests.families import FAMILIES, batch, logits, tiny
 from tests.tokenizer import tiny_tokenizer
