@@ -90,7 +90,7 @@ mean 'uniform'?
 def _check_words(
     name: str, value: Any, words: tuple[Any, ...], others: tuple[type, ...], *, several: bool
 ) -> None:
-    if others and isinstance(value, others):
+    if isinstance(value, others) and (str in others or not isinstance(value, str)):
         return
     if several and (isinstance(value, str) or not isinstance(value, Iterable)):
         raise SpecError(f"{name}: {value!r} is not a tuple of {_listed(words)}")
@@ -126,7 +126,8 @@ def _choices(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...], bool] | None
     literals = [choices for choices in map(_choices, parts) if choices is not None]
     if get_origin(hint) is None or len(literals) != 1:
         return None
-    others = tuple(part for part in parts if isinstance(part, type))
+    kinds = (get_origin(part) or part for part in parts)
+    others = tuple(kind for kind in kinds if isinstance(kind, type))
     words, inner_others, several = literals[0]
     return words, (*others, *inner_others), several
 

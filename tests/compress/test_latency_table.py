@@ -103,7 +103,7 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"none\.json.*profile"):
+    with pytest.raises(TableError, match=r"none\.json; measure one"):
         LatencyTable.load(tmp_path / "none.json")
 
 
@@ -112,7 +112,7 @@ def test_a_table_stands_for_its_own_model_and_place_alone() -> None:
     TABLE.check_place(TABLE.machine, TABLE.runtime)
     with pytest.raises(TableError, match="n_heads 12, found 4"):
         TABLE.check_model({**TABLE.geometry, "n_heads": 12})
-    with pytest.raises(TableError, match=r"cores 64, found 2.*--force-table"):
+    with pytest.raises(TableError, match=r"cores 64, found 2.*`force_table`"):
         TABLE.check_place({**TABLE.machine, "cores": 64}, TABLE.runtime)
     with pytest.raises(TableError, match="onnxruntime"):
         TABLE.check_place(TABLE.machine, {"onnxruntime": "1.30"})
@@ -127,7 +127,7 @@ def test_an_unmeasured_workload_is_named() -> None:
     "weights", [[], [(SMALL, 1.0), (SMALL, 2.0)], [(SMALL, 0.0)], [(SMALL, -1.0), (LARGE, 1.0)]]
 )
 def test_wrong_mixes_are_refused(weights: list[tuple[Workload, float]]) -> None:
-    with pytest.raises(DataError, match=r"target\.mix"):
+    with pytest.raises(DataError, match="mix"):
         Mix.of(weights)
 
 

@@ -14,7 +14,7 @@ from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_shar
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
 from compress.distill.teaching import Online
-from compress.errors import RecipeError
+from compress.errors import SpecError
 from compress.model.binding import bind
 from compress.model.masking import masked
 from compress.model.surgery import apply_
@@ -171,5 +171,5 @@ def test_heads_of_small_attention_sublayers_count_less() -> None:
     "change", [{"share": 1.5}, {"share": 0.0}, {"start": 0.5, "end": 0.2}, {"end": 1.2}]
 )
 def test_gates_that_cannot_close_so_are_refused(change: dict[str, float]) -> None:
-    with pytest.raises(RecipeError):
+    with pytest.raises(SpecError):
         GradualSpec(**({"share": 0.5, "cost": COST} | change))  # type: ignore[arg-type]

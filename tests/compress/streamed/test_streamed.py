@@ -95,7 +95,7 @@ def test_a_walk_from_files_is_the_walk(family: str, steps: int, tmp_path: Path) 
 )
 def test_other_ways_to_prune(changes: dict[str, object], tmp_path: Path) -> None:
     source = stock("deberta-v2", tmp_path / "teacher")
-    batches = [batch(seed=i) for i in range(2)]
+    batches = [batch(seed=i) for i in range(4)]
     pruned = prune(load(source), batches, spec(**changes))
     save(pruned.model, pruned.plan, tmp_path / "whole")
     assert prune_streamed(source, batches, spec(**changes), tmp_path / "out") == pruned.plan
@@ -156,7 +156,7 @@ def test_only_what_is_of_a_file_is_forgotten(
 
     for module in (mapped, prune, spill, write):
         monkeypatch.setattr(module, "forget", checked)
-    prune_streamed(source, [batch()], spec(steps=2), tmp_path / "out", scratch=tmp_path)
+    prune_streamed(source, [batch(rows=16)], spec(steps=2), tmp_path / "out", scratch=tmp_path)
     assert len(seen) > 100
     assert all(seen)
 
