@@ -163,11 +163,11 @@ def remember(
     json: opt.Json = False,
 ) -> None:
     """Run a teacher once and store what students will learn from, so that none is loaded later."""
-    from compress.distill.knowledge import Knowledge
+    from compress.distill.cache_spec import CacheSpec
     from compress_export.commands.remember import run
     from compress_export.keeping import Wanted
 
-    knowledge = Knowledge(
+    knowledge = CacheSpec(
         depth=depth, length=length, width=width,
         tokens=tokens, features=features,  # type: ignore[arg-type]
     )  # fmt: skip

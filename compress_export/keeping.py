@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from compress.distill.cache_spec import CacheSpec
+from compress.distill.cache_teacher import cache_teacher
 from compress.distill.identity import data_hash, fingerprint, tokenizer_hash
-from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
-from compress.distill.remember import remember
-from compress.distill.store import Identity, Store, StoreFacts, open_store
+from compress.distill.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
 from compress.errors import BundleError, RecipeError
 from compress.files.folder import check_target, replace_folder, write_manifest
 from compress.files.places import locked, work_folder
@@ -38,12 +38,12 @@ class Wanted:
         top: The teacher's layer that the student's last learns from.
     """
 
-    knowledge: Knowledge
+    knowledge: CacheSpec
     student_layers: int | None = None
     top: int | None = None
 
 
-def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Store:
+def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> TeacherCache:
     """Run the context's teacher over its training data, and write the store to `out`.
 
     A killed call is gone on with: parts that are whole stay.
@@ -66,21 +66,21 @@ def keep(context: Context, wanted: Wanted, out: Path, progress: Progress) -> Sto
         if is_main():
             _own(home, mark, facts)
         wait_for_all()
-        remember(context.teacher, context.tokenizer, examples, facts, home, progress)
+        cache_teacher(context.teacher, context.tokenizer, examples, facts, home, progress)
         if is_main():
             write_manifest(home, "store")
             replace_folder(home, out)
             mark.unlink(missing_ok=True)
         wait_for_all()
-    return open_store(out)
+    return open_cache(out)
 
 
-def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
+def _facts(context: Context, wanted: Wanted, examples: Examples) -> CacheMetadata:
     shape = bind(context.teacher).shape
     n_teacher = sum(shape.uses)
     n_student = wanted.student_layers or n_teacher
     pairs = layer_pairs("uniform", n_student, n_teacher, top=wanted.top)
-    return StoreFacts(
+    return CacheMetadata(
         identity=Identity(
             teacher=fingerprint(context.teacher),
             tokenizer=tokenizer_hash(context.tokenizer),
@@ -98,7 +98,7 @@ def _facts(context: Context, wanted: Wanted, examples: Examples) -> StoreFacts:
     )
 
 
-def _own(home: Path, mark: Path, facts: StoreFacts) -> None:
+def _own(home: Path, mark: Path, facts: CacheMetadata) -> None:
     """Make the folder that the store grows in, and its mark; parts of another are dropped."""
     key = content_key({"facts": repr(facts)})
     if home.exists() and not mark.is_file():

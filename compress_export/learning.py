@@ -23,8 +23,8 @@ from compress.distill.identity import data_hash, fingerprint
 from compress.distill.layer_map import LayerMap
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
-from compress.distill.store import Store
-from compress.distill.teaching import Online, Teaching
+from compress.distill.teacher_cache import TeacherCache
+from compress.distill.teacher_outputs import LiveTeacher, TeacherSource
 from compress.errors import BundleError, RecipeError
 from compress.model.batches import Progress, silent
 from compress.model.binding import bind
@@ -81,7 +81,7 @@ class Course:
     max_length: int
     spec: TrainSpec
     objective: Objective
-    store: Store | None = None
+    store: TeacherCache | None = None
     gradual: GradualSpec | None = None
 
     def examples(self, model: PreTrainedModel) -> list[dict[str, Any]]:
@@ -128,7 +128,9 @@ class Course:
             batch |= self.store.lesson([e["row"] for e in examples])
         return batch
 
-    def key(self, student: PreTrainedModel, teaching: Teaching | None, plan: Plan | None) -> str:
+    def key(
+        self, student: PreTrainedModel, teaching: TeacherSource | None, plan: Plan | None
+    ) -> str:
         """Hash of all that a training depends on."""
         return content_key(
             {
@@ -172,7 +174,7 @@ def learn(
     student: PreTrainedModel,
     course: Course,
     *,
-    teaching: Teaching | None = None,
+    teaching: TeacherSource | None = None,
     plan: Plan | None = None,
     home: Path | None = None,
     progress: Progress,
@@ -260,7 +262,7 @@ def objective_of(part: ObjectivePart, plan: Plan | None) -> Objective:
     return Objective(layers=layers, **part.model_dump(exclude={"layers"}))
 
 
-def teacher_of(context: Context) -> Online:
+def teacher_of(context: Context) -> LiveTeacher:
     """The context's teacher, to be run on every batch as the recipe's `recover` says.
 
     Raises:
@@ -270,7 +272,7 @@ def teacher_of(context: Context) -> Online:
     device = None if recover.teacher_device is None else _device(recover.teacher_device)
     part = recover.objective
     listens = bool(part.attention or part.relations)
-    return Online(context.teacher, projections=listens, device=device)
+    return LiveTeacher(context.teacher, projections=listens, device=device)
 
 
 def _device(name: str) -> torch.device:

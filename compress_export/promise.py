@@ -21,7 +21,7 @@ from benchmarks.runtimes.onnxruntime import OrtModel
 from compress.errors import BudgetError
 from compress.model.batches import Batch
 from compress.model.outputs import Runner
-from compress.model.task_head import Head, head_of, stack_outputs
+from compress.model.task_head import TaskHead, head_of, stack_outputs
 from compress.plan.latency_table import LatencyTable
 from compress.plan.workload import Mix
 from compress.pruner.walk import Member, Walk
@@ -211,7 +211,7 @@ class Promise:
         )
 
 
-def _runner(graph: Path, provider: str, head: Head) -> Runner:
+def _runner(graph: Path, provider: str, head: TaskHead) -> Runner:
     """What a graph gives for a batch of torch tensors."""
     model = OrtModel(graph, provider)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint.checkpoint import load
-from compress.distill.teaching import Online
+from compress.distill.teacher_outputs import LiveTeacher
 from compress.model.batches import Progress
 from compress.model.binding import bind
 from compress.plan.plan import Plan
@@ -51,7 +51,7 @@ def recover(
     }
 
 
-def course_of(context: Context, plan: Plan | None) -> tuple[Course, Online]:
+def course_of(context: Context, plan: Plan | None) -> tuple[Course, LiveTeacher]:
     """What a recipe's `recover` teaches a student, and by whom.
 
     Args:

@@ -21,8 +21,8 @@ from compress.checkpoint.tokenizer import save_tokenizer
 from compress.distill.gradual import GradualSpec
 from compress.distill.identity import data_hash, tokenizer_hash
 from compress.distill.objective import Objective
-from compress.distill.store import Store
-from compress.distill.teaching import Offline, Online, Teaching
+from compress.distill.teacher_cache import TeacherCache
+from compress.distill.teacher_outputs import CachedTeacher, LiveTeacher, TeacherSource
 from compress.errors import RecipeError
 from compress.files.folder import writing
 from compress.files.places import locked, work_folder
@@ -102,14 +102,18 @@ class School:
     """
 
     def __init__(
-        self, context: Context, student: str, store: Store | None, gradual: GradualSpec | None
+        self,
+        context: Context,
+        student: str,
+        store: TeacherCache | None,
+        gradual: GradualSpec | None,
     ) -> None:
         self.context, self.student, self.store = context, student, store
         self.gradual = gradual
         load_config(student)  # tells best what is wrong with a folder
         self.tokenizer = load_tokenizer(student)
         self._check_options()
-        self.teaching: Teaching = self._online() if store is None else self._offline(store)
+        self.teaching: TeacherSource = self._online() if store is None else self._offline(store)
 
     def _check_options(self) -> None:
         recover, dataset = self.context.recipe.recover, self.context.dataset("train")
@@ -125,14 +129,14 @@ class School:
                 "one out"
             )
 
-    def _online(self) -> Online:
+    def _online(self) -> LiveTeacher:
         context = self.context
         texts = context.dataset("train").texts
         check_tokenizers(self.tokenizer, context.tokenizer, texts)
         check_labels(label_names(load(self.student)), label_names(context.teacher))
         return teacher_of(context)
 
-    def _offline(self, store: Store) -> Offline:
+    def _offline(self, store: TeacherCache) -> CachedTeacher:
         part, cut = self.context.recipe.recover.objective, self.context.recipe.benchmark.max_length
         beyond = [n for n in ("embeddings", "attention", "relations") if getattr(part, n)]
         if part.layers is not None:
@@ -153,7 +157,7 @@ class School:
                 f"the store {str(store.folder)!r} is for students of {store.facts.n_student} "
                 f"layers, found one of {layers}; make a store with --student-layers {layers}"
             )
-        return Offline(store.facts)
+        return CachedTeacher(store.facts)
 
     @property
     def _label_names(self) -> tuple[str, ...]:
@@ -198,7 +202,7 @@ def train_seeds(
     seeds: Sequence[int],
     out: Path,
     validation: Dataset | None,
-    teaching: Teaching | None,
+    teaching: TeacherSource | None,
     progress: Progress,
 ) -> list[Trained]:
     """Train one student a seed, into `out`, or `out/seed-<n>` where there are several.
@@ -247,7 +251,7 @@ def _train(
     seed: int,
     folder: Path,
     validation: Dataset | None,
-    teaching: Teaching | None,
+    teaching: TeacherSource | None,
     key: str,
     progress: Progress,
 ) -> Trained:

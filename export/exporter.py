@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from export.graph.attention import eager_attention, fused_attention
 from export.graph.inputs import CASES, axes, longest_sequence, made_up_inputs
-from export.graph.nodes import settle_
+from export.graph.nodes import finalize_
 from export.graph.outputs import Feeds
 from export.graph.quiet import quiet
 from export.graph.single_file import SINGLE_FILE_LIMIT, write_single_file
@@ -62,7 +62,7 @@ def export_graph(
     source = copy.deepcopy(model).half() if variant.half else model
     with _traced_form(source, variant), _stateless(source), quiet():
         program = OnnxExporter().export(source, _sample(names, len(named)), config=config).program
-        settle_(program)
+        finalize_(program)
         _name_axes(program, named)
         _float_outputs(program)
         _forget_origin(program)

@@ -116,6 +116,49 @@ def test_messages_of_a_library_name_no_flag_and_no_recipe_field(path: Path) -> N
             assert FLAG_OR_FIELD.search(text) is None, text
 
 
+REPLACED = frozenset(
+    [
+        "described_",
+        "sayable_attributes",
+        "settle_",
+        "tapped",
+        "Tap",
+        "harm",
+        "harms",
+        "Aims",
+        "Rank",
+        "Lesson",
+        "Teaching",
+        "Heard",
+        "Read",
+        "hear",
+        "listen",
+        "remember",
+        "Knowledge",
+        "StoreFacts",
+        "Store",
+        "Kept",
+        "clamp",
+        "knowledge_ranking",
+        "queries",
+    ]
+)
+"""Names that the glossary replaced by the field's own words."""
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parts[0] in ROOMS], ids=str)
+def test_names_that_were_replaced_do_not_come_back(path: Path) -> None:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.alias):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    assert found & REPLACED == set()
+
+
 def test_the_wheel_lists_every_package_by_name() -> None:
     listed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     real = {".".join(p.parent.parts) for p in MODULES if p.name == "__init__.py"}

@@ -180,11 +180,15 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
 
     def rank(layer: Any, sublayer: str) -> Removal:
         count = layer.n_heads if sublayer == "attention" else layer.ffn_width
-        harm = np.cumsum(np.sort(generator.exponential(size=count)))
-        return Removal(order=generator.permutation(count), harm=np.concatenate([[0.0], harm]))
+        loss_increase = np.cumsum(np.sort(generator.exponential(size=count)))
+        return Removal(
+            order=generator.permutation(count), loss_increase=np.concatenate([[0.0], loss_increase])
+        )
 
     start = time.perf_counter()
-    options = encoder_options(layout, rank, units=FamilySpec().units, multiple=16, drop_harms={})
+    options = encoder_options(
+        layout, rank, units=FamilySpec().units, multiple=16, drop_loss_increases={}
+    )
     budget = 0.5 * prices.total(layout.shape)
     problem = Problem(shape=layout.shape, options=options, prices=prices, budget=budget)
     plan_within(problem, {})

@@ -44,7 +44,7 @@ from compress.files.folder import verify_own, writing
 from compress.files.hub import is_hub_id, snapshot, split_revision
 from compress.model.pooling import Pooling, write_pooling
 from compress.plan.plan import Plan
-from compress.plan.stock_config import sayable_attributes
+from compress.plan.stock_config import expressible_in_config
 
 __all__ = ["INDEX", "WEIGHTS", "load", "load_config", "save"]
 
@@ -244,7 +244,7 @@ def _check_report(source: str | Path, config: PreTrainedConfig, report: dict[str
 def _replay(folder: Path, config: PreTrainedConfig, plan: Plan) -> PreTrainedModel:
     """Build the pruned shape, and load the weights into it."""
     architecture = architecture_for(config.model_type)
-    for name, value in sayable_attributes(architecture, plan.student_shape).items():
+    for name, value in expressible_in_config(architecture, plan.student_shape).items():
         if getattr(config, name, value) != value:
             raise CheckpointError(
                 f"config.{name} of {str(folder)!r} must be {value}, as its plan says, found "

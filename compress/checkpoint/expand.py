@@ -22,7 +22,7 @@ from compress.model.layout import BoundSlot, LayerLayout, Sublayer, child
 from compress.model.surgery import unit_indices
 from compress.model.task_head import init_arguments, stock_class
 from compress.plan.plan import LayerPlan, Plan
-from compress.plan.stock_config import described_
+from compress.plan.stock_config import update_config_
 
 __all__ = ["expand", "save_expanded"]
 
@@ -112,7 +112,7 @@ def _stock(
     for name in (BLOCK, "auto_map"):
         if hasattr(config, name):
             delattr(config, name)
-    described_(config, architecture, Plan(shape=plan.shape, layers=whole, depth=depth))
+    update_config_(config, architecture, Plan(shape=plan.shape, layers=whole, depth=depth))
     return stock_class(model)(config, **init_arguments(model))
 
 

@@ -16,7 +16,7 @@ from compress.model.binding import bind
 from compress.model.surgery import apply_
 from compress.model.task_head import head_of, init_arguments, stock_class
 from compress.plan.plan import Plan
-from compress.plan.stock_config import described_, stock_attributes
+from compress.plan.stock_config import stock_attributes, update_config_
 
 __all__ = [
     "BLOCK",
@@ -112,7 +112,7 @@ def skeleton(config: PreTrainedConfig, **arguments: Any) -> PreTrainedModel:
     if plan is None:
         stock: PreTrainedModel = model_class(config)(config, **arguments)
         return stock
-    described_(config, architecture_for(config.model_type), Plan.full(plan.shape))
+    update_config_(config, architecture_for(config.model_type), Plan.full(plan.shape))
     if hasattr(config, "auto_map"):
         del config.auto_map
     own = getattr(config, BLOCK).get("arguments", {})

@@ -104,7 +104,7 @@ class Gates:
         features = [n * width for n, width in zip(units, self._widths, strict=True)]
         self._gates = [torch.ones(n, requires_grad=True) for n in features]
         self._importance = [torch.zeros(n, dtype=torch.float64) for n in features]
-        self._heard = [torch.zeros(n, dtype=torch.float64) for n in features]
+        self._recorded = [torch.zeros(n, dtype=torch.float64) for n in features]
         self._n_heard = 0
         self.plan = Plan.full(shape)
         self._settled = False
@@ -136,7 +136,7 @@ class Gates:
         if self._settled:
             return
         gradients = torch.autograd.grad(loss, self._gates, retain_graph=True, allow_unused=True)
-        for heard, gradient in zip(self._heard, gradients, strict=True):
+        for heard, gradient in zip(self._recorded, gradients, strict=True):
             if gradient is not None:
                 heard += gradient.detach().to(heard)
         self._n_heard += 1
@@ -145,12 +145,12 @@ class Gates:
         """Move the importance by what was heard since the last time, by all processes."""
         if not self._n_heard:
             return
-        means = torch.cat(self._heard) / self._n_heard
+        means = torch.cat(self._recorded) / self._n_heard
         sizes = _averaged(means, self._layout.model.device).abs()
-        parts = sizes.split([len(heard) for heard in self._heard])
+        parts = sizes.split([len(heard) for heard in self._recorded])
         for importance, size in zip(self._importance, parts, strict=True):
             importance.mul_(self.spec.smoothing).add_((1 - self.spec.smoothing) * size)
-        for heard in self._heard:
+        for heard in self._recorded:
             heard.zero_()
         self._n_heard = 0
 

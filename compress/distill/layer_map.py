@@ -56,8 +56,8 @@ def layer_pairs(
         uniform = ((i, round(i * top / n_student)) for i in range(1, n_student + 1))
         return tuple((i, aim) for i, aim in uniform if aim)
     if layer_map == "nearest":
-        aims = {round(i * top / _TAUGHT) for i in range(1, _TAUGHT + 1)} - {0}
-        return tuple((0, aim) for aim in sorted(aims))
+        target_layers = {round(i * top / _TAUGHT) for i in range(1, _TAUGHT + 1)} - {0}
+        return tuple((0, aim) for aim in sorted(target_layers))
     if layer_map == "last":
         return ((n_student, top),)
     pairs = tuple((int(a), int(b)) for a, b in layer_map)

@@ -22,8 +22,8 @@ from compress.distill.losses import (
     scaled_products,
 )
 from compress.distill.objective import Objective
-from compress.distill.signals import PROJECTIONS, Signals, listen
-from compress.distill.teaching import Lesson, Teaching
+from compress.distill.signals import PROJECTIONS, Signals, capture
+from compress.distill.teacher_outputs import TeacherOutputs, TeacherSource
 from compress.errors import RecipeError
 from compress.model.binding import bind
 from compress.model.task_head import head_of, likelihood_of, n_labels_of
@@ -52,7 +52,7 @@ class Learner(nn.Module):
         self,
         student: PreTrainedModel,
         objective: Objective,
-        teaching: Teaching | None = None,
+        teaching: TeacherSource | None = None,
         plan: Plan | None = None,
         gates: Gates | None = None,
     ) -> None:
@@ -75,7 +75,7 @@ class Learner(nn.Module):
                 None if plan is None else _sources(plan),
                 objective.top,
             )
-        if objective.attention and self._layout.shape.queries > 1:
+        if objective.attention and self._layout.shape.queries_per_kv_head > 1:
             raise RecipeError(
                 "`attention` pairs heads that have a key each, found shared keys; use `relations`"
             )
@@ -91,7 +91,7 @@ class Learner(nn.Module):
         stored = {name: batch.pop(name) for name in list(batch) if name.startswith("teacher_")}
         heard = [here for here, _ in self._pairs] if self._projects else []
         with nullcontext() if self._gates is None else self._gates.standing(self._layout):
-            mine = listen(self._layout, batch, layers=heard)
+            mine = capture(self._layout, batch, layers=heard)
         if not self.training:
             loss = mine.logits.sum() * 0 if labels is None else self._labels(mine, labels)
             return {"loss": loss, "logits": mine.logits}
@@ -119,7 +119,7 @@ class Learner(nn.Module):
         return bool(self.objective.attention or self.objective.relations)
 
     def _parts(
-        self, mine: Signals, lesson: Lesson | None, labels: Tensor | None, mask: Tensor
+        self, mine: Signals, lesson: TeacherOutputs | None, labels: Tensor | None, mask: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
         """The losses that count, by name, each a mean over the batch."""
         objective = self.objective
@@ -151,7 +151,7 @@ class Learner(nn.Module):
             return logit_error(here, there)
         return logit_divergence(here, there, self.objective.temperature)
 
-    def _hidden(self, mine: Signals, lesson: Lesson, mask: Tensor) -> Tensor:
+    def _hidden(self, mine: Signals, lesson: TeacherOutputs, mask: Tensor) -> Tensor:
         wide = [self._wide("hidden", state) for state in mine.hidden]
         pairs = self._pairs
         if self.objective.layers == "nearest":
@@ -162,14 +162,16 @@ class Learner(nn.Module):
         self,
         error: Callable[[Signals, Signals, _Pair, Tensor], Tensor],
         mine: Signals,
-        lesson: Lesson,
+        lesson: TeacherOutputs,
         mask: Tensor,
     ) -> Tensor:
         theirs = lesson.signals
-        found = [error(mine, theirs, pair, mask) for pair in self._pairs if self._heard(mine, pair)]
+        found = [
+            error(mine, theirs, pair, mask) for pair in self._pairs if self._captured(mine, pair)
+        ]
         return torch.stack(found).mean() if found else mine.logits.sum() * 0
 
-    def _heard(self, mine: Signals, pair: _Pair) -> bool:
+    def _captured(self, mine: Signals, pair: _Pair) -> bool:
         """Whether the student's layer of the pair has heads left."""
         return ("queries", pair[0]) in mine.projections
 
@@ -234,7 +236,7 @@ class Learner(nn.Module):
                 "set it to 0 and learn from the teacher"
             )
 
-    def _check_outputs(self, teaching: Teaching) -> None:
+    def _check_outputs(self, teaching: TeacherSource) -> None:
         mine = n_labels_of(self.student)
         if self.objective.logits and mine != teaching.n_labels:
             raise RecipeError(
@@ -248,7 +250,7 @@ class Learner(nn.Module):
                 f"{kinds[1]}; set problem_type in the student's config.json as in the teacher's"
             )
 
-    def _widen(self, teaching: Teaching) -> None:
+    def _widen(self, teaching: TeacherSource) -> None:
         """Learned projections, where the student's hidden states are of another width."""
         mine = self._layout.shape.hidden_size
         self.projections = nn.ModuleDict()
@@ -271,12 +273,12 @@ def _sources(plan: Plan) -> list[int] | None:
 
 
 def _nearest(
-    states: Sequence[Tensor], lesson: Lesson, mask: Tensor, aims: Sequence[int]
+    states: Sequence[Tensor], lesson: TeacherOutputs, mask: Tensor, target_layers: Sequence[int]
 ) -> tuple[_Pair, ...]:
     """For each of the teacher's layers, from the top, the nearest one no higher than the last."""
     found: list[_Pair] = []
     highest = len(states) - 1
-    for aim in reversed(aims):
+    for aim in reversed(target_layers):
         with torch.no_grad():
             errors = [
                 float(lesson.error(aim, states[i], mask).mean()) for i in range(1, highest + 1)

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from compress.architectures import Slot
 from compress.errors import UnsupportedArchitectureError
-from compress.model.hooks import Tap, tapped
+from compress.model.hooks import Hook, hooked
 from compress.model.layout import LayerLayout, Layout
 from compress.model.task_head import head_of, stack_outputs
 
-__all__ = ["PROJECTIONS", "Projection", "Signals", "listen"]
+__all__ = ["PROJECTIONS", "Projection", "Signals", "capture"]
 
 Projection = Literal["queries", "keys", "values"]
 PROJECTIONS: tuple[Projection, ...] = get_args(Projection)
@@ -54,7 +54,7 @@ class Signals:
         )
 
 
-def listen(
+def capture(
     layout: Layout,
     inputs: Mapping[str, Tensor],
     *,
@@ -76,7 +76,7 @@ def listen(
     takes = inspect.signature(model.forward).parameters
     told: dict[tuple[Projection, int], Tensor] = {}
     states: dict[int, Tensor] = {}
-    with _heard(layout, layers, told), _passing(layout, states):
+    with _captured_projections(layout, layers, told), _passing(layout, states):
         output = model(
             **{name: value for name, value in inputs.items() if name in takes},
             output_attentions=attentions,
@@ -96,22 +96,22 @@ def _passing(layout: Layout, states: dict[int, Tensor]) -> Iterator[None]:
     """Keep hidden states by number: 0 what enters the first layer, then what leaves each."""
     with ExitStack() as stack:
         stack.enter_context(
-            tapped(layout.layers[layout.shape.applied[0]], "input", _first_into(states))
+            hooked(layout.layers[layout.shape.applied[0]], "input", _first_into(states))
         )
         for layer in layout.layers:
             numbers = _numbers(layout, layer)
-            stack.enter_context(tapped(layer, "output", _next_into(states, numbers)))
+            stack.enter_context(hooked(layer, "output", _next_into(states, numbers)))
         yield
 
 
-def _first_into(states: dict[int, Tensor]) -> Tap:
+def _first_into(states: dict[int, Tensor]) -> Hook:
     def keep(state: Tensor) -> None:
         states.setdefault(0, state)
 
     return keep
 
 
-def _next_into(states: dict[int, Tensor], numbers: list[int]) -> Tap:
+def _next_into(states: dict[int, Tensor], numbers: list[int]) -> Hook:
     calls = iter(numbers)
 
     def keep(state: Tensor) -> None:
@@ -136,7 +136,7 @@ def _parts_of(slots: tuple[Slot, ...]) -> tuple[Slot, ...] | None:
 
 
 @contextmanager
-def _heard(
+def _captured_projections(
     layout: Layout, layers: Collection[int], found: dict[tuple[Projection, int], Tensor]
 ) -> Iterator[None]:
     with ExitStack() as stack:
@@ -144,7 +144,7 @@ def _heard(
             for layer in layout.layers:
                 if layer.n_heads:
                     keep = _numbered(_numbers(layout, layer), layers, found)
-                    _hear(stack, layer, keep)
+                    _hook_projections(stack, layer, keep)
         yield
 
 
@@ -165,7 +165,7 @@ def _numbered(
     return keep
 
 
-def _hear(stack: ExitStack, layer: LayerLayout, keep: _Keep) -> None:
+def _hook_projections(stack: ExitStack, layer: LayerLayout, keep: _Keep) -> None:
     parts = _parts_of(layer.architecture.heads_in)
     if parts is None:
         raise UnsupportedArchitectureError(

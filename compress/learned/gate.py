@@ -112,8 +112,8 @@ def plan_by_rank(
 ) -> Plan:
     """The plan that keeps units in the order of their values, whatever a unit costs.
 
-    A learnt gate says which units stay, and not how much harm each would do; `allocate` divides by
-    cost, so values are multiplied by it here.
+    A learnt gate says which units stay, and not by how much the loss would grow; `allocate` divides
+    by cost, so values are multiplied by it here.
 
     Args:
         kind: The gate's name.

@@ -54,8 +54,10 @@ def bind(model: PreTrainedModel) -> Layout:
     modules = [layer for container in containers for layer in container]
     if not modules:
         raise LayoutError(f"{architecture.layers} must hold at least one layer, found none")
-    queries = _queries(model.config, architecture)
-    binder = _Binder(architecture, _head_size(model.config) * queries, queries)
+    queries_per_kv_head = _queries(model.config, architecture)
+    binder = _Binder(
+        architecture, _head_size(model.config) * queries_per_kv_head, queries_per_kv_head
+    )
     layers = tuple(binder.layer(index, module) for index, module in enumerate(modules))
     after_first = _after_first(model, architecture)
     return Layout(
@@ -106,12 +108,12 @@ def _queries(config: PreTrainedConfig, architecture: Architecture) -> int:
 class _Binder:
     """Finds a record's slots in a layer, and refuses what does not fit.
 
-    `head_width` is that of a head with all its queries, `queries` of them.
+    `head_width` is that of a head with all its queries, `queries_per_kv_head` of them.
     """
 
     architecture: Architecture
     head_width: int
-    queries: int
+    queries_per_kv_head: int
 
     def layer(self, index: int, module: nn.Module) -> LayerLayout:
         architecture = self.architecture
@@ -133,7 +135,11 @@ class _Binder:
         return layer
 
     def _heads(self, index: int, module: nn.Module) -> tuple[BoundSlot, ...]:
-        widths = {"head": self.head_width, "key": self.head_width // self.queries, "one": 1}
+        widths = {
+            "head": self.head_width,
+            "key": self.head_width // self.queries_per_kv_head,
+            "one": 1,
+        }
         out = _bound(index, module, self.architecture.heads_out, widths)
         assert out is not None
         into = [_bound(index, module, slot, widths) for slot in self.architecture.heads_in]
@@ -236,7 +242,7 @@ def _shape(
         layer_parameters=tuple(_rest(layer) for layer in layers),
         depth=int(config.num_hidden_layers),
         groups=n_containers if architecture.shared else 0,
-        queries=binder.queries,
+        queries_per_kv_head=binder.queries_per_kv_head,
         kinds=tuple(kinds),
         first_pinned=first_pinned,
     )

@@ -7,13 +7,13 @@ from contextlib import ExitStack, contextmanager
 
 from torch import Tensor
 
-from compress.model.hooks import Tap, tapped
+from compress.model.hooks import Hook, hooked
 from compress.model.layout import Layout
 
 __all__ = ["gated", "times"]
 
 
-def times(gates: Sequence[Tensor], index: int) -> Tap:
+def times(gates: Sequence[Tensor], index: int) -> Hook:
     """A tap that multiplies by `gates[index]` as it is when something passes.
 
     Args:
@@ -21,11 +21,11 @@ def times(gates: Sequence[Tensor], index: int) -> Tap:
         index: Which.
     """
 
-    def tap(tensor: Tensor) -> Tensor:
+    def hook_fn(tensor: Tensor) -> Tensor:
         gate = gates[index].to(tensor)
         return tensor * gate.repeat_interleave(tensor.shape[-1] // max(len(gate), 1))
 
-    return tap
+    return hook_fn
 
 
 @contextmanager
@@ -41,6 +41,6 @@ def gated(layout: Layout, heads: Sequence[Tensor], neurons: Sequence[Tensor]) ->
     """
     with ExitStack() as stack:
         for layer in layout.layers:
-            stack.enter_context(tapped(layer, "heads", times(heads, layer.index)))
-            stack.enter_context(tapped(layer, "neurons", times(neurons, layer.index)))
+            stack.enter_context(hooked(layer, "heads", times(heads, layer.index)))
+            stack.enter_context(hooked(layer, "neurons", times(neurons, layer.index)))
         yield

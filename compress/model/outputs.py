@@ -75,12 +75,12 @@ class Outputs:
         """
         return self._mean(run, wanted, batches, 1.0)
 
-    def harm(self, run: Runner, wanted: Runner, batches: Batches) -> float:
+    def loss_increase(self, run: Runner, wanted: Runner, batches: Batches) -> float:
         """The same in the unit of `loss`'s Fisher matrix.
 
-        To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of harm: twice the divergence
-        of classes at the temperature that their labels are drawn at, and the squared difference
-        of numbers.
+        To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of loss increase: twice the
+        divergence of classes at the temperature that their labels are drawn at, and the squared
+        difference of numbers.
         """
         if self.likelihood == "gaussian":
             return self.divergence(run, wanted, batches)

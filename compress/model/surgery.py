@@ -16,7 +16,7 @@ from compress.model.layout import BoundSlot, LayerLayout, Layout, child, replace
 from compress.model.removed import ConstantOutput, RemovedAttention
 from compress.model.shared_bias import pick_rows_
 from compress.plan.plan import EncoderShape, LayerPlan, Plan
-from compress.plan.stock_config import described_
+from compress.plan.stock_config import update_config_
 
 __all__ = ["apply_", "prune_layer_", "sum_by_unit", "unit_indices"]
 
@@ -41,7 +41,7 @@ def apply_(model: PreTrainedModel, plan: Plan) -> None:
     for layer_plan in plan.layers:
         prune_layer_(layout, layout.layers[layer_plan.source], layer_plan)
     _drop_layers(layout, plan)
-    described_(model.config, layout.architecture, plan)
+    update_config_(model.config, layout.architecture, plan)
 
 
 def unit_indices(keep: tuple[int, ...], width: int, count: int, slot: Slot) -> Tensor:

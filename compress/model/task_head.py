@@ -18,8 +18,8 @@ from compress.errors import CheckpointError
 
 __all__ = [
     "HEADS",
-    "Head",
     "Likelihood",
+    "TaskHead",
     "head_of",
     "init_arguments",
     "likelihood_of",
@@ -37,7 +37,7 @@ numbers (a regression's output, an embedding's features)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Head:
+class TaskHead:
     """One kind of head.
 
     Attributes:
@@ -57,30 +57,30 @@ class Head:
 
 _SPAN = ("start_logits", "end_logits")
 
-HEADS: tuple[Head, ...] = (
-    Head(
+HEADS: tuple[TaskHead, ...] = (
+    TaskHead(
         suffix="ForSequenceClassification",
         auto_class="AutoModelForSequenceClassification",
     ),
-    Head(suffix="ForTokenClassification", auto_class="AutoModelForTokenClassification"),
-    Head(
+    TaskHead(suffix="ForTokenClassification", auto_class="AutoModelForTokenClassification"),
+    TaskHead(
         suffix="ForMultipleChoice",
         auto_class="AutoModelForMultipleChoice",
         choices=True,
     ),
-    Head(
+    TaskHead(
         suffix="ForQuestionAnswering",
         auto_class="AutoModelForQuestionAnswering",
         outputs=_SPAN,
     ),
-    Head(
+    TaskHead(
         suffix="ForQuestionAnsweringSimple",
         auto_class="AutoModelForQuestionAnswering",
         outputs=_SPAN,
     ),
-    Head(suffix="ForMaskedLM", auto_class="AutoModelForMaskedLM"),
-    Head(suffix="LMHeadModel", auto_class="AutoModelForCausalLM"),
-    Head(
+    TaskHead(suffix="ForMaskedLM", auto_class="AutoModelForMaskedLM"),
+    TaskHead(suffix="LMHeadModel", auto_class="AutoModelForCausalLM"),
+    TaskHead(
         suffix="Model",
         auto_class="AutoModel",
         outputs=("last_hidden_state", "pooler_output"),
@@ -89,7 +89,7 @@ HEADS: tuple[Head, ...] = (
 )
 
 
-def head_of(model: PreTrainedModel | str) -> Head:
+def head_of(model: PreTrainedModel | str) -> TaskHead:
     """The head of a model, or of a class of that name.
 
     Raises:
@@ -147,7 +147,7 @@ def stacked_outputs(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Tensor
     return stack_outputs(head_of(model), list(outputs.values()), inputs["attention_mask"])
 
 
-def stack_outputs(head: Head, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
+def stack_outputs(head: TaskHead, outputs: Sequence[Tensor], mask: Tensor) -> Tensor:
     """A head's outputs in their order as one tensor, see `stacked_outputs`."""
     if head.outputs != _SPAN:
         return outputs[0]

@@ -260,7 +260,7 @@ def table_geometry(shape: EncoderShape, class_name: str, vocab_size: int) -> dic
         "kinds": ",".join(shape.kinds),
         "hidden_size": shape.hidden_size,
         "head_width": shape.head_width,
-        "queries": shape.queries,
+        "queries": shape.queries_per_kv_head,
         "n_heads": max(shape.n_heads),
         "ffn_width": max(shape.ffn_widths),
     }

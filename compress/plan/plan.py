@@ -37,8 +37,8 @@ class EncoderShape:
         layer_parameters: Parameters of each layer that belong to no unit (norms, output biases).
         depth: How many times a layer is applied (`len(n_heads)` unless layers are shared).
         groups: Groups of shared layers (ALBERT); 0 where each layer is used once.
-        queries: Query heads of one head; above 1 where they share a key (EuroBERT), so that a head
-            of the plan is a key with its queries.
+        queries_per_kv_head: Query heads of one head; above 1 where they share a key (EuroBERT), so
+            that a head of the plan is a key with its queries.
         kinds: The kind of each layer, where kinds differ (ModernBERT).
         first_pinned: The first layer cannot be dropped (DeBERTa-v2 with a convolution after it).
     """
@@ -55,7 +55,7 @@ class EncoderShape:
     layer_parameters: tuple[int, ...]
     depth: int
     groups: int = 0
-    queries: int = 1
+    queries_per_kv_head: int = 1
     kinds: tuple[str, ...] = ()
     first_pinned: bool = False
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 from compress.architectures import Architecture
 from compress.plan.plan import EncoderShape, Plan
 
-__all__ = ["described_", "sayable_attributes", "stock_attributes", "stock_head_counts"]
+__all__ = ["expressible_in_config", "stock_attributes", "stock_head_counts", "update_config_"]
 
 
 def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] |
         return None
     if architecture.first_differs and plan.layers[0].source != 0:
         return None
-    return sayable_attributes(architecture, student)
+    return expressible_in_config(architecture, student)
 
 
 def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[int, ...]:
@@ -48,13 +48,13 @@ def stock_head_counts(architecture: Architecture, shape: EncoderShape) -> tuple[
     return tuple(n for n in range(1, whole + 1) if _divides(n, shape) or n == whole)
 
 
-def described_(config: PreTrainedConfig, architecture: Architecture, plan: Plan) -> None:
+def update_config_(config: PreTrainedConfig, architecture: Architecture, plan: Plan) -> None:
     """Bring `config` in line with the student, as far as stock attributes can say what it is."""
-    for name, value in sayable_attributes(architecture, plan.student_shape).items():
+    for name, value in expressible_in_config(architecture, plan.student_shape).items():
         setattr(config, name, value)
 
 
-def sayable_attributes(architecture: Architecture, student: EncoderShape) -> dict[str, Any]:
+def expressible_in_config(architecture: Architecture, student: EncoderShape) -> dict[str, Any]:
     """What a stock config can say of a shape: depth, kinds, and each size that all layers share."""
     attributes: dict[str, Any] = {"num_hidden_layers": student.depth}
     if architecture.kinds_key:
@@ -63,8 +63,8 @@ def sayable_attributes(architecture: Architecture, student: EncoderShape) -> dic
     if width is not None:
         attributes[architecture.width_key] = width
     if architecture.head_keys and n_heads is not None and _divides(n_heads, student):
-        attributes |= dict.fromkeys(architecture.head_keys, n_heads * student.queries)
-        attributes["head_dim"] = student.head_width // student.queries
+        attributes |= dict.fromkeys(architecture.head_keys, n_heads * student.queries_per_kv_head)
+        attributes["head_dim"] = student.head_width // student.queries_per_kv_head
         if architecture.key_heads:
             attributes[architecture.key_heads] = n_heads
     return attributes
@@ -76,4 +76,4 @@ def _one_of(sizes: tuple[int, ...]) -> int | None:
 
 
 def _divides(n_heads: int, shape: EncoderShape) -> bool:
-    return shape.hidden_size % (n_heads * shape.queries) == 0
+    return shape.hidden_size % (n_heads * shape.queries_per_kv_head) == 0

@@ -2,8 +2,8 @@
 
 One walk from the unpruned model to the smallest target leaves a student at every target on the
 way. A step looks at the student as it then is and ranks its units (`ranking`), works out what could
-go and at what harm (`options`), finds the plan that its budget allows (`search`), cuts, and refits
-towards the unpruned model (`repair`). Knows prices, not where they come from.
+go and at what loss increase (`options`), finds the plan that its budget allows (`search`), cuts,
+and refits towards the unpruned model (`repair`). Knows prices, not where they come from.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from compress.model.task_head import likelihood_of
 from compress.plan.cost import Prices
 from compress.plan.plan import Plan
 from compress.pruner.schedule import falling_costs, held_out, is_near, looked_at
-from compress.repair.least_squares import Aims, repair_
-from compress.saliency.pruning_order import Rank, RankingName, knowledge_ranking, obs_ranking
+from compress.repair.least_squares import TeacherTargets, repair_
+from compress.saliency.pruning_order import PruningOrder, RankingName, kprune_order, obs_order
 from compress.search.depth import leave_one_out
 from compress.search.options import SearchUnit, encoder_options, settled
 from compress.search.plan_search import Judge, Problem, plan_within, search
@@ -55,8 +55,9 @@ class FamilySpec:
     Attributes:
         ranking: In which order units go. `obs`: structured OBS, all layers at once, a quarter of
             the cost a step, plans searched. `kprune`: K-prune's order, layers bottom-up, the rest
-            ranked anew once a layer is cut and repaired, by default all in one step; its harms are
-            sums over single units, which say too little of a whole sublayer's: leave those out.
+            ranked anew once a layer is cut and repaired, by default all in one step; its loss
+            increases are sums over single units, which say too little of a whole sublayer's: leave
+            those out.
         units: What may go.
         multiple: FFN widths are multiples of it.
         steps: Of one way down to a target; by default with obs as many as it needs where none
@@ -169,7 +170,7 @@ class Walk:
             )
         self.plan = Plan.full(self.teacher.shape)
         self._student = bind(copy.deepcopy(model))
-        self._aims = Aims(self.teacher, self._seen)
+        self._targets = TeacherTargets(self.teacher, self._seen)
 
     @property
     def dense_cost(self) -> float:
@@ -266,15 +267,15 @@ class Walk:
             self._ranks(),
             units=spec.units,
             multiple=spec.multiple,
-            drop_harms=self._drop_harms(),
+            drop_loss_increases=self._drop_loss_increases(),
         )
         return Problem(shape=student.shape, options=options, prices=self.prices, budget=budget)
 
-    def _ranks(self) -> Rank:
+    def _ranks(self) -> PruningOrder:
         student, some, loss = self._student, self._some(), self._outputs.loss(self.spec.seed)
         if self.spec.ranking == "kprune":
-            return knowledge_ranking(student, some, loss, self.progress)
-        return obs_ranking(student, some, loss, self.spec.damping, self.progress)
+            return kprune_order(student, some, loss, self.progress)
+        return obs_order(student, some, loss, self.spec.damping, self.progress)
 
     def _cut(self, step: Plan, batches: Batches) -> None:
         """Carry a step out, and refit what is left on `batches`."""
@@ -289,7 +290,7 @@ class Walk:
                 batches,
                 damping=self.spec.damping,
                 progress=self.progress,
-                aims=self._aims,
+                teacher_targets=self._targets,
             )
 
     def _some(self) -> Batches:
@@ -300,7 +301,7 @@ class Walk:
         tokens = max(self.spec.judged, tokens_needed(self._student.shape))
         fitted, judged = split_within(self._seen, tokens)
         wanted = self._outputs.of(_runner(self.teacher.model))
-        aims = Aims(self.teacher, fitted)
+        teacher_targets = TeacherTargets(self.teacher, fitted)
 
         def judge(plan: Plan) -> float:
             model = copy.deepcopy(self._student.model).eval()
@@ -309,13 +310,20 @@ class Walk:
             if self.spec.repair:
                 damping = self.spec.damping
                 student = bind(model)
-                repair_(student, self.teacher, whole, fitted, damping=damping, aims=aims)
+                repair_(
+                    student,
+                    self.teacher,
+                    whole,
+                    fitted,
+                    damping=damping,
+                    teacher_targets=teacher_targets,
+                )
             return self._outputs.divergence(_runner(model), wanted, judged)
 
         return judge
 
-    def _drop_harms(self) -> dict[int, float]:
-        """Harm of dropping layers whole, in the unit of the other options' harms.
+    def _drop_loss_increases(self) -> dict[int, float]:
+        """Loss increase of dropping each layer whole, in the unit of the other options'.
 
         The layer that would be missed most is never offered, nor one that cannot be skipped.
         """
@@ -324,11 +332,11 @@ class Walk:
             return {}
         batches, run = first_within(self._seen, self.spec.judged), _runner(self._student.model)
         own = self._outputs.of(_runner(copy.deepcopy(self._student.model)))
-        harms = leave_one_out(
-            self._student, lambda: self._outputs.harm(run, own, batches), self.progress
+        loss_increases = leave_one_out(
+            self._student, lambda: self._outputs.loss_increase(run, own, batches), self.progress
         )
-        allowed = np.argsort(harms)[:-1]
-        return {int(i): float(harms[i]) for i in allowed if np.isfinite(harms[i])}
+        allowed = np.argsort(loss_increases)[:-1]
+        return {int(i): float(loss_increases[i]) for i in allowed if np.isfinite(loss_increases[i])}
 
 
 def _runner(model: PreTrainedModel) -> Runner:

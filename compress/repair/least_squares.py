@@ -27,15 +27,15 @@ from compress.model.batches import (
     silent,
     token_mask,
 )
-from compress.model.hooks import Place, first_of, tapped
+from compress.model.hooks import Place, first_of, hooked
 from compress.model.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.plan.plan import EncoderShape, Plan
 from compress.saliency.gram import GramSum, solve_damped
 
 __all__ = [
     "MOST_REMEMBERED",
-    "Aims",
     "Stream",
+    "TeacherTargets",
     "entering",
     "fit_layer",
     "kind_of",
@@ -86,7 +86,7 @@ def repair_(
     *,
     damping: float = 0.001,
     progress: Progress = silent,
-    aims: Aims | None = None,
+    teacher_targets: TeacherTargets | None = None,
 ) -> None:
     """Refit the student's output projections, in place, towards the teacher's sublayer outputs.
 
@@ -106,18 +106,18 @@ def repair_(
             are shared, those of one batch.
         damping: Larger stays nearer to the present weights.
         progress: Told after every layer.
-        aims: What the teacher gives for these batches and further ones, if it is kept.
+        teacher_targets: What the teacher gives for these batches and further ones, if it is kept.
 
     Raises:
-        DataError: `aims` begins with other batches.
+        DataError: `teacher_targets` begins with other batches.
     """
     with frozen(student.model), frozen(teacher.model), torch.no_grad():
         if student.architecture.shared:
             _repair_shared(student, teacher, batches, damping, progress)
         else:
-            aims = aims or Aims(teacher, batches, most_bytes=0)
-            aims.check(batches)
-            _repair_stack(student, aims, len(batches), plan, damping, progress)
+            teacher_targets = teacher_targets or TeacherTargets(teacher, batches, most_bytes=0)
+            teacher_targets.check(batches)
+            _repair_stack(student, teacher_targets, len(batches), plan, damping, progress)
 
 
 def target_bytes(shape: EncoderShape, tokens: int) -> int:
@@ -125,7 +125,7 @@ def target_bytes(shape: EncoderShape, tokens: int) -> int:
     return tokens * shape.n_layers * len(SUBLAYERS) * shape.hidden_size * _FLOAT
 
 
-class Aims:
+class TeacherTargets:
     """What a stack of layers gives for some batches: entries, and targets layer by layer.
 
     Args:
@@ -155,19 +155,20 @@ class Aims:
         if not same:
             raise DataError(
                 f"the {len(batches)} batches are not the first of the {len(self._batches)} that "
-                "the teacher's outputs were kept for; pass the same batches, or leave `aims` out"
+                "the teacher's outputs were kept for; pass the same batches, or leave "
+                "`teacher_targets` out"
             )
 
     def streams(self, count: int) -> list[Stream]:
         """What enters the first layer, for the first `count` batches."""
         return [entering(self.teacher, batch) for batch in self._batches[:count]]
 
-    def aim_(self, layer: LayerLayout, streams: list[Stream]) -> None:
+    def set_targets_(self, layer: LayerLayout, streams: list[Stream]) -> None:
         """Set the targets of one layer after the other, in order."""
         for place, stream in enumerate(streams):
             known = self._kept.get((layer.index, place))
             if known is None:
-                _aim(self.teacher, layer, stream)
+                _set_targets(self.teacher, layer, stream)
             else:
                 stream.targets = known
             if self._keep:
@@ -176,16 +177,16 @@ class Aims:
 
 def _repair_stack(
     student: Layout,
-    aims: Aims,
+    teacher_targets: TeacherTargets,
     n_batches: int,
     plan: Plan,
     damping: float,
     progress: Progress,
 ) -> None:
-    teacher, streams = aims.teacher, aims.streams(n_batches)
+    teacher, streams = teacher_targets.teacher, teacher_targets.streams(n_batches)
     survivors = {layer.source: student.layers[i] for i, layer in enumerate(plan.layers)}
     for teacher_layer in teacher.layers:
-        aims.aim_(teacher_layer, streams)
+        teacher_targets.set_targets_(teacher_layer, streams)
         layer = survivors.get(teacher_layer.index)
         if layer is not None:
             kind = kind_of(teacher, teacher_layer)
@@ -203,14 +204,14 @@ def _repair_shared(
         def streams(layer: LayerLayout = teacher_layer) -> Iterator[Stream]:
             for batch in batches:
                 for stream in _uses(teacher, layer, batch):
-                    _aim(teacher, layer, stream)
+                    _set_targets(teacher, layer, stream)
                     yield stream
 
         fit_layer(student.layers[teacher_layer.index], "", streams, damping)
         progress("repair", teacher_layer.index + 1, len(teacher.layers))
 
 
-def _aim(teacher: Layout, layer: LayerLayout, stream: Stream) -> None:
+def _set_targets(teacher: Layout, layer: LayerLayout, stream: Stream) -> None:
     """Pass the teacher's layer, keeping what its sublayers gave as targets for the student."""
     seen: dict[str, Tensor] = {}
     with _captured(layer, "attention", seen), _captured(layer, "ffn", seen):
@@ -296,7 +297,7 @@ def _captured(
         if stop:
             raise _Stop
 
-    with tapped(layer, place, keep):
+    with hooked(layer, place, keep):
         yield
 
 

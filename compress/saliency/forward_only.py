@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compress.model.batches import Batches, Progress, forward, frozen, n_tokens, silent, token_mask
-from compress.model.hooks import Tap, tapped
+from compress.model.hooks import Hook, hooked
 from compress.model.layout import BoundSlot, LayerLayout, Layout, Sublayer
 from compress.model.surgery import sum_by_unit
 from compress.saliency.scores import Array, Scores
@@ -53,8 +53,8 @@ def activation_scores(layout: Layout, batches: Batches, progress: Progress = sil
     mask: list[Tensor] = []
     with frozen(layout.model), torch.no_grad(), ExitStack() as stack:
         for layer in layout.layers:
-            stack.enter_context(tapped(layer, "heads", _add_squares(heads[layer.index], mask)))
-            stack.enter_context(tapped(layer, "neurons", _add_squares(neurons[layer.index], mask)))
+            stack.enter_context(hooked(layer, "heads", _add_squares(heads[layer.index], mask)))
+            stack.enter_context(hooked(layer, "neurons", _add_squares(neurons[layer.index], mask)))
         for done, batch in enumerate(batches, start=1):
             mask[:] = [token_mask(batch, layout.model.device)]
             forward(layout.model, batch)
@@ -86,7 +86,7 @@ def _energy(slots: tuple[BoundSlot, ...], count: int) -> Array:
     return energy
 
 
-def _add_squares(sums: Tensor, mask: list[Tensor]) -> Tap:
+def _add_squares(sums: Tensor, mask: list[Tensor]) -> Hook:
     def add(activation: Tensor) -> None:
         sums.add_(activation[mask[0]].square().sum(0, dtype=torch.float64).cpu())
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from compress.model.batches import Batches, Loss, Progress, forward, frozen, n_tokens, silent
-from compress.model.hooks import Tap, tapped
+from compress.model.hooks import Hook, hooked
 from compress.model.layout import Layout
 from compress.saliency.scores import Array, Scores
 from compress.validation import above, validate
@@ -117,12 +117,12 @@ class _Sums:
         with ExitStack() as stack:
             for layer in self.layout.layers:
                 heads = self._watch(self.heads[layer.index], self.layout.shape.head_width)
-                stack.enter_context(tapped(layer, "heads", heads))
+                stack.enter_context(hooked(layer, "heads", heads))
                 neurons = self._watch(self.neurons[layer.index], 1)
-                stack.enter_context(tapped(layer, "neurons", neurons))
+                stack.enter_context(hooked(layer, "neurons", neurons))
             yield
 
-    def _watch(self, sums: Tensor, width: int) -> Tap:
+    def _watch(self, sums: Tensor, width: int) -> Hook:
         def watch(activation: Tensor) -> Tensor:
             activation = (
                 activation if activation.requires_grad else activation.detach().requires_grad_()

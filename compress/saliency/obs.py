@@ -1,4 +1,4 @@
-"""Structured optimal brain surgeon: in which order the inputs of a projection go, at what harm.
+"""Structured optimal brain surgeon: the pruning order of a projection's inputs, and its cost.
 
 One group of columns at a time, the rest adjusted to take over what it can (ZipLM, Kurtic et al.
 2023, arXiv 2302.04089, equations 2 to 4), so that of two units that say the same the second
@@ -29,11 +29,11 @@ class Removal:
 
     Attributes:
         order: Units, the first to go first: `(units,)`.
-        harm: Cost after `k` removals, best adjusted: `(units + 1,)`, rising from 0.
+        loss_increase: Cost after `k` removals, best adjusted: `(units + 1,)`, rising from 0.
     """
 
     order: NDArray[np.int64]
-    harm: NDArray[np.float64]
+    loss_increase: NDArray[np.float64]
 
 
 def covariance(moments: Tensor, damping: float, *, centred: bool = True) -> Tensor:
@@ -73,8 +73,8 @@ def removal_order(weight: Tensor, spread: Tensor, metric: Tensor, width: int = 1
     else:
         taken = _groups(weight, spread, metric, width)
     order, costs = zip(*taken, strict=True)
-    harm = np.concatenate([[0.0], np.cumsum(np.maximum(costs, 0.0))])
-    return Removal(order=np.array(order, np.int64), harm=harm)
+    loss_increase = np.concatenate([[0.0], np.cumsum(np.maximum(costs, 0.0))])
+    return Removal(order=np.array(order, np.int64), loss_increase=loss_increase)
 
 
 def adjusted(weight: Tensor, spread: Tensor, keep: Tensor) -> Tensor:

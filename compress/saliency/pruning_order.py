@@ -1,4 +1,4 @@
-"""In which order the units of each sublayer go, and at what harm: by OBS, or by K-prune.
+"""In which order the units of each sublayer go, and at what loss increase: by OBS, or by K-prune.
 
 Knows layouts, data and losses; must not know prices or budgets.
 """
@@ -16,20 +16,20 @@ from compress.saliency.obs import Removal, covariance, removal_order
 from compress.saliency.scorers import GradientScore, activation_scores, gradient_scores
 from compress.saliency.statistics import Moments, observe
 
-__all__ = ["Rank", "RankingName", "knowledge_ranking", "obs_ranking", "removal_of"]
+__all__ = ["PruningOrder", "RankingName", "kprune_order", "obs_order", "removal_of"]
 
 RankingName = Literal["obs", "kprune"]
 
-Rank: TypeAlias = Callable[[LayerLayout, Sublayer], Removal | None]
+PruningOrder: TypeAlias = Callable[[LayerLayout, Sublayer], Removal | None]
 """The order in which a sublayer's units go; `None` where it has none, or no use for an order."""
 
 REPRESENTATION = 2.5e-4
 """λ of the representational part, beside 1 for the predictive one (K-prune's published default)."""
 
 
-def obs_ranking(
+def obs_order(
     layout: Layout, batches: Batches, loss: Loss, damping: float, progress: Progress = silent
-) -> Rank:
+) -> PruningOrder:
     """By structured OBS (`compress.saliency.obs`): the other units take over what they can.
 
     Args:
@@ -77,9 +77,9 @@ def removal_of(
     return removal_order(weight, spread, metric, width)
 
 
-def knowledge_ranking(
+def kprune_order(
     layout: Layout, batches: Batches, loss: Loss, progress: Progress = silent
-) -> Rank:
+) -> PruningOrder:
     """By K-prune's predictive and representational knowledge (Park et al. 2024, ICLR, KPMS).
 
     The published predictive part is a squared gradient of a divergence that is nil at the model
@@ -106,6 +106,8 @@ def knowledge_ranking(
             return None
         knowledge = of_outputs / 2 + REPRESENTATION * of_states
         order = np.argsort(knowledge, kind="stable")
-        return Removal(order=order, harm=np.concatenate([[0.0], np.cumsum(knowledge[order])]))
+        return Removal(
+            order=order, loss_increase=np.concatenate([[0.0], np.cumsum(knowledge[order])])
+        )
 
     return rank

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from compress.model.batches import Batches, Loss, Progress, forward, frozen, silent, token_mask
-from compress.model.hooks import tapped
+from compress.model.hooks import hooked
 from compress.model.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.saliency.gram import GramSum
 
@@ -137,5 +137,5 @@ def _watched(
         return watched
 
     place = "heads" if sublayer == "attention" else "neurons"
-    with tapped(layer, place, enter), tapped(layer, sublayer, leave):  # type: ignore[arg-type]
+    with hooked(layer, place, enter), hooked(layer, sublayer, leave):  # type: ignore[arg-type]
         yield

@@ -25,7 +25,7 @@ from compress.model.batches import (
     silent,
     token_mask,
 )
-from compress.model.hooks import tapped
+from compress.model.hooks import hooked
 from compress.model.layout import LayerLayout, Layout
 from compress.model.masking import masked
 from compress.model.task_head import likelihood_of
@@ -108,23 +108,25 @@ def contribution(layout: Layout, batches: Batches, progress: Progress = silent) 
     return means
 
 
-def leave_one_out(layout: Layout, harm: Callable[[], float], progress: Progress = silent) -> Array:
-    """Harm done by skipping each layer alone: `(n_layers,)`.
+def leave_one_out(
+    layout: Layout, loss_increase: Callable[[], float], progress: Progress = silent
+) -> Array:
+    """Loss increase of skipping each layer alone: `(n_layers,)`.
 
     Args:
         layout: The model.
-        harm: What the model as it then runs does to the data.
+        loss_increase: What the model as it then runs does to the data.
         progress: Told after every layer.
 
     Returns:
         One figure a layer, infinite for a layer that cannot be skipped.
     """
-    harms = np.full(len(layout.layers), np.inf)
+    loss_increases = np.full(len(layout.layers), np.inf)
     for index in _droppable(layout.shape):
         with masked(layout, _without(layout.shape, frozenset([index]))):
-            harms[index] = harm()
+            loss_increases[index] = loss_increase()
         progress("leave one layer out", index + 1, len(layout.layers))
-    return harms
+    return loss_increases
 
 
 def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = silent) -> Array:
@@ -137,7 +139,7 @@ def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = s
     with frozen(layout.model), torch.no_grad():
         whole = [forward(layout.model, batch) for batch in batches]
 
-        def harm() -> float:
+        def loss_increase() -> float:
             return (
                 sum(
                     float(
@@ -153,7 +155,7 @@ def left_out_divergence(layout: Layout, batches: Batches, progress: Progress = s
                 / count
             )
 
-        return leave_one_out(layout, harm, progress)
+        return leave_one_out(layout, loss_increase, progress)
 
 
 def _compare(stack: ExitStack, layer: LayerLayout, sums: Tensor, mask: list[Tensor]) -> None:
@@ -164,8 +166,8 @@ def _compare(stack: ExitStack, layer: LayerLayout, sums: Tensor, mask: list[Tens
         cosine = nn.functional.cosine_similarity(entered.pop(), after, dim=-1)
         sums[layer.index] += cosine[mask[0]].sum(dtype=torch.float64).cpu()
 
-    stack.enter_context(tapped(layer, "input", entered.append))
-    stack.enter_context(tapped(layer, "output", leave))
+    stack.enter_context(hooked(layer, "input", entered.append))
+    stack.enter_context(hooked(layer, "output", leave))
 
 
 def _droppable(shape: EncoderShape) -> range:

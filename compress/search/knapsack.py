@@ -1,4 +1,4 @@
-"""Choose one option for each item so that costs stay within a budget and harm is least.
+"""Choose one option for each item so that costs stay within a budget and the loss grows least.
 
 The multiple-choice knapsack, by dynamic programming over discretised cost. Pure numbers.
 """
@@ -22,14 +22,14 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
-    """Something of which one option is taken: the cost and the harm of each, `(options,)`."""
+    """Something of which one option is taken: cost and loss increase of each, `(options,)`."""
 
     cost: Array
-    harm: Array
+    loss_increase: Array
 
 
 def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list[int] | None:
-    """The option of each item that together do the least harm within a budget.
+    """The option of each item that together increase the loss least within a budget.
 
     Costs are rounded up to a `buckets`-th of the budget, so that a choice never costs more than it
     says; what rounding forgoes is at most one bucket an item.
@@ -43,8 +43,8 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
         One index an item, or `None` where even the cheapest options cost more.
 
     Example:
-        >>> dear = Item(cost=np.array([0.0, 1.0]), harm=np.array([5.0, 0.0]))
-        >>> cheap = Item(cost=np.array([0.0, 1.0]), harm=np.array([1.0, 0.0]))
+        >>> dear = Item(cost=np.array([0.0, 1.0]), loss_increase=np.array([5.0, 0.0]))
+        >>> cheap = Item(cost=np.array([0.0, 1.0]), loss_increase=np.array([1.0, 0.0]))
         >>> choose([dear, cheap], 1.0)
         [1, 0]
     """
@@ -56,7 +56,7 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
     least = np.zeros(buckets + 1)
     taken = []
     for item, cost in zip(items, units, strict=True):
-        least, option = _take(least, cost, item.harm)
+        least, option = _take(least, cost, item.loss_increase)
         taken.append(option)
     if not np.isfinite(least[buckets]):
         return _cheapest(items)
@@ -67,11 +67,13 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
     return picks[::-1]
 
 
-def _take(least: Array, cost: NDArray[np.int64], harm: Array) -> tuple[Array, NDArray[np.int64]]:
-    """Least harm by cost spent once one more item is in, and the option that gives it."""
+def _take(
+    least: Array, cost: NDArray[np.int64], loss_increase: Array
+) -> tuple[Array, NDArray[np.int64]]:
+    """Least loss increase by cost spent once one more item is in, and the option that gives it."""
     best = np.full(len(least), np.inf)
     option = np.zeros(len(least), np.int64)
-    for index, (price, damage) in enumerate(zip(cost, harm, strict=True)):
+    for index, (price, damage) in enumerate(zip(cost, loss_increase, strict=True)):
         if price >= len(least):
             continue
         candidate = np.full(len(least), np.inf)

@@ -1,4 +1,4 @@
-"""What each layer could become: the options among which a search chooses, with cost and harm.
+"""What each layer could become: the options of a search, each with its cost and loss increase.
 
 Knows layouts and prices; must not know how units are ranked, nor the budget.
 """
@@ -17,7 +17,7 @@ from compress.model.layout import LayerLayout, Layout, Sublayer
 from compress.plan.cost import Prices
 from compress.plan.plan import EncoderShape, LayerPlan, Plan
 from compress.saliency.obs import Removal
-from compress.saliency.pruning_order import Rank
+from compress.saliency.pruning_order import PruningOrder
 from compress.search.knapsack import Item
 
 __all__ = [
@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 SearchUnit = Literal["heads", "neurons", "sublayers", "layers"]
 
 Weights: TypeAlias = Mapping[tuple[int, Sublayer], float]
-"""What a sublayer's harm counts beside the others', by layer."""
+"""What a sublayer's loss increase counts beside the others', by layer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,11 +51,11 @@ class SublayerOptions:
     removal: Removal | None
 
     @property
-    def harm(self) -> Array:
+    def loss_increase(self) -> Array:
         """Of each option: `(options,)`."""
         if self.removal is None:
             return np.zeros(len(self.counts))
-        return self.removal.harm[len(self.removal.order) - self.counts]
+        return self.removal.loss_increase[len(self.removal.order) - self.counts]
 
     def keep(self, count: int) -> tuple[int, ...]:
         """The units that stay when `count` do."""
@@ -73,43 +73,47 @@ class LayerOptions:
         layer: Its place.
         uses: How often it is applied.
         attention, ffn: Options of its sublayers.
-        drop_harm: Of dropping it whole; infinite where that is not allowed.
+        drop_loss_increase: Of dropping it whole; infinite where that is not allowed.
     """
 
     layer: int
     uses: int
     attention: SublayerOptions
     ffn: SublayerOptions
-    drop_harm: float = np.inf
+    drop_loss_increase: float = np.inf
 
     def item(self, prices: Prices, weights: Weights) -> tuple[Item, list[tuple[int, int] | None]]:
-        """Cost and harm of every pair of sizes worth having, and the pairs.
+        """Cost and loss increase of every pair of sizes worth having, and the pairs.
 
         `None` stands for the dropped layer. A pair is left out if another costs no more and does
-        no more harm.
+        no more loss increase.
         """
         scale = [weights.get((self.layer, sublayer), 1.0) for sublayer in ("attention", "ffn")]
         pairs: list[tuple[int, int] | None] = list(
             product(self.attention.counts.tolist(), self.ffn.counts.tolist())
         )
         cost = np.add.outer(prices.attention[self.attention.counts], prices.ffn[self.ffn.counts])
-        harm = np.add.outer(scale[0] * self.attention.harm, scale[1] * self.ffn.harm)
-        costs, harms = self.uses * cost.ravel(), harm.ravel()
-        if np.isfinite(self.drop_harm):
+        loss_increase = np.add.outer(
+            scale[0] * self.attention.loss_increase, scale[1] * self.ffn.loss_increase
+        )
+        costs, loss_increases = self.uses * cost.ravel(), loss_increase.ravel()
+        if np.isfinite(self.drop_loss_increase):
             pairs.append(None)
             costs = np.append(costs, 0.0)
-            harms = np.append(harms, self.drop_harm * float(np.mean(scale)))
-        kept = _worth_having(costs, harms)
-        return Item(cost=costs[kept], harm=harms[kept]), [pairs[i] for i in kept]
+            loss_increases = np.append(
+                loss_increases, self.drop_loss_increase * float(np.mean(scale))
+            )
+        kept = _worth_having(costs, loss_increases)
+        return Item(cost=costs[kept], loss_increase=loss_increases[kept]), [pairs[i] for i in kept]
 
 
 def encoder_options(
     layout: Layout,
-    rank: Rank,
+    rank: PruningOrder,
     *,
     units: tuple[SearchUnit, ...],
     multiple: int,
-    drop_harms: Mapping[int, float],
+    drop_loss_increases: Mapping[int, float],
 ) -> list[LayerOptions]:
     """What every layer of a model could become.
 
@@ -118,7 +122,7 @@ def encoder_options(
         rank: In which order the units of a sublayer go.
         units: What may go; `sublayers` lets a whole attention or FFN go.
         multiple: FFN widths are multiples of it, or whole.
-        drop_harms: Of the layers that may be dropped whole.
+        drop_loss_increases: Of the layers that may be dropped whole.
     """
     options = []
     for layer in layout.layers:
@@ -131,7 +135,7 @@ def encoder_options(
                 uses=layout.shape.uses[layer.index],
                 attention=_sublayer(layer, "attention", heads, rank),
                 ffn=_sublayer(layer, "ffn", widths, rank),
-                drop_harm=drop_harms.get(layer.index, np.inf),
+                drop_loss_increase=drop_loss_increases.get(layer.index, np.inf),
             )
         )
     return options
@@ -143,7 +147,7 @@ def settled(option: LayerOptions) -> LayerOptions:
         SublayerOptions(counts=sublayer.counts[-1:], removal=None)
         for sublayer in (option.attention, option.ffn)
     )
-    return replace(option, attention=attention, ffn=ffn, drop_harm=np.inf)
+    return replace(option, attention=attention, ffn=ffn, drop_loss_increase=np.inf)
 
 
 def plan_of(
@@ -164,7 +168,7 @@ def plan_of(
 
 
 def _sublayer(
-    layer: LayerLayout, sublayer: Sublayer, counts: NDArray[np.int64], rank: Rank
+    layer: LayerLayout, sublayer: Sublayer, counts: NDArray[np.int64], rank: PruningOrder
 ) -> SublayerOptions:
     removal = None if len(counts) == 1 else rank(layer, sublayer)
     return SublayerOptions(counts=counts[-1:] if removal is None else counts, removal=removal)
@@ -180,12 +184,12 @@ def allowed_counts(most: int, step: int, may_shrink: bool, may_vanish: bool) -> 
     return np.array(sorted(counts))
 
 
-def _worth_having(costs: Array, harms: Array) -> list[int]:
-    """Options that none other beats in both cost and harm, cheapest first."""
+def _worth_having(costs: Array, loss_increases: Array) -> list[int]:
+    """Options that none other beats in both cost and loss increase, cheapest first."""
     kept: list[int] = []
     least = np.inf
-    for i in np.lexsort((harms, costs)):
-        if harms[i] < least:
+    for i in np.lexsort((loss_increases, costs)):
+        if loss_increases[i] < least:
             kept.append(int(i))
-            least = harms[i]
+            least = loss_increases[i]
     return kept

@@ -1,9 +1,9 @@
 """From options to a plan within a budget: dynamic programming, and a search over error weights.
 
-Second-order estimates of harm say well which units of a sublayer go first, and less well how
-sublayers compare. So each sublayer's harm gets a weight, and the weights are found by random
-local search on what the plan really does to calibration data (SPDY, Frantar and Alistarh 2022,
-arXiv 2201.13096, section 3.2). Knows models through the given judge alone.
+Second-order estimates of loss increase say well which units of a sublayer go first, and less well
+how sublayers compare. So each sublayer's loss increase gets a weight, and the weights are found by
+random local search on what the plan really does to calibration data (SPDY, Frantar and Alistarh
+2022, arXiv 2201.13096, section 3.2). Knows models through the given judge alone.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Problem:
 
 
 def plan_within(problem: Problem, weights: Weights) -> Plan:
-    """The plan of least weighted harm within the budget.
+    """The plan of least weighted loss increase within the budget.
 
     Raises:
         BudgetError: No plan is that cheap.

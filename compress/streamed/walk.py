@@ -26,7 +26,7 @@ from compress.model.batches import (
     silent,
 )
 from compress.model.binding import bind
-from compress.model.hooks import Place, tapped
+from compress.model.hooks import Place, hooked
 from compress.model.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
 from compress.model.outputs import Outputs
 from compress.model.task_head import likelihood_of
@@ -38,7 +38,7 @@ from compress.pruner.walk import FamilySpec
 from compress.repair.least_squares import Stream, entering, kind_of, passed
 from compress.saliency.gram import GramSum
 from compress.saliency.obs import Removal
-from compress.saliency.pruning_order import Rank, removal_of
+from compress.saliency.pruning_order import PruningOrder, removal_of
 from compress.saliency.statistics import n_entering, observe, with_one
 from compress.search.options import encoder_options
 from compress.search.plan_search import Problem, plan_within
@@ -133,10 +133,10 @@ def _step(
     scratch: Path,
     progress: Progress,
 ) -> Plan:
-    """What stays of the student, by harms that are worked out layer by layer."""
+    """What stays of the student, by loss increases that are worked out layer by layer."""
     rank = _ranking(student, batches, spec, scratch, progress)
     options = encoder_options(
-        student, rank, units=spec.units, multiple=spec.multiple, drop_harms={}
+        student, rank, units=spec.units, multiple=spec.multiple, drop_loss_increases={}
     )
     problem = Problem(shape=student.shape, options=options, prices=prices, budget=budget)
     return plan_within(problem, {})
@@ -144,8 +144,8 @@ def _step(
 
 def _ranking(
     student: Layout, batches: Batches, spec: FamilySpec, scratch: Path, progress: Progress
-) -> Rank:
-    """As `obs_ranking`: gradients in one pass over batches, inputs in one over layers."""
+) -> PruningOrder:
+    """As `obs_order`: gradients in one pass over batches, inputs in one over layers."""
     outputs = Outputs(
         likelihood=likelihood_of(student.model), pooling=spec.pooling, temperature=spec.temperature
     )
@@ -181,6 +181,6 @@ def _inputs(student: Layout, layer: LayerLayout, streams: list[Stream]) -> dict[
                 def add(features: Tensor, total: GramSum = total, stream: Stream = stream) -> None:
                     total.add_(with_one(features.detach()[stream.mask].cpu()))
 
-                stack.enter_context(tapped(layer, place, add))
+                stack.enter_context(hooked(layer, place, add))
             stream.teacher = passed(student, layer, kind, stream, stream.teacher)
     return sums

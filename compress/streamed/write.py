@@ -21,7 +21,7 @@ from compress.model.layout import LayerLayout, Layout
 from compress.model.pooling import Pooling, write_pooling
 from compress.model.surgery import apply_, prune_layer_
 from compress.plan.plan import LayerPlan, Plan
-from compress.repair.least_squares import Aims, entering, fit_layer, kind_of, passed
+from compress.repair.least_squares import TeacherTargets, entering, fit_layer, kind_of, passed
 from compress.streamed.mapped import empty_model, forget, layer_views, load_mapped, paged
 from compress.streamed.shards import Shards
 
@@ -71,11 +71,13 @@ class StudentWriter:
             stack.enter_context(torch.no_grad())
             stack.enter_context(paged(teacher))
             shards, names = Shards(temporary), _layer_names(before)
-            aims = Aims(teacher, batches, most_bytes=0) if damping is not None else None
-            streams = aims.streams(len(batches)) if aims else []
+            teacher_targets = (
+                TeacherTargets(teacher, batches, most_bytes=0) if damping is not None else None
+            )
+            streams = teacher_targets.streams(len(batches)) if teacher_targets else []
             for layer in teacher.layers:
-                if aims:
-                    aims.aim_(layer, streams)
+                if teacher_targets:
+                    teacher_targets.set_targets_(layer, streams)
                 index = place_of.get(layer.index)
                 if index is not None:
                     cut = _cut(before, step.layers[index], index)

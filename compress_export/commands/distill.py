@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.tasks import TextTask
 from compress.distill.gradual import GradualSpec
-from compress.distill.store import open_store
+from compress.distill.teacher_cache import open_cache
 from compress.plan.cost import CostModel
 from compress_export.console import progress
 from compress_export.context import SPLITS, Context
@@ -52,7 +52,7 @@ def run(
         context.add(more_texts)
     cost = CostModel(unit="macs", sequence=context.recipe.promised().sequence)
     gradual = None if prune_to is None else GradualSpec(share=prune_to, cost=cost)
-    store = None if store_folder is None else open_store(store_folder)
+    store = None if store_folder is None else open_cache(store_folder)
     school = School(context, student, store, gradual)
     validation = context.dataset("validation") if labelled else None
     with progress() as report:

@@ -98,7 +98,9 @@ def run(
 
 
 def _print(out: Path, exported: Sequence[Exported], shape: EncoderShape) -> None:
-    heads = ", ".join(str(shape.n_heads[i] * shape.queries or "–") for i in shape.applied)
+    heads = ", ".join(
+        str(shape.n_heads[i] * shape.queries_per_kv_head or "–") for i in shape.applied
+    )
     rows = [
         [
             e.variant,

@@ -111,8 +111,8 @@ def _print_dropped(plan: Plan | None, shape: EncoderShape) -> None:
 
 def _sentence(shape: EncoderShape) -> str:
     size = f"hidden size {shape.hidden_size}, head width {shape.head_width}"
-    if shape.queries > 1:
-        size += f"; a head is a key with its {shape.queries} queries"
+    if shape.queries_per_kv_head > 1:
+        size += f"; a head is a key with its {shape.queries_per_kv_head} queries"
     if not shape.groups:
         pinned = ", but for layer 0, which has to stay" if shape.first_pinned else ""
         return f"{size}; heads, neurons and layers can be pruned one by one{pinned}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compress.distill.store import FACTS, Store
+from compress.distill.teacher_cache import FACTS, TeacherCache
 from compress.files.folder import check_target
 from compress.training.processes import is_main
 from compress_export.console import out as console
@@ -30,7 +30,7 @@ def run(
         _print(store, as_json)
 
 
-def _print(store: Store, as_json: bool) -> None:
+def _print(store: TeacherCache, as_json: bool) -> None:
     facts = store.facts
     if as_json:
         console.print_json((store.folder / FACTS).read_text(encoding="utf-8"))

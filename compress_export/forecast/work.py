@@ -84,7 +84,7 @@ class Work:
     @property
     def attention_width(self) -> int:
         """Inputs of the attention's output projection, in the widest layer."""
-        return max(self.shape.n_heads) * self.shape.head_width * self.shape.queries
+        return max(self.shape.n_heads) * self.shape.head_width * self.shape.queries_per_kv_head
 
     @property
     def ffn_width(self) -> int:

@@ -26,7 +26,7 @@ from benchmarks.tasks import (
 )
 from benchmarks.tasks.files import FileTask
 from compress.distill.objective import Objective
-from compress.distill.teaching import Teaching
+from compress.distill.teacher_outputs import TeacherSource
 from compress.errors import RecipeError
 from compress.model.batches import Batch, silent
 from compress.plan.plan import Plan
@@ -174,7 +174,7 @@ class TaskData:
         prune: Callable[[PreTrainedModel], Plan | None] = lambda _: None,
         base: Callable[[], PreTrainedModel] | None = None,
         objective: Objective = LABELS,
-        teaching: Teaching | None = None,
+        teaching: TeacherSource | None = None,
     ) -> float:
         """Fine-tune a model into `out` and give its first metric; not again what is there.
 

@@ -70,4 +70,6 @@ def check_heads(fusion: Fusion, shape: EncoderShape, where: str) -> None:
 
 def applied_heads(shape: EncoderShape) -> tuple[int, ...]:
     """Query heads of every attention that is applied, in order; layers without are left out."""
-    return tuple(shape.n_heads[i] * shape.queries for i in shape.applied if shape.n_heads[i])
+    return tuple(
+        shape.n_heads[i] * shape.queries_per_kv_head for i in shape.applied if shape.n_heads[i]
+    )

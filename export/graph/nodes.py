@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["multi_head_attention", "settle_"]
+__all__ = ["finalize_", "multi_head_attention"]
 
 _OURS = "compress_export"
 _OP = "KeptMultiHeadAttention"
@@ -49,7 +49,7 @@ def multi_head_attention(
     return split
 
 
-def settle_(program: Any) -> None:
+def finalize_(program: Any) -> None:
     """Give every node of ours, in an `onnx_ir` model, the name that ONNX Runtime knows."""
     ours = [node for node in program.graph if node.domain == _OURS]
     for node in ours:

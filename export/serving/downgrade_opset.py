@@ -11,12 +11,12 @@ import onnx
 from onnx.defs import get_schema
 from onnx.helper import VERSION_TABLE
 
-__all__ = ["clamp", "oldest"]
+__all__ = ["downgrade_opset", "oldest"]
 
 _LEAST_IR = 8
 
 
-def clamp(source: Path, target: Path) -> None:
+def downgrade_opset(source: Path, target: Path) -> None:
     """Write `source` to `target` with older stamps and the same operators.
 
     An operator's schema holds from the opset that brought it to the one that changes it: a graph

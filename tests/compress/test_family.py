@@ -20,7 +20,7 @@ from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
 from compress.pruner.walk import FamilySpec, Walk
-from compress.saliency.pruning_order import knowledge_ranking
+from compress.saliency.pruning_order import kprune_order
 from compress.saliency.scorers import activation_scores, scorer
 from compress.search.options import SearchUnit
 from compress.search.reachable import cheapest
@@ -118,9 +118,9 @@ def test_every_head_walks(head: str) -> None:
 
 def test_dropping_every_layer_but_one_is_priced_like_the_other_options() -> None:
     down = walk("bert", replace(SPEC, units=("layers", "neurons")))
-    harms = down._drop_harms()
-    assert len(harms) == 2
-    assert all(harm > 0 for harm in harms.values())
+    loss_increases = down._drop_loss_increases()
+    assert len(loss_increases) == 2
+    assert all(loss_increase > 0 for loss_increase in loss_increases.values())
 
 
 def test_layers_go_when_they_are_named() -> None:
@@ -220,7 +220,7 @@ def test_kprune_cuts_layers_bottom_up_and_spends_what_the_lower_ones_leave(
 def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> None:
     layout = bind(tiny("bert"))
     loss = sampled_fisher_loss(2.0, 0, likelihood="categorical")
-    rank = knowledge_ranking(layout, BATCHES, loss)
+    rank = kprune_order(layout, BATCHES, loss)
     fisher = scorer("fisher", 0)(layout, BATCHES, silent)
     energy = activation_scores(layout, BATCHES)
     for layer in layout.layers:
@@ -231,7 +231,7 @@ def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> 
             found = rank(layer, sublayer)  # type: ignore[arg-type]
             assert found is not None
             wanted = of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index]
-            assert np.diff(found.harm) == pytest.approx(np.sort(wanted), rel=1e-4)
+            assert np.diff(found.loss_increase) == pytest.approx(np.sort(wanted), rel=1e-4)
             assert wanted[found.order] == pytest.approx(np.sort(wanted), rel=1e-4)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from compress.errors import BudgetError, DataError, PlanError
 from compress.model.batches import Batch, divergence, forward, label_loss, sampled_fisher_loss
 from compress.model.binding import bind
-from compress.model.hooks import tapped
+from compress.model.hooks import hooked
 from compress.model.layout import Layout
 from compress.model.masking import masked
 from compress.model.outputs import Outputs
@@ -40,7 +40,7 @@ def gated_loss(
         scale[..., unit * width : (unit + 1) * width] = gate
         return heads * scale
 
-    with torch.no_grad(), tapped(layout.layers[layer], "heads", scaled):
+    with torch.no_grad(), hooked(layout.layers[layer], "heads", scaled):
         logits = forward(layout.model, data)
     return torch.nn.functional.cross_entropy(logits, data["labels"], reduction="none")
 
@@ -325,13 +325,13 @@ def test_contribution_drops_the_layer_that_changes_least() -> None:
 
 def test_leave_one_out_measures_the_divergence_of_the_masked_model() -> None:
     layout = bind(tiny("bert"))
-    harms = left_out_divergence(layout, [batch()])
+    loss_increases = left_out_divergence(layout, [batch()])
     with torch.no_grad():
         whole = forward(layout.model, batch()).log_softmax(-1)
         with masked(layout, drop_layers(layout, 1, "top")):
             without = forward(layout.model, batch()).log_softmax(-1)
     expected = (whole.exp() * (whole - without)).sum(-1).mean()
-    assert harms[2] == pytest.approx(float(expected), rel=1e-5)
+    assert loss_increases[2] == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("strategy", DEPTH_STRATEGIES)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from compress.model.batches import forward, sampled_fisher_loss
 from compress.model.binding import bind
-from compress.model.hooks import tapped
+from compress.model.hooks import hooked
 from compress.saliency import obs
 from compress.saliency.obs import adjusted, covariance, removal_order
 from compress.saliency.statistics import observe
@@ -50,7 +50,7 @@ def test_harm_is_that_of_the_best_adjustment(columns: int, width: int) -> None:
         kept = sorted(set(range(units)) - set(found.order[:gone].tolist()))
         keep = [unit * width + i for unit in kept for i in range(width)]
         expected = least_harm(weight, spread, metric, keep)
-        assert found.harm[gone] == pytest.approx(expected, rel=1e-8)
+        assert found.loss_increase[gone] == pytest.approx(expected, rel=1e-8)
 
 
 def test_every_removal_is_the_cheapest_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,8 +59,10 @@ def test_every_removal_is_the_cheapest_left(monkeypatch: pytest.MonkeyPatch) -> 
     found = removal_order(weight, spread, metric)
     alive = list(range(12))
     for step, column in enumerate(found.order.tolist()):
-        harms = {c: least_harm(weight, spread, metric, [a for a in alive if a != c]) for c in alive}
-        assert column == min(harms, key=harms.__getitem__), step
+        loss_increases = {
+            c: least_harm(weight, spread, metric, [a for a in alive if a != c]) for c in alive
+        }
+        assert column == min(loss_increases, key=loss_increases.__getitem__), step
         alive.remove(column)
 
 
@@ -111,14 +113,14 @@ def test_the_knapsack_finds_what_enumeration_finds(
 ) -> None:
     found = choose(
         [
-            Item(cost=np.array([float(c) for c, _ in o]), harm=np.array([h for _, h in o]))
+            Item(cost=np.array([float(c) for c, _ in o]), loss_increase=np.array([h for _, h in o]))
             for o in options
         ],
         float(budget),
         buckets=budget,
     )
     fitting = [
-        sum(harm for _, harm in picks)
+        sum(loss_increase for _, loss_increase in picks)
         for picks in product(*options)
         if sum(cost for cost, _ in picks) <= budget
     ]
@@ -128,12 +130,12 @@ def test_the_knapsack_finds_what_enumeration_finds(
     assert found is not None
     chosen = [o[i] for o, i in zip(options, found, strict=True)]
     assert sum(cost for cost, _ in chosen) <= budget
-    assert sum(harm for _, harm in chosen) == pytest.approx(min(fitting))
+    assert sum(loss_increase for _, loss_increase in chosen) == pytest.approx(min(fitting))
 
 
 def test_coarse_buckets_never_overspend() -> None:
     rng = np.random.default_rng(0)
-    many = [Item(cost=rng.random(9), harm=rng.random(9)) for _ in range(12)]
+    many = [Item(cost=rng.random(9), loss_increase=rng.random(9)) for _ in range(12)]
     budget = sum(float(item.cost.min()) for item in many) + 1e-9
     picks = choose(many, budget, buckets=5)
     assert picks is not None
@@ -147,8 +149,8 @@ def test_statistics_are_sums_over_real_tokens() -> None:
     layer, real = bind(model).layers[1], data["attention_mask"].bool()
     seen: dict[str, Tensor] = {}
     with (
-        tapped(layer, "neurons", lambda x: seen.update(inputs=x.detach())),
-        tapped(layer, "ffn", lambda x: seen.update(outputs=x)),
+        hooked(layer, "neurons", lambda x: seen.update(inputs=x.detach())),
+        hooked(layer, "ffn", lambda x: seen.update(outputs=x)),
     ):
         total = sampled_fisher_loss(seed=3)(forward(model, data), data)
         (gradient,) = torch.autograd.grad(total, seen["outputs"])

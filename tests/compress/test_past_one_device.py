@@ -13,10 +13,10 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from compress.distill.knowledge import Knowledge
+from compress.distill.cache_spec import CacheSpec
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
-from compress.distill.teaching import Online
+from compress.distill.teacher_outputs import LiveTeacher
 from compress.errors import RecipeError, UnsupportedArchitectureError
 from compress.training.spec import TrainSpec
 from compress.training.trainer import train_
@@ -122,7 +122,7 @@ def gradients(module: Learner, data: dict[str, torch.Tensor]) -> dict[str, torch
 def test_activations_computed_again_give_the_same_training(family: str) -> None:
     def trained(spec: TrainSpec) -> Learner:
         objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
-        module = Learner(tiny(family, seed=1), objective, Online(tiny(family)))
+        module = Learner(tiny(family, seed=1), objective, LiveTeacher(tiny(family)))
         train_(module, tiny_tokenizer(family), examples(16), spec)
         return module
 
@@ -147,8 +147,8 @@ def test_a_teacher_elsewhere_says_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     moved: list[torch.device] = []
     teacher, data = tiny("bert"), batch()
     objective = Objective(logits=1.0, hidden=1.0, relations=0.1, layers="uniform")
-    here = Learner(tiny("bert", seed=1), objective, Online(teacher, projections=True))
-    there = Online(teacher, projections=True, device=torch.device("cpu"))
+    here = Learner(tiny("bert", seed=1), objective, LiveTeacher(teacher, projections=True))
+    there = LiveTeacher(teacher, projections=True, device=torch.device("cpu"))
     plain = type(teacher).to
     monkeypatch.setattr(type(teacher), "to", lambda m, d: moved.append(d) or plain(m, d))
     elsewhere = Learner(tiny("bert", seed=1), objective, there)
@@ -163,7 +163,7 @@ def test_a_teacher_away_from_a_gpu_says_the_same() -> None:
     data = {name: tensor.cuda() for name, tensor in batch().items()}
     found: list[dict[str, torch.Tensor]] = []
     for device in (None, torch.device("cpu")):
-        teaching = Online(tiny("bert"), device=device)
+        teaching = LiveTeacher(tiny("bert"), device=device)
         module = Learner(tiny("bert", seed=1), objective, teaching).cuda()
         found.append(gradients(module, dict(data)))
     for name, gradient in found[0].items():
@@ -174,7 +174,7 @@ def test_a_teacher_away_from_a_gpu_says_the_same() -> None:
 def test_a_store_written_on_a_gpu_has_the_cpus_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    knowledge = Knowledge(depth=1, length=4, width=0.5)
+    knowledge = CacheSpec(depth=1, length=4, width=0.5)
     there = stored(tiny("bert"), tmp_path / "gpu", knowledge, store_examples())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     PartialState._reset_state()
@@ -186,9 +186,9 @@ def test_a_store_written_on_a_gpu_has_the_cpus_places(
 STORE = """
 import sys
 from pathlib import Path
-import compress.distill.remember, compress.distill.store
-compress.distill.remember.SHARD = compress.distill.store.SHARD = 8
-from compress.distill.knowledge import Knowledge
+import compress.distill.cache_teacher, compress.distill.teacher_cache
+compress.distill.cache_teacher.SHARD = compress.distill.teacher_cache.SHARD = 8
+from compress.distill.cache_spec import Knowledge
 from tests.compress.distill.test_learner import examples, stored
 from tests.families import tiny
 stored(tiny("bert"), Path(sys.argv[1]), Knowledge(), examples())

@@ -18,7 +18,7 @@ from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
 from compress.plan.stock_config import stock_attributes
 from compress.pruner.prune import PruneSpec, prune, schedule
-from compress.repair.least_squares import Aims, repair_, solve_damped
+from compress.repair.least_squares import TeacherTargets, repair_, solve_damped
 from compress.saliency.scorers import SCORE_NAMES
 from tests.families import FAMILIES, batch, keeping, logits, tiny, uneven
 
@@ -162,8 +162,8 @@ def test_targets_of_other_batches_are_refused() -> None:
     teacher, student = tiny("bert"), tiny("bert")
     plan = uneven(bind(teacher).shape)
     apply_(student, plan)
-    aims = Aims(bind(teacher), BATCHES)
-    repair_(bind(student), bind(teacher), plan, list(BATCHES[:1]), aims=aims)
+    teacher_targets = TeacherTargets(bind(teacher), BATCHES)
+    repair_(bind(student), bind(teacher), plan, list(BATCHES[:1]), teacher_targets=teacher_targets)
     others = [batch(rows=8, seed=99)]
     with pytest.raises(DataError, match="not the first"):
-        repair_(bind(student), bind(teacher), plan, others, aims=aims)
+        repair_(bind(student), bind(teacher), plan, others, teacher_targets=teacher_targets)

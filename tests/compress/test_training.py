@@ -17,7 +17,7 @@ from transformers import TrainerCallback
 from compress.distill.gradual import Closing, Gates, GradualSpec
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
-from compress.distill.teaching import Online
+from compress.distill.teacher_outputs import LiveTeacher
 from compress.errors import DataError, TrainingError
 from compress.model.binding import bind
 from compress.plan.cost import CostModel
@@ -44,7 +44,7 @@ def examples(count: int = 48) -> list[dict[str, Any]]:
 def learner(seed: int = 1) -> Learner:
     teacher = tiny("bert")
     objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
-    return Learner(tiny("bert", seed=seed), objective, Online(teacher))
+    return Learner(tiny("bert", seed=seed), objective, LiveTeacher(teacher))
 
 
 def gated() -> tuple[Learner, Gates]:
@@ -53,7 +53,7 @@ def gated() -> tuple[Learner, Gates]:
     spec = GradualSpec(share=0.5, cost=CostModel(unit="macs", sequence=12), multiple=4)
     gates = Gates(bind(student), spec)
     objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
-    return Learner(student, objective, Online(tiny("bert")), gates=gates), gates
+    return Learner(student, objective, LiveTeacher(tiny("bert")), gates=gates), gates
 
 
 def weights(module: nn.Module) -> list[torch.Tensor]:
@@ -143,7 +143,7 @@ def test_weights_that_are_tied_are_saved_and_gone_on_with(tmp_path: Path) -> Non
     def tied() -> Learner:
         teacher, student = tiny("bert", head="masked"), tiny("bert", seed=1, head="masked")
         assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
-        return Learner(student, Objective(logits=0.0, layers="uniform"), Online(teacher))
+        return Learner(student, Objective(logits=0.0, layers="uniform"), LiveTeacher(teacher))
 
     rows = [{k: v for k, v in row.items() if k != "labels"} for row in examples()]
     whole, broken, again = tied(), tied(), tied()
@@ -160,7 +160,7 @@ def test_learned_projections_go_on_too(tmp_path: Path) -> None:
     def wide() -> Learner:
         torch.manual_seed(3)
         objective = Objective(hidden=1.0, layers="uniform")
-        return Learner(tiny("bert", hidden_size=16), objective, Online(tiny("bert")))
+        return Learner(tiny("bert", hidden_size=16), objective, LiveTeacher(tiny("bert")))
 
     whole, broken, again = wide(), wide(), wide()
     train_(whole, tiny_tokenizer(), examples(), SPEC, folder=tmp_path / "a")

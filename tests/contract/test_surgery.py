@@ -233,7 +233,7 @@ def test_edited_config_fails_at_the_door_with_both_shapes() -> None:
 def test_renamed_module_fails_at_the_door() -> None:
     model = tiny("bert")
     attention = model.bert.encoder.layer[1].attention.self
-    attention.queries = attention.query
+    attention.queries_per_kv_head = attention.query
     del attention.query
     with pytest.raises(LayoutError, match=r"layer 1: attention\.self\.query must be"):
         bind(model)

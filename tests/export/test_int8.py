@@ -33,7 +33,7 @@ def feeds(count: int = 6) -> list[dict[str, np.ndarray]]:
 
 
 def error(left_out: Sequence[str]) -> float:
-    return sum(harm for node, harm in HARM.items() if node not in left_out)
+    return sum(loss_increase for node, loss_increase in HARM.items() if node not in left_out)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from compress.model.surgery import apply_
 from compress.model.task_head import named_outputs
 from export.bundle import export_bundle
 from export.precision.variants import VARIANTS
-from export.serving.downgrade_opset import clamp, oldest
+from export.serving.downgrade_opset import downgrade_opset, oldest
 from export.serving.environments import Environment, find_environment
 from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference, make_reference
@@ -168,7 +168,7 @@ def test_a_clamped_graph_is_the_same_graph_with_older_stamps(
     classifier: Path, tmp_path: Path
 ) -> None:
     source = classifier / "optimum" / "model.onnx"
-    clamp(source, tmp_path / "clamped.onnx")
+    downgrade_opset(source, tmp_path / "clamped.onnx")
     before, after = onnx.load(source), onnx.load(tmp_path / "clamped.onnx")
     opset, ir = oldest(before)
     stamps = {entry.domain: entry.version for entry in after.opset_import}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from benchmarks.tasks import METRICS
 from compress.checkpoint.checkpoint import load, save
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.knowledge import Knowledge
-from compress.distill.store import Store, StoreFacts
+from compress.distill.cache_spec import CacheSpec
 from compress.distill.students import fresh_student, plan_of_sizes
+from compress.distill.teacher_cache import CacheMetadata, TeacherCache
 from compress.errors import PlanError, RecipeError
 from compress.files.folder import writing
 from compress.model.batches import silent
@@ -147,7 +147,7 @@ class Taught(Cell):
         kind: Of the student.
         lessons: The task.
         dimension: What was cut.
-        depth, length, width: What was left, see `Knowledge`.
+        depth, length, width: What was left, see `CacheSpec`.
         seed: Of the training.
         out: Folder for store and student.
     """
@@ -177,7 +177,7 @@ class Taught(Cell):
         """One row."""
         context = context_of(self.teacher, self.lessons)
         home = Path(self.out) / self.name
-        knowledge = Knowledge(depth=self.depth, length=self.length, width=self.width)
+        knowledge = CacheSpec(depth=self.depth, length=self.length, width=self.width)
         store = _store(context, self.student, knowledge, home / "store")
         school = School(context, self.student, store, None)
         validation = context.dataset("validation")
@@ -229,7 +229,7 @@ class Paces(Cell):
         context = context_of(self.teacher, once)
         folder = Path(self.out) / self.name
         start = time.perf_counter()
-        store = _store(context, self.student, Knowledge(), folder)
+        store = _store(context, self.student, CacheSpec(), folder)
         kept = time.perf_counter() - start
         schools = {
             "online": School(context, self.student, None, None),
@@ -280,7 +280,7 @@ def _chance(metric: str, labels: NDArray[np.float64]) -> float:
     return METRICS[metric](labels, np.full(len(labels), values[counts.argmax()]))
 
 
-def share_kept(facts: StoreFacts, lengths: Sequence[int]) -> float:
+def share_kept(facts: CacheMetadata, lengths: Sequence[int]) -> float:
     """Values kept over all values of all layers that a student of as many could learn from.
 
     Args:
@@ -293,7 +293,7 @@ def share_kept(facts: StoreFacts, lengths: Sequence[int]) -> float:
     return values / ((facts.n_student + 1) * sum(lengths) * facts.hidden_size)
 
 
-def _store(context: Context, student: str, knowledge: Knowledge, folder: Path) -> Store:
+def _store(context: Context, student: str, knowledge: CacheSpec, folder: Path) -> TeacherCache:
     layers = sum(bind(load(student)).shape.uses)
     folder.parent.mkdir(parents=True, exist_ok=True)
     return keep(context, Wanted(knowledge=knowledge, student_layers=layers), folder, silent)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.report.findings import Findings
 from compress.checkpoint.checkpoint import load
-from compress.distill.knowledge import Knowledge
+from compress.distill.cache_spec import CacheSpec
 from compress.distill.layer_map import layer_pairs
 from compress.errors import RecipeError
 from compress.model.binding import bind
@@ -24,7 +24,7 @@ from compress_export.studies.schools import Lessons
 __all__ = ["KnowledgeGrid", "study_knowledge"]
 
 _KINDS: tuple[Kind, ...] = ("cut", "fresh")
-_WHOLE = Knowledge(depth=None, length=None, width=1.0)
+_WHOLE = CacheSpec(depth=None, length=None, width=1.0)
 _PACED = 256
 _QUICK_TRAIN, _QUICK_EPOCHS = 1024, 4
 _RATE, _QUICK_RATE = 1e-4, 5e-4
@@ -44,11 +44,11 @@ class KnowledgeGrid:
     widths: tuple[float, ...] = ()
     student: str | None = None
 
-    def points(self, *, quick: bool) -> Iterator[tuple[str, Knowledge]]:
+    def points(self, *, quick: bool) -> Iterator[tuple[str, CacheSpec]]:
         """All hidden knowledge, logits alone, each cut, and the last of each that was named."""
         usual = ((1,), (5,), (0.1,)) if quick else ((1, 2), (2, 5, 10), (0.01, 0.1, 0.3))
         yield "all", _WHOLE
-        yield "none", Knowledge(depth=0)
+        yield "none", CacheSpec(depth=0)
         for depth in self.depths or usual[0]:
             yield "depth", replace(_WHOLE, depth=depth)
         for length in self.lengths or usual[1]:
@@ -56,7 +56,7 @@ class KnowledgeGrid:
         for width in self.widths or usual[2]:
             yield "width", replace(_WHOLE, width=width)
         last = (self.depths or (1,), self.lengths or usual[1][-1:], self.widths or (0.1,))
-        yield "joint", Knowledge(depth=last[0][-1], length=last[1][-1], width=last[2][-1])
+        yield "joint", CacheSpec(depth=last[0][-1], length=last[1][-1], width=last[2][-1])
 
 
 def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Findings:
@@ -85,7 +85,7 @@ def _taught(
     question: Question,
     teachers: dict[str, str],
     students: Sequence[Row],
-    points: Sequence[tuple[str, Knowledge]],
+    points: Sequence[tuple[str, CacheSpec]],
 ) -> list[Taught]:
     return [
         Taught(
@@ -148,7 +148,7 @@ def _students(
 
 
 def _check(
-    wanted: KnowledgeGrid, points: Sequence[tuple[str, Knowledge]], question: Question
+    wanted: KnowledgeGrid, points: Sequence[tuple[str, CacheSpec]], question: Question
 ) -> None:
     """Refuse knowledge that is not there, before any work."""
     n_teacher = bind(load(question.model)).shape.depth

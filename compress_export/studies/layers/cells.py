@@ -17,10 +17,10 @@ from transformers import PreTrainedModel
 from benchmarks.profile import Effort, measure_graphs
 from compress.checkpoint.checkpoint import load
 from compress.distill.objective import Objective
-from compress.distill.teaching import Online
+from compress.distill.teacher_outputs import LiveTeacher
 from compress.model.batches import Batches, first_within, forward, frozen, token_mask
 from compress.model.binding import bind
-from compress.model.hooks import Tap, tapped
+from compress.model.hooks import Hook, hooked
 from compress.model.layout import Layout
 from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
@@ -101,7 +101,7 @@ class Dropped(Cell):
             prune=prune,
             base=base,
             objective=Objective(layers="source") if learns else LABELS,
-            teaching=Online(load(self.whole)) if learns else None,
+            teaching=LiveTeacher(load(self.whole)) if learns else None,
         )
         facts = {"task": self.lessons.task, "strategy": self.strategy, "n_drop": self.n_drop}
         return [facts | {"moment": self.moment, "seed": self.seed, "metric": value, "kept": kept}]
@@ -136,14 +136,17 @@ class Signals(Cell):
         """A row a layer: its cosine, its absence, and its likeness to every other."""
         data, model = TaskData(self.lessons), load(self.whole)
         layout, batches = bind(model), _unlabelled(data, self.whole)
-        cosines, harms = contribution(layout, batches), left_out_divergence(layout, batches)
+        cosines, loss_increases = (
+            contribution(layout, batches),
+            left_out_divergence(layout, batches),
+        )
         alike = likeness(layout, first_within(batches, _ALIKE))
         return [
             {
                 "task": self.lessons.task,
                 "layer": i,
                 "cosine": float(cosines[i]),
-                "left_out": float(harms[i]) if np.isfinite(harms[i]) else None,
+                "left_out": float(loss_increases[i]) if np.isfinite(loss_increases[i]) else None,
                 "like": alike[i].tolist(),
             }
             for i in range(len(cosines))
@@ -225,7 +228,7 @@ def likeness(layout: Layout, batches: Batches) -> Tensor:
             found: dict[int, Tensor] = {}
             with ExitStack() as stack:
                 for layer in layout.layers:
-                    stack.enter_context(tapped(layer, "output", _kept_by(found, layer.index)))
+                    stack.enter_context(hooked(layer, "output", _kept_by(found, layer.index)))
                 forward(layout.model, batch)
             for index, hidden in found.items():
                 outputs[index].append(hidden[mask])
@@ -238,13 +241,13 @@ def likeness(layout: Layout, batches: Batches) -> Tensor:
     )
 
 
-def _kept_by(found: dict[int, Tensor], index: int) -> Tap:
+def _kept_by(found: dict[int, Tensor], index: int) -> Hook:
     """A tap that keeps the last that passes."""
 
-    def tap(hidden: Tensor) -> None:
+    def hook_fn(hidden: Tensor) -> None:
         found[index] = hidden.detach()
 
-    return tap
+    return hook_fn
 
 
 def _shorter(whole: PreTrainedModel, n_drop: int) -> PreTrainedModel:

@@ -270,14 +270,17 @@ def _draw_means(axes: Axes, points: Sequence[Row], share: str) -> None:
 def _draw_signals(signals: Sequence[Row]) -> str:
     with mpl.rc_context(STYLE):
         figure = Canvas(figsize=(9.4, 3.4))
-        harm, cosine, alike = figure.subplots(1, 3)
+        loss_increase, cosine, alike = figure.subplots(1, 3)
         for index, task in enumerate(_tasks(signals), start=1):
             own = [r for r in signals if r["task"] == task]
             layers = [r["layer"] for r in own]
             absent = [np.nan if r["left_out"] is None else r["left_out"] for r in own]
-            harm.plot(layers, absent, **look(index), markersize=4, label=task)
+            loss_increase.plot(layers, absent, **look(index), markersize=4, label=task)
             cosine.plot(layers, [r["cosine"] for r in own], **look(index), markersize=4)
-        for axes, title in ((harm, "left out: KL, nats"), (cosine, "cosine of input and output")):
+        for axes, title in (
+            (loss_increase, "left out: KL, nats"),
+            (cosine, "cosine of input and output"),
+        ):
             axes.set_title(title, fontsize=10.5, loc="left")
             axes.set_xlabel("layer")
         first = [r["like"] for r in signals if r["task"] == _tasks(signals)[0]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from export.precision.variants import VariantName
-from export.serving.downgrade_opset import clamp
+from export.serving.downgrade_opset import downgrade_opset
 from export.serving.stack import (
     Precision,
     Source,
@@ -40,7 +40,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     _complete_config(folder / "config.json", source.labels)
     place_tokenizer(source, folder)
     where, variant = GRAPHS[precisions[0]]
-    clamp(source.graphs / variant / "model.onnx", folder / where)
+    downgrade_opset(source.graphs / variant / "model.onnx", folder / where)
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": source.max_length})
     body: dict[str, Any] = {"inputs": "A text."}
     if source.embeds and not source.pools.normalise:

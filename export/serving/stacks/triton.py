@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from export.precision.variants import VariantName
-from export.serving.downgrade_opset import clamp
+from export.serving.downgrade_opset import downgrade_opset
 from export.serving.stack import Precision, Source, Stack, place_guide, place_tokenizer, template
 
 __all__ = ["STACK"]
@@ -34,7 +34,7 @@ def write(source: Source, folder: Path, precisions: tuple[Precision, ...]) -> No
     name = source.name
     _, variant = GRAPHS[precision]
     model, tokenizer, ensemble = (folder / f"{name}{end}" for end in ("", "-tokenizer", "-text"))
-    clamp(source.graphs / variant / "model.onnx", model / "1" / "model.onnx")
+    downgrade_opset(source.graphs / variant / "model.onnx", model / "1" / "model.onnx")
     _write(model / "config.pbtxt", _model_config(source, precision))
     if source.labels:
         _write(model / "labels.txt", "".join(f"{label}\n" for label in source.labels))

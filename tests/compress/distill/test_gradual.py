@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_share
 from compress.distill.learner import Learner
 from compress.distill.objective import Objective
-from compress.distill.teaching import Online
+from compress.distill.teacher_outputs import LiveTeacher
 from compress.errors import SpecError
 from compress.model.binding import bind
 from compress.model.masking import masked
@@ -35,7 +35,7 @@ def learner(family: str = "bert", spec: GradualSpec = SPEC) -> tuple[Learner, Ga
     teacher, student = tiny(family), tiny(family, seed=1)
     gates = Gates(bind(student), spec)
     objective = Objective(layers="uniform")
-    return Learner(student, objective, Online(teacher), gates=gates), gates
+    return Learner(student, objective, LiveTeacher(teacher), gates=gates), gates
 
 
 def test_the_schedule_is_cubic_between_its_ends() -> None:
@@ -69,7 +69,7 @@ def test_importance_is_the_size_of_a_batchs_weight_times_gradient() -> None:
     gates.update()
     student.zero_grad()
     learned = Objective(hidden=0.0)
-    alone = Learner(student, learned, Online(tiny("bert")))
+    alone = Learner(student, learned, LiveTeacher(tiny("bert")))
     with dropout_of(alone, 0.0):
         alone.train()(**data)["loss"].backward()
     weight, _ = bind(student).layers[1].projection("ffn")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from compress.distill.knowledge import Knowledge, choose_features, choose_tokens
+from compress.distill.cache_spec import CacheSpec, choose_features, choose_tokens
 from compress.distill.layer_map import layer_pairs
 from compress.errors import RecipeError, SpecError
 
@@ -25,17 +25,17 @@ def test_tokens_are_those_that_the_first_one_looks_at_most_separators_last() -> 
     seen = attention(
         [[0.1, 0.5, 0.2, 0.9, 0.3, 0.8], [0.1, 0.2, 0.3, 0.9, 1, 1], [1, 1, 0, 4, 1, 9]]
     )
-    chosen = choose_tokens(Knowledge(length=3), MASK, SEPARATORS, seen)
+    chosen = choose_tokens(CacheSpec(length=3), MASK, SEPARATORS, seen)
     assert chosen.tolist() == [[1, 2, 4], [0, 1, 2], [2, 3, 4]]
 
 
 def test_tokens_from_the_left_skip_padding_on_the_left() -> None:
-    chosen = choose_tokens(Knowledge(length=3, tokens="left"), MASK, SEPARATORS)
+    chosen = choose_tokens(CacheSpec(length=3, tokens="left"), MASK, SEPARATORS)
     assert chosen.tolist() == [[0, 1, 2], [0, 1, 2], [2, 3, 4]]
 
 
 def test_all_tokens_are_all_real_ones() -> None:
-    chosen = choose_tokens(Knowledge(length=None), MASK, SEPARATORS)
+    chosen = choose_tokens(CacheSpec(length=None), MASK, SEPARATORS)
     assert [[t for t in row if t >= 0] for row in chosen.tolist()] == [
         [0, 1, 2, 3, 4, 5],
         [0, 1, 2, 3],
@@ -46,10 +46,10 @@ def test_all_tokens_are_all_real_ones() -> None:
 def test_features_are_the_largest_evenly_spaced_or_random() -> None:
     states = torch.tensor([[[1.0, -5.0, 0.5, 3.0, 0.0, -2.0]]])
     generator = torch.Generator().manual_seed(0)
-    assert choose_features(Knowledge(width=0.5), states, generator).tolist() == [[[1, 3, 5]]]
-    even = choose_features(Knowledge(width=0.5, features="uniform"), states, generator)
+    assert choose_features(CacheSpec(width=0.5), states, generator).tolist() == [[[1, 3, 5]]]
+    even = choose_features(CacheSpec(width=0.5, features="uniform"), states, generator)
     assert even.tolist() == [[[0, 2, 4]]]
-    some = choose_features(Knowledge(width=0.5, features="random"), states, generator)
+    some = choose_features(CacheSpec(width=0.5, features="random"), states, generator)
     assert some.shape == (1, 1, 3)
     assert len(set(some.flatten().tolist())) == 3
 
@@ -57,9 +57,9 @@ def test_features_are_the_largest_evenly_spaced_or_random() -> None:
 def test_depth_keeps_the_upper_pairs() -> None:
     pairs = layer_pairs("uniform", 3, 6)
     assert pairs == ((1, 2), (2, 4), (3, 6))
-    assert Knowledge(depth=2).pairs(pairs) == ((2, 4), (3, 6))
-    assert Knowledge(depth=None).pairs(pairs) == ((0, 0), *pairs)
-    assert Knowledge(depth=0).pairs(pairs) == ()
+    assert CacheSpec(depth=2).pairs(pairs) == ((2, 4), (3, 6))
+    assert CacheSpec(depth=None).pairs(pairs) == ((0, 0), *pairs)
+    assert CacheSpec(depth=0).pairs(pairs) == ()
 
 
 def test_layer_maps_are_lius_uniform_the_last_and_a_plans_sources() -> None:
@@ -84,7 +84,7 @@ def test_layer_maps_are_lius_uniform_the_last_and_a_plans_sources() -> None:
 )
 def test_knowledge_that_cannot_be_is_refused_by_name(change: dict[str, object], said: str) -> None:
     with pytest.raises(SpecError, match=said):
-        Knowledge(**change)  # type: ignore[arg-type]
+        CacheSpec(**change)  # type: ignore[arg-type]
 
 
 def test_pairs_of_layers_that_are_not_there_are_refused() -> None:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from compress.distill.cache_spec import CacheSpec
+from compress.distill.cache_teacher import cache_teacher
 from compress.distill.gradual import Gates, GradualSpec
 from compress.distill.identity import fingerprint, tokenizer_hash
-from compress.distill.knowledge import Knowledge
 from compress.distill.layer_map import layer_pairs
 from compress.distill.learner import Learner
 from compress.distill.losses import hidden_error, logit_divergence
 from compress.distill.objective import Objective
-from compress.distill.remember import remember
-from compress.distill.store import Identity, Store, StoreFacts, open_store
-from compress.distill.teaching import Offline, Online
+from compress.distill.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
+from compress.distill.teacher_outputs import CachedTeacher, LiveTeacher
 from compress.errors import (
     DataError,
     RecipeError,
@@ -58,9 +58,9 @@ def test_a_copy_of_the_teacher_has_nothing_to_learn(family: str) -> None:
     objective = EVERYTHING
     if not projections:
         objective = replace(EVERYTHING, attention=0.0, relations=0.0)
-    elif bind(teacher).shape.queries > 1:
+    elif bind(teacher).shape.queries_per_kv_head > 1:
         objective = replace(EVERYTHING, attention=0.0)
-    found = lesson(Learner(student, objective, Online(teacher, projections=projections)))
+    found = lesson(Learner(student, objective, LiveTeacher(teacher, projections=projections)))
     assert set(found["parts"]) >= {"logits", "hidden", "embeddings"}
     for name, value in found["parts"].items():
         assert float(value) == pytest.approx(0.0, abs=1e-6), name
@@ -71,7 +71,7 @@ def test_the_loss_is_the_weighted_sum_of_its_formulas(family: str) -> None:
     teacher, student, data = tiny(family), tiny(family, seed=1), batch()
     pairs = [(1, 1), (2, 2)]  # of some families the last that transformers tells is normed
     objective = Objective(logits=0.5, hidden=2.0, layers=pairs, temperature=3.0)
-    learner = Learner(student, objective, Online(teacher))
+    learner = Learner(student, objective, LiveTeacher(teacher))
     loss = lesson(learner, data)["loss"].item()
     inputs = {k: v for k, v in data.items() if k != "labels"}
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_layers_below_a_dropped_one_have_nothing_to_learn(family: str) -> None:
     student = copy.deepcopy(teacher)
     plan = drop_layers(bind(student), 1, "top")
     apply_(student, plan)
-    learner = Learner(student, Objective(logits=0.0), Online(teacher), plan)
+    learner = Learner(student, Objective(logits=0.0), LiveTeacher(teacher), plan)
     assert lesson(learner)["loss"].item() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -104,7 +104,7 @@ def test_pruned_heads_are_paired_by_the_plan(family: str) -> None:
     plan = replace(plan, layers=(first, *plan.layers[1:]))
     apply_(student, plan)
     objective = Objective(logits=0.0, hidden=0.0, attention=1.0, layers=[(1, 1)])
-    learner = Learner(student, objective, Online(teacher, projections=True), plan)
+    learner = Learner(student, objective, LiveTeacher(teacher, projections=True), plan)
     # the first layer hears the same embeddings: its surviving heads look where they did
     assert lesson(learner)["loss"].item() == pytest.approx(0.0, abs=1e-6)
 
@@ -112,14 +112,14 @@ def test_pruned_heads_are_paired_by_the_plan(family: str) -> None:
 def test_the_nearest_layer_of_a_copy_is_its_own() -> None:
     teacher = tiny("bert", num_hidden_layers=4)
     student = copy.deepcopy(teacher)
-    learner = Learner(student, Objective(logits=0.0, layers="nearest"), Online(teacher))
+    learner = Learner(student, Objective(logits=0.0, layers="nearest"), LiveTeacher(teacher))
     assert lesson(learner)["loss"].item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_student_of_another_width_learns_through_a_projection() -> None:
     teacher, student = tiny("bert"), tiny("bert", hidden_size=16, num_hidden_layers=2)
     objective = Objective(embeddings=1.0, relations=1.0, layers="uniform")
-    learner = Learner(student, objective, Online(teacher, projections=True))
+    learner = Learner(student, objective, LiveTeacher(teacher, projections=True))
     assert {n.split(".")[1] for n, _ in learner.named_parameters() if "projections" in n} == {
         "hidden",
         "embeddings",
@@ -141,20 +141,20 @@ def test_heads_of_another_width_are_paired_and_related() -> None:
     teacher = tiny("bert", hidden_size=64)
     student = tiny("bert", seed=1)  # as many heads, half as wide
     objective = Objective(hidden=0.0, attention=1.0, relations=1.0, layers="uniform")
-    found = lesson(Learner(student, objective, Online(teacher, projections=True)))
+    found = lesson(Learner(student, objective, LiveTeacher(teacher, projections=True)))
     assert set(found["parts"]) == {"logits", "attention", "relations"}
     wrong = replace(objective, relation_heads=5)
     with pytest.raises(RecipeError, match="`relation_heads` must divide"):
-        lesson(Learner(student, wrong, Online(teacher, projections=True)))
+        lesson(Learner(student, wrong, LiveTeacher(teacher, projections=True)))
 
 
 def test_other_heads_learn_from_hidden_states_alone() -> None:
     teacher, student = (tiny("bert", seed=s, head="token") for s in (0, 1))
     with pytest.raises(RecipeError, match="sequence classifiers"):
-        Learner(student, Objective(layers="uniform"), Online(teacher))
+        Learner(student, Objective(layers="uniform"), LiveTeacher(teacher))
     hidden = Objective(logits=0.0, layers="uniform")
     data = {k: v for k, v in batch().items() if k != "labels"}
-    assert lesson(Learner(student, hidden, Online(teacher)), data)["loss"].item() > 0
+    assert lesson(Learner(student, hidden, LiveTeacher(teacher)), data)["loss"].item() > 0
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_what_cannot_be_learnt_is_refused(
 ) -> None:
     teacher, student = tiny(family), tiny(family, seed=1)
     with pytest.raises(error):
-        lesson(Learner(student, objective, Online(teacher, projections=True)))
+        lesson(Learner(student, objective, LiveTeacher(teacher, projections=True)))
 
 
 def test_an_objective_that_weighs_nothing_is_refused() -> None:
@@ -199,11 +199,11 @@ def padded(rows: list[dict[str, Any]], family: str = "bert") -> dict[str, Tensor
 
 
 def stored(
-    teacher: PreTrainedModel, folder: Path, knowledge: Knowledge, rows: list[dict[str, Any]]
-) -> Store:
+    teacher: PreTrainedModel, folder: Path, knowledge: CacheSpec, rows: list[dict[str, Any]]
+) -> TeacherCache:
     shape = bind(teacher).shape
     layers = sum(shape.uses)
-    facts = StoreFacts(
+    facts = CacheMetadata(
         identity=Identity(
             teacher=fingerprint(teacher), tokenizer=tokenizer_hash(tiny_tokenizer()), data="d"
         ),
@@ -219,8 +219,8 @@ def stored(
     folder.mkdir(exist_ok=True)
     tokenizer = tiny_tokenizer()
     tokenizer.padding_side = "left" if shape.model_type == "xlnet" else "right"
-    remember(teacher, tokenizer, rows, facts, folder)
-    return open_store(folder)
+    cache_teacher(teacher, tokenizer, rows, facts, folder)
+    return open_cache(folder)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "albert", "xlnet", "modernbert", "deberta"])
@@ -230,10 +230,10 @@ def test_offline_with_all_of_a_layer_is_online(
 ) -> None:
     teacher, student = tiny(family), tiny(family, seed=1)
     rows = examples()
-    store = stored(teacher, tmp_path / "s", Knowledge(depth=depth, length=None, width=1.0), rows)
+    store = stored(teacher, tmp_path / "s", CacheSpec(depth=depth, length=None, width=1.0), rows)
     objective = Objective(layers=store.facts.pairs)
-    online = Learner(student, objective, Online(teacher))
-    offline = Learner(student, objective, Offline(store.facts))
+    online = Learner(student, objective, LiveTeacher(teacher))
+    offline = Learner(student, objective, CachedTeacher(store.facts))
     for chosen in ([3, 11, 25], [39, 0]):
         data = padded([rows[i] for i in chosen], family)
         heard = lesson(online, dict(data))["loss"].item()
@@ -244,7 +244,7 @@ def test_offline_with_all_of_a_layer_is_online(
 @pytest.mark.parametrize("features", ["magnitude", "random", "uniform"])
 def test_a_store_keeps_the_chosen_values_and_no_more(features: Any, tmp_path: Path) -> None:
     teacher, rows = tiny("bert"), examples()
-    knowledge = Knowledge(depth=1, length=4, width=0.25, features=features)
+    knowledge = CacheSpec(depth=1, length=4, width=0.25, features=features)
     store = stored(teacher, tmp_path / "s", knowledge, rows)
     kept = store.kept(12, 0)
     assert kept.values.shape == (4, 8)
@@ -261,49 +261,49 @@ def test_a_store_keeps_the_chosen_values_and_no_more(features: Any, tmp_path: Pa
 
 def test_separators_are_kept_last(tmp_path: Path) -> None:
     rows = examples()
-    store = stored(tiny("bert"), tmp_path / "s", Knowledge(length=6, width=0.1), rows)
+    store = stored(tiny("bert"), tmp_path / "s", CacheSpec(length=6, width=0.1), rows)
     for i, row in enumerate(rows):
         if len(row["input_ids"]) > 6:
             assert len(row["input_ids"]) - 1 not in store.kept(i, 0).tokens.tolist()
 
 
 def test_a_store_refuses_other_data_and_tokenizers(tmp_path: Path) -> None:
-    store = stored(tiny("bert"), tmp_path / "s", Knowledge(), examples())
+    store = stored(tiny("bert"), tmp_path / "s", CacheSpec(), examples())
     store.check(data="d", tokenizer=tokenizer_hash(tiny_tokenizer()))
     with pytest.raises(DataError, match="of this data"):
         store.check(data="other")
 
 
 def test_a_killed_store_goes_on_where_it_was(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("compress.distill.remember.SHARD", 16)
-    monkeypatch.setattr("compress.distill.store.SHARD", 16)
+    monkeypatch.setattr("compress.distill.cache_teacher.SHARD", 16)
+    monkeypatch.setattr("compress.distill.teacher_cache.SHARD", 16)
     teacher, rows = tiny("bert"), examples()
-    whole = stored(teacher, tmp_path / "whole", Knowledge(), rows)
+    whole = stored(teacher, tmp_path / "whole", CacheSpec(), rows)
     broken = tmp_path / "broken"
-    stored(teacher, broken, Knowledge(), rows)
+    stored(teacher, broken, CacheSpec(), rows)
     (broken / "store.json").unlink()
     (broken / "rows-00001.arrow").unlink()
     first = (broken / "rows-00000.arrow").stat().st_mtime_ns
-    again = stored(teacher, broken, Knowledge(), rows)
+    again = stored(teacher, broken, CacheSpec(), rows)
     assert (broken / "rows-00000.arrow").stat().st_mtime_ns == first
     for name, tensor in whole.lesson(range(40)).items():
         assert torch.equal(tensor, again.lesson(range(40))[name])
 
 
 def test_a_store_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    store = stored(tiny("bert"), tmp_path / "s", Knowledge(), examples())
+    store = stored(tiny("bert"), tmp_path / "s", CacheSpec(), examples())
     (store.folder / "rows-00000.arrow").write_bytes(b"torn")
     with pytest.raises(DataError, match=r"rows-00000\.arrow"):
-        open_store(store.folder)
+        open_cache(store.folder)
     with pytest.raises(DataError, match="must be a folder"):
-        open_store(tmp_path / "none")
+        open_cache(tmp_path / "none")
 
 
 def test_a_store_without_room_is_refused_before_any_work(tmp_path: Path, monkeypatch: Any) -> None:
     usage = type("Usage", (), {"free": 100})()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"needs [\d,]+ bytes, found 100 free"):
-        stored(tiny("bert"), tmp_path / "s", Knowledge(), examples())
+        stored(tiny("bert"), tmp_path / "s", CacheSpec(), examples())
 
 
 def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
@@ -311,41 +311,44 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
     with torch.no_grad():
         teacher.classifier.bias.fill_(1e6)
     with pytest.raises(TrainingError, match="float16"):
-        stored(teacher, tmp_path / "s", Knowledge(), examples())
+        stored(teacher, tmp_path / "s", CacheSpec(), examples())
 
 
 def test_a_store_cannot_teach_what_it_does_not_keep(tmp_path: Path) -> None:
     rows = examples()
-    store = stored(tiny("bert"), tmp_path / "s", Knowledge(), rows)
+    store = stored(tiny("bert"), tmp_path / "s", CacheSpec(), rows)
     data = padded(rows[:2]) | store.lesson([0, 1])
     with pytest.raises(RecipeError, match="must keep layer 1"):
-        lesson(Learner(tiny("bert"), Objective(layers=[(1, 1)]), Offline(store.facts)), dict(data))
+        lesson(
+            Learner(tiny("bert"), Objective(layers=[(1, 1)]), CachedTeacher(store.facts)),
+            dict(data),
+        )
     relations = Objective(relations=1.0, layers=[(3, 3)])
     with pytest.raises(RecipeError, match="keeps logits and hidden states"):
-        lesson(Learner(tiny("bert"), relations, Offline(store.facts)), dict(data))
+        lesson(Learner(tiny("bert"), relations, CachedTeacher(store.facts)), dict(data))
 
 
 def test_a_multi_label_student_learns_each_label_by_itself() -> None:
     multi = {"problem_type": "multi_label_classification"}
     teacher, student = tiny("bert", **multi), tiny("bert", **multi)
     student.classifier.bias.data += 4.0  # a softmax would not see it
-    module = Learner(student, Objective(hidden=0.0), Online(teacher))
+    module = Learner(student, Objective(hidden=0.0), LiveTeacher(teacher))
     assert lesson(module)["loss"] > 0.1
 
 
 def test_students_and_teachers_that_read_logits_differently_are_refused() -> None:
     teacher = tiny("bert", problem_type="multi_label_classification")
     with pytest.raises(RecipeError, match="found categorical and bernoulli"):
-        Learner(tiny("bert"), Objective(), Online(teacher))
+        Learner(tiny("bert"), Objective(), LiveTeacher(teacher))
     with pytest.raises(RecipeError, match="found a multi-label classifier"):
-        Learner(teacher, Objective(labels=1.0), Online(teacher))
+        Learner(teacher, Objective(labels=1.0), LiveTeacher(teacher))
 
 
 def test_a_copy_of_a_student_hears_the_same_gates() -> None:
     """FSDP trains a copy of the module that it is given."""
     student = tiny("bert", seed=1)
     gates = Gates(bind(student), GradualSpec(share=0.4, cost=CostModel(unit="macs", sequence=12)))
-    module = Learner(student, Objective(hidden=0.0), Online(tiny("bert")), gates=gates)
+    module = Learner(student, Objective(hidden=0.0), LiveTeacher(tiny("bert")), gates=gates)
     lesson(copy.deepcopy(module))
     gates.update()
     assert all(float(part.sum()) > 0 for part in gates.state()["importance"])

@@ -117,9 +117,9 @@ def test_relations_have_finite_gradients_under_padding() -> None:
 
 
 def test_scaled_products_are_those_of_each_head() -> None:
-    queries, keys = states(), states()
-    found = scaled_products(queries, keys, 2)
-    expected = queries[0, :, 4:] @ keys[0, :, 4:].T / 2.0
+    queries_per_kv_head, keys = states(), states()
+    found = scaled_products(queries_per_kv_head, keys, 2)
+    expected = queries_per_kv_head[0, :, 4:] @ keys[0, :, 4:].T / 2.0
     torch.testing.assert_close(found[0, 1], expected)
 
 

@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 
 from compress.distill.identity import fingerprint
 from compress.distill.losses import hidden_error, selected_error
-from compress.distill.signals import Signals, listen
-from compress.distill.store import StoreFacts
+from compress.distill.signals import Signals, capture
+from compress.distill.teacher_cache import CacheMetadata
 from compress.errors import RecipeError
 from compress.model.binding import bind
 from compress.model.task_head import Likelihood, likelihood_of, n_labels_of
 
-__all__ = ["Lesson", "Offline", "Online", "Teaching"]
+__all__ = ["CachedTeacher", "LiveTeacher", "TeacherOutputs", "TeacherSource"]
 
 
-class Lesson(Protocol):
+class TeacherOutputs(Protocol):
     """What the teacher says of one batch."""
 
     @property
@@ -36,7 +36,7 @@ class Lesson(Protocol):
         """How far `state` is from the teacher's `layer` (0: embeddings): `(batch,)`."""
 
 
-class Teaching(Protocol):
+class TeacherSource(Protocol):
     """A teacher, or what is kept of one.
 
     Attributes:
@@ -60,7 +60,7 @@ class Teaching(Protocol):
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
-    ) -> Lesson:
+    ) -> TeacherOutputs:
         """The lesson of a batch.
 
         Args:
@@ -71,22 +71,22 @@ class Teaching(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LiveOutputs:
     """A lesson heard from the teacher itself."""
 
     signals: Signals
 
     @property
     def logits(self) -> Tensor:
-        """See `Lesson`."""
+        """See `TeacherOutputs`."""
         return self.signals.logits
 
     def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
-        """See `Lesson`."""
+        """See `TeacherOutputs`."""
         return hidden_error(state, self.signals.hidden[layer], mask)
 
 
-class Online:
+class LiveTeacher:
     """The teacher, run on every batch.
 
     Args:
@@ -110,18 +110,18 @@ class Online:
         self.likelihood = likelihood_of(model)
         self.identity = fingerprint(model)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Online:
+    def __deepcopy__(self, memo: dict[int, Any]) -> LiveTeacher:
         """One teacher is enough for every copy of its student."""
         return self
 
     def rest(self) -> None:
-        """See `Teaching`."""
+        """See `TeacherSource`."""
         self._layout.model.to("cpu")  # type: ignore[arg-type]
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
-    ) -> Heard:
-        """See `Teaching`."""
+    ) -> LiveOutputs:
+        """See `TeacherSource`."""
         model = self._layout.model
         home = inputs["input_ids"].device
         device = self._device or home
@@ -130,11 +130,11 @@ class Online:
         heard = layers if self._projections else ()
         with torch.no_grad():
             there = {name: value.to(device) for name, value in inputs.items()}
-            return Heard(listen(self._layout, there, layers=heard).to(home))
+            return LiveOutputs(capture(self._layout, there, layers=heard).to(home))
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class CachedOutputs:
     """A lesson read from a store."""
 
     stored: Mapping[str, Tensor]
@@ -142,19 +142,19 @@ class Read:
 
     @property
     def logits(self) -> Tensor:
-        """See `Lesson`."""
+        """See `TeacherOutputs`."""
         return self.stored["teacher_logits"]
 
     @property
     def signals(self) -> Signals:
-        """See `Lesson`."""
+        """See `TeacherOutputs`."""
         raise RecipeError(
             "a store keeps logits and hidden states, found attention or relations in the "
             "objective; leave them out, or name the teacher in place of the store"
         )
 
     def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
-        """See `Lesson`."""
+        """See `TeacherOutputs`."""
         if layer not in self.places:
             raise RecipeError(
                 f"the store must keep layer {layer} of the teacher, found {sorted(self.places)}; "
@@ -169,14 +169,14 @@ class Read:
         return selected_error(state, values, torch.where(ranks < 0, -1, positions), places)
 
 
-class Offline:
+class CachedTeacher:
     """What a store has of a teacher, batch by batch; no teacher is loaded.
 
     Args:
         facts: Of the store.
     """
 
-    def __init__(self, facts: StoreFacts) -> None:
+    def __init__(self, facts: CacheMetadata) -> None:
         self.n_layers, self.n_labels = facts.n_layers, facts.n_labels
         self.likelihood: Likelihood = "gaussian" if facts.n_labels == 1 else "categorical"
         self.hidden_size, self.head_width = facts.hidden_size, 0
@@ -184,10 +184,10 @@ class Offline:
         self._places = {layer: i for i, (_, layer) in enumerate(facts.pairs)}
 
     def rest(self) -> None:
-        """See `Teaching`."""
+        """See `TeacherSource`."""
 
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
-    ) -> Read:
-        """See `Teaching`."""
-        return Read(stored, self._places)
+    ) -> CachedOutputs:
+        """See `TeacherSource`."""
+        return CachedOutputs(stored, self._places)

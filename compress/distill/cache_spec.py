@@ -16,14 +16,14 @@ from torch import Tensor
 from compress.errors import RecipeError
 from compress.validation import at_least, share, validate
 
-__all__ = ["FeatureChoice", "Knowledge", "TokenChoice", "choose_features", "choose_tokens"]
+__all__ = ["CacheSpec", "FeatureChoice", "TokenChoice", "choose_features", "choose_tokens"]
 
 TokenChoice = Literal["attention", "left"]
 FeatureChoice = Literal["magnitude", "random", "uniform"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Knowledge:
+class CacheSpec:
     """How much of a teacher's hidden states to keep.
 
     Attributes:
@@ -68,7 +68,7 @@ class Knowledge:
 
 
 def choose_tokens(
-    knowledge: Knowledge,
+    knowledge: CacheSpec,
     mask: Tensor,
     separators: Tensor,
     attention: Tensor | None = None,
@@ -102,7 +102,7 @@ def choose_tokens(
     return torch.where(chosen < mask.shape[1], chosen, -1)
 
 
-def choose_features(knowledge: Knowledge, states: Tensor, generator: torch.Generator) -> Tensor:
+def choose_features(knowledge: CacheSpec, states: Tensor, generator: torch.Generator) -> Tensor:
     """Places of the features to keep, in their order.
 
     Args:

@@ -18,16 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.distill.knowledge import Knowledge
+from compress.distill.cache_spec import CacheSpec
 from compress.errors import DataError
 
 __all__ = [
     "SHARD",
+    "CacheMetadata",
+    "CachedExample",
     "Identity",
-    "Kept",
-    "Store",
-    "StoreFacts",
-    "open_store",
+    "TeacherCache",
+    "open_cache",
     "shard_name",
     "write_shard",
 ]
@@ -55,7 +55,7 @@ class Identity:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoreFacts:
+class CacheMetadata:
     """What `store.json` says.
 
     Attributes:
@@ -70,7 +70,7 @@ class StoreFacts:
     """
 
     identity: Identity
-    knowledge: Knowledge
+    knowledge: CacheSpec
     pairs: tuple[tuple[int, int], ...]
     n_student: int
     n_layers: int
@@ -118,7 +118,7 @@ class StoreFacts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Kept:
+class CachedExample:
     """What is kept of one pair of layers for one example.
 
     Attributes:
@@ -133,7 +133,7 @@ class Kept:
 
 
 def write_shard(
-    path: Path, facts: StoreFacts, logits: Array, kept: Sequence[Sequence[Kept]]
+    path: Path, facts: CacheMetadata, logits: Array, kept: Sequence[Sequence[CachedExample]]
 ) -> None:
     """Write some examples, whole or not at all.
 
@@ -166,7 +166,7 @@ def write_shard(
         ) from error
 
 
-def open_store(folder: Path) -> Store:
+def open_cache(folder: Path) -> TeacherCache:
     """Map a store into memory.
 
     Raises:
@@ -180,10 +180,10 @@ def open_store(folder: Path) -> Store:
     try:
         found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         version = found.pop("version")
-        knowledge, identity = Knowledge(**found.pop("knowledge")), Identity(**found.pop("identity"))
+        knowledge, identity = CacheSpec(**found.pop("knowledge")), Identity(**found.pop("identity"))
         pairs = tuple((int(a), int(b)) for a, b in found.pop("pairs"))
         labels = tuple(found.pop("labels"))
-        facts = StoreFacts(
+        facts = CacheMetadata(
             knowledge=knowledge, identity=identity, pairs=pairs, labels=labels, **found
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -194,10 +194,10 @@ def open_store(folder: Path) -> Store:
         raise DataError(
             f"store {str(folder)!r} must be of version {VERSION}, found {version}; make it again"
         )
-    return Store(folder, facts)
+    return TeacherCache(folder, facts)
 
 
-class Store:
+class TeacherCache:
     """A store, open.
 
     Args:
@@ -208,7 +208,7 @@ class Store:
         DataError: A file is missing or broken.
     """
 
-    def __init__(self, folder: Path, facts: StoreFacts) -> None:
+    def __init__(self, folder: Path, facts: CacheMetadata) -> None:
         self.folder, self.facts = folder, facts
         self._shards = []
         for start in range(0, facts.rows, SHARD):
@@ -266,7 +266,7 @@ class Store:
             found |= {f"teacher_{n}_{i}": torch.from_numpy(a) for n, a in arrays.items()}
         return found
 
-    def kept(self, row: int, pair: int) -> Kept:
+    def kept(self, row: int, pair: int) -> CachedExample:
         """What is kept of one example and pair of layers."""
         tokens = self._list(f"tokens_{pair}", row)
         shape = (len(tokens), self.facts.n_features)
@@ -276,7 +276,7 @@ class Store:
             even = np.arange(shape[1]) * self.facts.hidden_size // shape[1]
             places = np.broadcast_to(even, shape)
         values = self._list(f"values_{pair}", row).reshape(shape)
-        return Kept(tokens=tokens, places=places, values=values)
+        return CachedExample(tokens=tokens, places=places, values=values)
 
     def _logits(self, row: int) -> Array:
         shard, place = divmod(row, SHARD)

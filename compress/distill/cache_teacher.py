@@ -11,9 +11,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.distill.knowledge import choose_features, choose_tokens
-from compress.distill.signals import Signals, listen
-from compress.distill.store import SHARD, Kept, StoreFacts, shard_name, write_shard
+from compress.distill.cache_spec import choose_features, choose_tokens
+from compress.distill.signals import Signals, capture
+from compress.distill.teacher_cache import (
+    SHARD,
+    CachedExample,
+    CacheMetadata,
+    shard_name,
+    write_shard,
+)
 from compress.errors import CheckpointError, DataError, TrainingError
 from compress.model.batches import Progress, frozen, silent
 from compress.model.binding import bind
@@ -22,18 +28,18 @@ from compress.model.task_head import likelihood_of
 from compress.training.processes import is_main, this_worker, wait_for_all
 from compress.training.trainer import Examples
 
-__all__ = ["remember"]
+__all__ = ["cache_teacher"]
 
 _BATCH = 32
 _SPARE = 0.95
 """Share of the free disk that a store may take."""
 
 
-def remember(
+def cache_teacher(
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-    facts: StoreFacts,
+    facts: CacheMetadata,
     folder: Path,
     progress: Progress = silent,
 ) -> None:
@@ -89,20 +95,20 @@ def _write(
     layout: Layout,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-    facts: StoreFacts,
+    facts: CacheMetadata,
     path: Path,
     start: int,
 ) -> None:
     order = np.argsort([len(example["input_ids"]) for example in examples], kind="stable")
     logits = np.zeros((len(examples), facts.n_labels), np.float32)
-    kept: list[list[Kept | None]] = [[None] * len(examples) for _ in facts.pairs]
+    kept: list[list[CachedExample | None]] = [[None] * len(examples) for _ in facts.pairs]
     generator = torch.Generator().manual_seed(facts.knowledge.seed + start)
     for first in range(0, len(order), _BATCH):
         rows = order[first : first + _BATCH].tolist()
         inputs = [{k: v for k, v in examples[i].items() if k != "labels"} for i in rows]
         padded = tokenizer.pad(inputs, return_tensors="pt")
         batch = {name: values.to(layout.model.device) for name, values in padded.items()}
-        signals = listen(layout, batch, attentions=_asks(facts))
+        signals = capture(layout, batch, attentions=_asks(facts))
         logits[rows] = _finite(signals.logits, path)
         for pair, of_batch in enumerate(_chosen(signals, batch, facts, tokenizer, generator, path)):
             for row, found in zip(rows, of_batch, strict=True):
@@ -111,7 +117,7 @@ def _write(
     write_shard(path, facts, logits, whole)
 
 
-def _asks(facts: StoreFacts) -> bool:
+def _asks(facts: CacheMetadata) -> bool:
     """Whether attention is wanted of the teacher."""
     knowledge = facts.knowledge
     return bool(facts.pairs) and knowledge.tokens == "attention" and knowledge.length is not None
@@ -120,11 +126,11 @@ def _asks(facts: StoreFacts) -> bool:
 def _chosen(
     signals: Signals,
     batch: dict[str, Tensor],
-    facts: StoreFacts,
+    facts: CacheMetadata,
     tokenizer: PreTrainedTokenizerBase,
     generator: torch.Generator,
     path: Path,
-) -> Iterator[list[Kept]]:
+) -> Iterator[list[CachedExample]]:
     """By pair of layers, what is kept of each example of the batch."""
     separators = batch["input_ids"] == (tokenizer.sep_token_id or -1)
     for _, layer in facts.pairs:
@@ -145,7 +151,7 @@ def _chosen(
             values,
         )
         yield [
-            Kept(tokens=t[r], places=p[r], values=v[r])
+            CachedExample(tokens=t[r], places=p[r], values=v[r])
             for t, p, v, r in zip(*arrays, real, strict=True)
         ]
 
