@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from compress.distill.layer_map import LayerMapName
 from compress.pruner.prune import PlanLayout
 from compress.saliency.pruning_order import RankingName
+from compress.saliency.scorers import ScoreName
 from compress.search.depth import DepthStrategy
 from compress.search.options import SearchUnit
 from compress.training.spec import TrainPrecision
@@ -35,10 +36,11 @@ __all__ = [
 ]
 
 Positive = Annotated[int, Field(gt=0)]
+LayerPairs = list[tuple[Positive, Positive]]
 Share = Annotated[float, Field(gt=0, le=1)]
 Change = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-MethodName = Literal["obs", "kprune", "fisher", "michel", "magnitude", "activation", "random"]
+MethodName = Literal[RankingName, ScoreName]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
 SIZES = ("speedup", "latency_ms", "macs", "parameters")
@@ -213,9 +215,6 @@ class Prune(Part):
         if self.trials is not None and self.method != "obs":
             raise ValueError(f"trials goes with score obs, found {self.method}; leave it out")
         return self
-
-
-LayerPairs = list[tuple[Positive, Positive]]
 
 
 class ObjectivePart(Part):

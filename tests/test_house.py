@@ -138,7 +138,6 @@ REPLACED = frozenset(
         "StoreFacts",
         "Store",
         "Kept",
-        "clamp",
         "knowledge_ranking",
         "queries",
     ]

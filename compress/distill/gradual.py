@@ -131,7 +131,7 @@ class Gates:
         with gated(layout, self._gates[:n], self._gates[n:]):
             yield
 
-    def hear(self, loss: Tensor) -> None:
+    def observe_loss(self, loss: Tensor) -> None:
         """Take a batch's loss, of this process, into account; nothing else is differentiated."""
         if self._settled:
             return

@@ -100,7 +100,9 @@ class Learner(nn.Module):
             lesson = self._teaching(batch, stored, [there for _, there in self._pairs])
         parts = dict(self._parts(mine, lesson, labels, batch["attention_mask"]))
         if self._gates is not None:
-            self._gates.hear(parts.get("logits", parts.get("labels", next(iter(parts.values())))))
+            self._gates.observe_loss(
+                parts.get("logits", parts.get("labels", next(iter(parts.values()))))
+            )
         loss = torch.stack([getattr(self.objective, name) * v for name, v in parts.items()]).sum()
         told = {name: value.detach() for name, value in parts.items()}
         return {"loss": loss, "parts": told, "logits": mine.logits.detach()}
