@@ -58,6 +58,7 @@ ROOMS = {
         "training",
         "distill",
         "learned",
+        ".",
     ],
     "export": ["graph", "precision", ".", "serving"],
 }
