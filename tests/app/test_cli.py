@@ -89,7 +89,7 @@ def test_unknown_architecture_lists_the_known(
     ("old", "new", "message"),
     [
         ("macs: 0.5", "macs: 0.0", "target.macs"),
-        ("macs: 0.5", "parameters: 0.001", "the smallest share that removing"),
+        ("macs: 0.5", "parameters: 0.001", "the smallest that removing"),
         ("model: ./teacher", "model: ./teecher", "teecher"),
         ("label: label", "label: stars", "has no column 'stars'"),
         ("train: train.csv", "train: gone.csv", "gone.csv"),
@@ -226,7 +226,7 @@ def test_a_share_that_leaves_nothing_is_refused(
 ) -> None:
     (project / "tiny.yaml").write_text(RECIPE.replace("macs: 0.5", "macs: 0.0001"))
     found = error_of(capsys, "run", project / "tiny.yaml", "-o", project / "tiny-out")
-    assert "the smallest share that removing heads, neurons, sublayers can reach" in found
+    assert "the smallest that removing heads, neurons, sublayers can reach" in found
 
 
 def test_graphs_named_by_file_are_those_files(tmp_path: Path) -> None:
