@@ -13,14 +13,21 @@ from onnx import helper, numpy_helper
 from compress.binding import bind
 from compress.errors import ParityError
 from compress.surgery import apply_
+from export import int8_check
 from export.compare import PaddingRule, graph_outputs, relative_squared_error
 from export.int8_check import check_int8
 from export.onnx import export_graphs
 from export.precision import variant
 from tests.families import feeds, tiny, uneven
 
+BOUND = dict(int8_check.TOLERANCES)
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 RULE = PaddingRule(longest=48)
+
+
+@pytest.fixture(autouse=True)
+def the_products_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(int8_check.TOLERANCES, "texts", BOUND["texts"])
 
 
 @pytest.fixture(scope="module")
