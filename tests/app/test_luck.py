@@ -59,7 +59,7 @@ def test_ranks_opposed_within_layers_do_not_agree_within_them() -> None:
 @pytest.mark.parametrize("kept", [9, 18, 36])
 def test_half_a_head_of_room_gives_exactly_the_heads_asked_for(kept: int) -> None:
     harm = np.random.default_rng(0).exponential(size=(6, 12)).cumsum(1)[:, ::-1]
-    items = [Item(cost=np.arange(13.0), harm=np.append(h, 0.0)) for h in harm]
+    items = [Item(cost=np.arange(13.0), loss_increase=np.append(h, 0.0)) for h in harm]
     assert sum(choose(items, kept + 0.5) or []) == kept
 
 

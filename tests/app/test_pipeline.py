@@ -268,7 +268,7 @@ def test_prune_export_evaluate_and_bench_work_in_turn(
     assert cli(evaluate) == 0
     row = json.loads(capsys.readouterr().out)["accuracy"][0]
     assert row["examples"] == 20
-    assert cli([*evaluate, "--retention", "5"]) == 1
+    assert cli([*evaluate, "--retention", "5"]) == 2
     capsys.readouterr()
     bench = ["bench", str(root / "teacher-onnx"), str(root / "student-onnx"), "--batch", "1",
              "--sequence", "8", "--rounds", "8", "--json"]  # fmt: skip

@@ -239,7 +239,7 @@ def test_a_fresh_student_of_another_width_learns(project: Path) -> None:
         (["--layer", 7], "chosen among 0 to 2"),
         (["--layer", 1, "--layer", 0], "in order"),
         (["--heads", 9], "heads must be 1 to 4"),
-        (["--set", "hidden=16"], "must name a field"),
+        (["--set", "hidden=16"], "--set must name fields"),
         (["--set", "hidden_size"], "FIELD=VALUE"),
         (["--set", "hidden_size=17"], "must leave a config"),
     ],
@@ -265,12 +265,12 @@ def test_another_tokenizer_is_refused(project: Path, capsys: pytest.CaptureFixtu
         (["--learn", "logits"], "SIGNAL=WEIGHT"),
         (["--learn", "noise=1"], "SIGNAL=WEIGHT"),
         (["--learn", "logits=-1"], "recover.objective.logits"),
-        (["--learn", "logits=0"], "must weigh something"),
+        (["--learn", "logits=0"], "all weights are 0"),
         (["--layers", "middle"], "--layers: "),
         (["--layers", "1:9"], "layer map"),
         (["--precision", "int4"], "--precision: "),
         (["--learning-rate", "-1"], "--learning-rate must be above 0"),
-        (["--prune-to", "1.5"], "share to prune to"),
+        (["--prune-to", "1.5"], "GradualSpec.share: 1.5 is not"),
         (["--store", "teacher"], "one of the two"),
         (["--prune-to", "0.5", "--patience", "1"], "leave one out"),
         (["--learn", "relations=1", "--layers", "nearest"], "nearest"),
@@ -319,7 +319,7 @@ def test_knowledge_that_is_not_there_is_refused_first(
 ) -> None:
     common = ["--task", "task.yaml", "--max-length", 16, "-o", "out"]
     assert cli("remember", "teacher", *common, "--depth", 9) == 2
-    assert "knowledge.depth must be at most 4" in " ".join(capsys.readouterr().err.split())
+    assert "--depth must be at most 4" in " ".join(capsys.readouterr().err.split())
     assert not Path("out").exists()
 
 

@@ -188,10 +188,10 @@ import sys
 from pathlib import Path
 import compress.distill.cache_teacher, compress.distill.teacher_cache
 compress.distill.cache_teacher.SHARD = compress.distill.teacher_cache.SHARD = 8
-from compress.distill.cache_spec import Knowledge
+from compress.distill.cache_spec import CacheSpec
 from tests.compress.distill.test_learner import examples, stored
 from tests.families import tiny
-stored(tiny("bert"), Path(sys.argv[1]), Knowledge(), examples())
+stored(tiny("bert"), Path(sys.argv[1]), CacheSpec(), examples())
 """
 
 

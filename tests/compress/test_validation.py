@@ -54,8 +54,8 @@ HALF: dict[str, Any] = {"share": 0.5}
         (Pooling, {"mode": "avg"}, r"Pooling\.mode: 'avg' is not one of"),
         (TrainSpec, {"precision": "fp8"}, r"TrainSpec\.precision: 'fp8' is not one of"),
         (TrainSpec, {"epochs": -1}, r"TrainSpec\.epochs: -1 is not at least 0"),
-        (CacheSpec, {"tokens": "random"}, r"Knowledge\.tokens: 'random' is not one of"),
-        (CacheSpec, {"width": 0}, r"Knowledge\.width: 0 is not above 0 and at most 1"),
+        (CacheSpec, {"tokens": "random"}, r"CacheSpec\.tokens: 'random' is not one of"),
+        (CacheSpec, {"width": 0}, r"CacheSpec\.width: 0 is not above 0 and at most 1"),
         (Objective, {"hidden": -1}, r"Objective\.hidden: -1 is not at least 0"),
         (Objective, {"logits": 0, "hidden": 0}, "all weights are 0"),
         (

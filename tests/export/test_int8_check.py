@@ -15,12 +15,19 @@ from compress.model.binding import bind
 from compress.model.surgery import apply_
 from export.exporter import export_graphs
 from export.graph.outputs import PaddingRule, graph_outputs, relative_squared_error
+from export.precision import int8_check
 from export.precision.int8_check import check_int8
 from export.precision.variants import variant
 from tests.families import feeds, tiny, uneven
 
+BOUND = dict(int8_check.TOLERANCES)
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 RULE = PaddingRule(longest=48)
+
+
+@pytest.fixture(autouse=True)
+def the_products_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(int8_check.TOLERANCES, "texts", BOUND["texts"])
 
 
 @pytest.fixture(scope="module")

@@ -214,7 +214,7 @@ def test_an_environment_that_is_not_there_is_named_with_its_packages(
     infinity = parse_order("infinity").stack
     with pytest.raises(RecipeError, match="infinity is verified with infinity-emb"):
         find_environment(infinity, given=None, install=False)
-    with pytest.raises(RecipeError, match="--python must be an interpreter"):
+    with pytest.raises(RecipeError, match="`python` must be an interpreter"):
         find_environment(infinity, given=sys.executable, install=False)
     if shutil.which("node"):
         with pytest.raises(RecipeError, match="node_modules"):

@@ -74,12 +74,12 @@ def test_layer_maps_are_lius_uniform_the_last_and_a_plans_sources() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"depth": -1}, r"Knowledge\.depth"),
-        ({"length": 0}, r"Knowledge\.length"),
-        ({"width": 0.0}, r"Knowledge\.width"),
-        ({"width": 1.5}, r"Knowledge\.width"),
-        ({"tokens": "best"}, r"Knowledge\.tokens"),
-        ({"features": "best"}, r"Knowledge\.features"),
+        ({"depth": -1}, r"CacheSpec\.depth"),
+        ({"length": 0}, r"CacheSpec\.length"),
+        ({"width": 0.0}, r"CacheSpec\.width"),
+        ({"width": 1.5}, r"CacheSpec\.width"),
+        ({"tokens": "best"}, r"CacheSpec\.tokens"),
+        ({"features": "best"}, r"CacheSpec\.features"),
     ],
 )
 def test_knowledge_that_cannot_be_is_refused_by_name(change: dict[str, object], said: str) -> None:
