@@ -17,7 +17,12 @@ from tests.benchmarks.reports import made_up
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # What the browser asks for on its own, whatever the page.
-BROWSERS_OWN = ("update.googleapis.com", "clients2.google.com", "accounts.google.com")
+BROWSERS_OWN = (
+    "www.google.com/async",
+    "update.googleapis.com",
+    "clients2.google.com",
+    "accounts.google.com",
+)
 
 
 def test_twelve_contenders_under_twelve_workloads_make_a_small_page_soon(tmp_path: Path) -> None:
