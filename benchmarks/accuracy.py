@@ -97,7 +97,7 @@ def predict(
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
         raise DataError(
-            f"logits must be finite, found NaN or Inf on {dataset.name} {dataset.split}, example "
+            f"logits must be finite, found NaN or Inf on {dataset.place}, example "
             f"{int(broken.argmax()) + 1}; export in float32"
         )
     return logits
@@ -148,7 +148,7 @@ def doubt(dataset: Dataset, labels: Array, logits: Logits) -> str | None:
         else ""
     )
     return (
-        f"the teacher is right on {right:.1%} of {dataset.name} {dataset.split}, and its most "
+        f"the teacher is right on {right:.1%} of {dataset.place}, and its most "
         f"frequent class alone on {common:.1%}{better}"
     )
 

@@ -16,9 +16,9 @@ from benchmarks.latency import workload_inputs
 from benchmarks.rounds import Call, interleaved
 from benchmarks.runtimes.onnxruntime import OrtModel
 from benchmarks.statistics import half_widths
-from compress.plan.latency_table import Curve, Point
+from compress.plan.latency_table import LatencyCurve, Point
 from compress.plan.workload import Workload
-from export.layer_stacks import Stack
+from export.layer_stacks import LayerStack
 
 __all__ = ["Effort", "fit_point", "measure_graphs", "measure_stacks", "open_together"]
 
@@ -99,7 +99,7 @@ def measure_graphs(
 
 
 def measure_stacks(
-    graphs: Mapping[Stack, Path],
+    graphs: Mapping[LayerStack, Path],
     depth: int,
     workloads: Sequence[Workload],
     provider: str,
@@ -133,7 +133,7 @@ def measure_stacks(
 
 
 def fit_point(
-    stacks: Sequence[Stack],
+    stacks: Sequence[LayerStack],
     milliseconds: Array,
     depth: int,
     workload: Workload,
@@ -178,8 +178,10 @@ def fit_point(
     )
 
 
-def _curve(sizes: Sequence[int], milliseconds: Array) -> Curve:
-    return Curve(sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds))
+def _curve(sizes: Sequence[int], milliseconds: Array) -> LatencyCurve:
+    return LatencyCurve(
+        sizes=tuple(sizes), milliseconds=tuple(float(max(m, 0.0)) for m in milliseconds)
+    )
 
 
 def _rounds(calls: Sequence[Call], effort: Effort, seconds: float) -> Array:

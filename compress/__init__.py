@@ -10,37 +10,47 @@ from typing import TYPE_CHECKING
 from compress.lazy import lazily
 
 if TYPE_CHECKING:
+    from compress import errors
     from compress.calibration import calibration_batches
     from compress.checkpoint.checkpoint import load, save
     from compress.checkpoint.expand import expand
+    from compress.distillation.distill import distill
+    from compress.distillation.objective import Objective
     from compress.model.binding import bind
     from compress.model.layout import Layout
     from compress.model.surgery import apply_
     from compress.plan.cost import CostModel, encoder_macs, encoder_parameters
     from compress.plan.plan import EncoderShape, LayerPlan, Plan
-    from compress.pruner.prune import Pruned, PruneSpec, prune
-    from compress.pruner.walk import FamilySpec, Member, Walk
+    from compress.pruner.prune import prune
+    from compress.pruner.pruner import PrunedModel, Pruner
+    from compress.pruner.spec import PruneSpec
     from compress.saliency.scorers import SCORE_NAMES, GradientScore, Scores
+    from compress.training.spec import TrainSpec
+
+    __version__: str
 
 __all__ = [
     "SCORE_NAMES",
     "CostModel",
     "EncoderShape",
-    "FamilySpec",
     "GradientScore",
     "LayerPlan",
     "Layout",
-    "Member",
+    "Objective",
     "Plan",
     "PruneSpec",
-    "Pruned",
+    "PrunedModel",
+    "Pruner",
     "Scores",
-    "Walk",
+    "TrainSpec",
+    "__version__",
     "apply_",
     "bind",
     "calibration_batches",
+    "distill",
     "encoder_macs",
     "encoder_parameters",
+    "errors",
     "expand",
     "load",
     "prune",
@@ -58,8 +68,13 @@ __getattr__, __dir__ = lazily(
         "saliency.scorers": "SCORE_NAMES GradientScore Scores",
         "model.layout": "Layout",
         "plan.plan": "EncoderShape LayerPlan Plan",
-        "pruner.prune": "Pruned PruneSpec prune",
-        "pruner.walk": "FamilySpec Member Walk",
+        "pruner.prune": "prune",
+        "pruner.pruner": "PrunedModel Pruner",
+        "pruner.spec": "PruneSpec",
         "model.surgery": "apply_",
+        "distillation.distill": "distill",
+        "distillation.objective": "Objective",
+        "training.spec": "TrainSpec",
     },
+    modules=["errors"],
 )

@@ -34,13 +34,13 @@ def calibration_batches(
     examples: int = 2048,
     seed: int = 0,
 ) -> list[Batch]:
-    """Batches that `prune`, `Walk` and the scores take. They stay on the CPU until used.
+    """Batches that `prune`, `Pruner` and the scores take. They stay on the CPU until used.
 
     Args:
         data: A sequence of texts or of pairs of texts; a `datasets.Dataset`, or any other sequence
             of mappings, with the columns `text` and `label` or with `input_ids`; or an iterable of
             batches, such as a `DataLoader`, that map names to tensors of `(batch, sequence)`.
-        tokenizer: Of the model. Batches of tensors need none.
+        tokenizer: The model's tokenizer. Batches of tensors need none.
         text: Column of the text, or two columns of a pair.
         label: Column of whole numbers, for scores that read labels. Default: none is read; batches
             of tensors keep their `labels`.

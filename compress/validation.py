@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
+from numbers import Integral, Real
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from compress.errors import SpecError
@@ -81,10 +83,11 @@ mean 'uniform'?
     for name, (words, others, several) in _words(kind).items():
         value = getattr(record, name)
         _check_words(f"{kind.__name__}.{name}", value, words, others, several=several)
-    for name, allowed in ranges.items():
+    for name, numbers_of in _numbers(kind).items():
         value = getattr(record, name)
-        if value is not None:
-            _check_number(f"{kind.__name__}.{name}", value, allowed)
+        if value is None and None in numbers_of:
+            continue
+        _check_number(f"{kind.__name__}.{name}", value, numbers_of, ranges.get(name, Range()))
 
 
 def _check_words(
@@ -101,11 +104,30 @@ def _check_words(
             raise SpecError(f"{name}: {word!r} is not one of {_listed(words)}{hint}")
 
 
-def _check_number(name: str, value: Any, allowed: Range) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def _check_number(name: str, value: Any, kinds: tuple[Any, ...], allowed: Range) -> None:
+    if bool in kinds:
+        if not isinstance(value, bool):
+            raise SpecError(f"{name}: {value!r} is not True or False")
+        return
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise SpecError(f"{name}: {value!r} is not a number")
-    if value not in allowed:
-        raise SpecError(f"{name}: {value!r} is not {allowed}")
+    if float not in kinds and not isinstance(value, Integral):
+        raise SpecError(f"{name}: {value!r} is not a whole number")
+    if not math.isfinite(value) or float(value) not in allowed:
+        wanted = str(allowed) or "finite"
+        raise SpecError(f"{name}: {value!r} is not {wanted}; choose another number")
+
+
+@cache
+def _numbers(kind: Any) -> dict[str, tuple[Any, ...]]:
+    """By field that takes numbers, True or False: the types that it takes, None among them."""
+    found: dict[str, tuple[Any, ...]] = {}
+    hints = get_type_hints(kind)
+    for name, hint in ((field.name, hints[field.name]) for field in fields(kind)):
+        kinds = tuple(None if part is type(None) else part for part in get_args(hint) or (hint,))
+        if set(kinds) <= {int, float, bool, None}:
+            found[name] = kinds
+    return found
 
 
 @cache
@@ -127,8 +149,10 @@ def _choices(hint: Any) -> tuple[tuple[Any, ...], tuple[type, ...], bool] | None
     if get_origin(hint) is None or len(literals) != 1:
         return None
     kinds = (get_origin(part) or part for part in parts)
-    others = tuple(kind for kind in kinds if isinstance(kind, type))
     words, inner_others, several = literals[0]
+    others = tuple(
+        kind for kind in kinds if isinstance(kind, type) and not (several and kind is tuple)
+    )
     return words, (*others, *inner_others), several
 
 

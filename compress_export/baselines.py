@@ -11,7 +11,8 @@ from compress.errors import BudgetError, PlanError
 from compress.model.batches import Progress
 from compress.plan.cost import CostModel, encoder_macs
 from compress.plan.plan import Plan
-from compress.pruner.prune import PruneSpec, prune
+from compress.pruner.prune import prune
+from compress.pruner.spec import PruneSpec
 from compress_export.context import Context
 
 __all__ = ["baselines"]
@@ -27,12 +28,11 @@ def baselines(
     sequence = context.recipe.promised().sequence
     share = encoder_macs(plan.student_shape, sequence) / encoder_macs(plan.shape, sequence)
     spec = PruneSpec(
-        share=share,
-        cost=CostModel(unit="macs", sequence=sequence),
+        score="fisher",
         steps=1,
         repair=context.recipe.prune.repair,
         damping=context.recipe.prune.damping,
-        multiple=context.recipe.prune.multiple,
+        round_to=context.recipe.prune.round_to,
         seed=context.recipe.seed,
     )
     n_drop = min(max(1, round((1 - share) * plan.shape.depth)), plan.shape.depth - 1)
@@ -40,11 +40,14 @@ def baselines(
         "random": replace(spec, score="random"),
         "magnitude": replace(spec, score="magnitude"),
         "uniform": replace(spec, layout="uniform"),
-        "top layers dropped": replace(spec, share=1.0, drop=n_drop),
+        "top layers dropped": replace(spec, drop=n_drop),
     }
     batches = context.calibration()
+    cost = CostModel(unit="macs", sequence=sequence)
     for name, kind in kinds.items():
+        ratio = 1.0 if kind.drop else share
         try:
-            yield name, prune(context.teacher, batches, kind, progress).model
+            student = prune(context.teacher, batches, ratio, kind, cost=cost, progress=progress)
+            yield name, student.model
         except (BudgetError, PlanError):
             continue

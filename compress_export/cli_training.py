@@ -163,12 +163,12 @@ def remember(
     json: opt.Json = False,
 ) -> None:
     """Run a teacher once and store what students will learn from, so that none is loaded later."""
-    from compress.distill.cache_spec import CacheSpec
+    from compress.distillation.cache_spec import CacheSpec
     from compress_export.commands.remember import run
     from compress_export.keeping import Wanted
 
     knowledge = CacheSpec(
-        depth=depth, length=length, width=width,
+        depth=depth, max_tokens=length, feature_fraction=width,
         tokens=tokens, features=features,  # type: ignore[arg-type]
     )  # fmt: skip
     wanted = Wanted(knowledge=knowledge, student_layers=student_layers, top=top)

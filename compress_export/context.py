@@ -28,9 +28,8 @@ from compress.plan.cost import Prices
 from compress.plan.latency_table import LatencyTable
 from compress.plan.plan import Plan
 from compress.plan.workload import Mix, length_mix
-from compress.pruner.prune import check_budget
-from compress.pruner.walk import Walk
-from compress.search.reachable import cheapest, check_reachable
+from compress.pruner.pruner import Pruner
+from compress.pruner.schedule import after_drop, check_budget, check_shape
 from compress_export.loading import (
     calibration_batches,
     check_length,
@@ -92,14 +91,10 @@ class Context:
             LatencyTable.load(self.base / self.recipe.target.table)
 
     def _check_budget(self) -> None:
-        recipe, layout = self.recipe, bind(self.teacher)
-        if not recipe.prune.walks:
-            check_budget(layout, recipe.prune_spec())
-        elif recipe.goal() is None:
-            prices = recipe.cost().prices(layout.shape)
-            total, units = prices.total(layout.shape), recipe.units()
-            floor = cheapest(layout.shape, prices, units, recipe.prune.multiple)
-            check_reachable(recipe.share() * total, floor, total, prices.unit, units)
+        layout, spec = bind(self.teacher), self.recipe.prune_spec()
+        check_shape(layout, spec)
+        if self.recipe.goal() is None:
+            check_budget(layout, after_drop(layout, spec), self.counted(), self.budget(), spec)
 
     def _check_head(self) -> None:
         head, prune = head_of(self.teacher), self.recipe.prune
@@ -203,10 +198,18 @@ class Context:
             self.teacher, self.names, variants, self.mix.workloads, source, effort, progress
         )
 
-    def walk(self, prices: Prices, progress: Progress) -> Walk:
-        """A walk down from the teacher over the calibration data."""
-        spec = self.recipe.family_spec(self.pooling)
-        return Walk(self.teacher, self.calibration(), prices, spec, progress)
+    def counted(self) -> Prices:
+        """What sizes cost in operations or parameters, as the recipe counts them."""
+        return self.recipe.cost().prices(bind(self.teacher).shape)
+
+    def budget(self) -> float:
+        """What the student may cost, in the unit of `counted`."""
+        return self.recipe.share() * self.counted().total(bind(self.teacher).shape)
+
+    def pruner(self, prices: Prices, progress: Progress) -> Pruner:
+        """A pruner of the teacher over the calibration data."""
+        spec = self.recipe.prune_spec(self.pooling)
+        return Pruner(self.teacher, self.calibration(), prices, spec, progress)
 
     def dataset(self, split: Split) -> Dataset:
         """One split of the task's data, read once."""
@@ -300,7 +303,6 @@ class Context:
     def keys(self) -> dict[str, str]:
         """What each stage depends on, as one hash a stage."""
         recipe, folder = self.recipe, Path(self.model_source)
-        cut = recipe.benchmark.max_length
         model = {
             "weights": file_hashes([folder], folder) if folder.is_dir() else self.model_source,
             "versions": versions(),
@@ -316,7 +318,7 @@ class Context:
                 "seed": recipe.seed,
                 "where": machine() if recipe.goal() else None,
                 "examples": recipe.prune.calibration_examples,
-                "cut": cut,
+                "cut": recipe.benchmark.max_length,
             }
         )
         bundle = content_key({"student": student, "variants": recipe.exported()})
@@ -331,8 +333,7 @@ class Context:
         }
         latency = {
             "how": recipe.benchmark,
-            "where": recipe.target,
-            "machine": machine(),
+            "where": (recipe.target, machine()),
             "least": self.least_samples,
         }
         return {

@@ -97,10 +97,11 @@ _OWN_WORDS = {
     "force_table": "target.force_table",
     "install": "--install",
     "layout": "prune.layout",
-    "length": "--length",
+    "drop": "prune.drop_layers",
+    "feature_fraction": "--width",
+    "max_tokens": "--length",
     "python": "--python",
     "units": "prune.units",
-    "width": "--width",
     "regression": "task.regression",
 }
 """A recipe's field or an option, by the name of a library's argument."""

@@ -1,6 +1,6 @@
 """The whole family from one run: a student at every target, beside baselines, all measured.
 
-One walk leaves the students; each is exported in every precision; then all of them, the unpruned
+One pruner gives the students; each is exported in every precision; then all of them, the unpruned
 model in those precisions and the baselines are timed together and judged on the same data.
 """
 
@@ -22,12 +22,12 @@ from benchmarks.latency import Contender, Prepare
 from benchmarks.mix import MixedLatency
 from benchmarks.profile import Effort, open_together
 from benchmarks.runtimes.onnxruntime import OrtModel
-from compress.errors import BudgetError
+from compress.errors import BudgetError, ParityError
 from compress.model.batches import Progress
 from compress.model.binding import bind
 from compress.plan.latency_table import LatencyTable
 from compress.plan.plan import Plan
-from compress.pruner.walk import Member, Walk
+from compress.pruner.pruner import PrunedModel, Pruner
 from compress_export.baselines import baselines
 from compress_export.context import Context
 from compress_export.facts import model_facts
@@ -119,6 +119,7 @@ class Frontier:
         self.attempts: list[dict[str, Any]] = []
         self.missed: list[dict[str, Any]] = []
         self.unreached: list[dict[str, Any]] = []
+        self.refused: list[dict[str, Any]] = []
 
     def __call__(self, *, with_baselines: bool) -> dict[str, Any]:
         """Make the students, measure everything, and give the frontier as plain data."""
@@ -151,17 +152,10 @@ class Frontier:
         self._note(target, attempts)
         folder = self.folder / "students" / f"{target:g}x"
         if self.context.recipe.recover.epochs:
-            member = self._trained(promise.walk, member)
+            member = self._trained(promise.pruner, member)
         self.context.save(member.model, member.plan, folder / "checkpoint")
-        export_bundle(
-            member.model,
-            self.context.tokenizer,
-            self.variants,
-            folder / "onnx",
-            feeds=self.feeds,
-        )
         shape = member.plan.student_shape
-        for variant in self.variants:
+        for variant in self._exported(member.model, folder / "onnx", target):
             graph = folder / "onnx" / variant.name / "model.onnx"
             predicted = self.tables[variant.name].prices(self.context.mix).total(shape)
             self._add(
@@ -170,12 +164,28 @@ class Frontier:
             )  # fmt: skip
         return target, member.plan
 
-    def _trained(self, walk: Walk, member: Member) -> Member:
-        """The student once it has learnt; the walk goes on from it (ZipLM's gradual pruning)."""
+    def _exported(
+        self, student: PreTrainedModel, folder: Path, target: float
+    ) -> tuple[Variant, ...]:
+        """Write the student's graphs; an int8 graph that loses too much is left out and noted."""
+        tokenizer, feeds = self.context.tokenizer, self.feeds
+        try:
+            export_bundle(student, tokenizer, self.variants, folder, feeds=feeds)
+        except ParityError as error:
+            whole = tuple(variant for variant in self.variants if not variant.int8)
+            if whole == self.variants:
+                raise
+            self.refused.append({"target": target, "reason": str(error)})
+            export_bundle(student, tokenizer, whole, folder, feeds=feeds)
+            return whole
+        return self.variants
+
+    def _trained(self, pruner: Pruner, member: PrunedModel) -> PrunedModel:
+        """The student once it has learnt; pruning goes on from it (ZipLM's gradual pruning)."""
         course, teaching = course_of(self.context, member.plan)
         learn(member.model, course, teaching=teaching, plan=member.plan, progress=self.progress)
-        walk.go_on_from(member.model)
-        return walk.member()
+        pruner.continue_from(member.model)
+        return pruner.pruned()
 
     def _note(self, target: float, attempts: Sequence[Attempt]) -> None:
         self.attempts += [{"target": target, **attempt.to_dict()} for attempt in attempts]
@@ -276,6 +286,7 @@ class Frontier:
             "attempts": self.attempts,
             "missed": self.missed,
             "unreached": self.unreached,
+            "refused": self.refused,
         }
 
 

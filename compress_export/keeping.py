@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.distill.cache_spec import CacheSpec
-from compress.distill.cache_teacher import cache_teacher
-from compress.distill.identity import data_hash, fingerprint, tokenizer_hash
-from compress.distill.layer_map import layer_pairs
-from compress.distill.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
+from compress.distillation.cache_spec import CacheSpec
+from compress.distillation.cache_teacher import cache_teacher
+from compress.distillation.identity import data_hash, fingerprint, tokenizer_hash
+from compress.distillation.layer_map import layer_pairs
+from compress.distillation.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
 from compress.errors import BundleError, RecipeError
 from compress.files.folder import check_target, replace_folder, write_manifest
 from compress.files.places import locked, work_folder
@@ -86,7 +86,7 @@ def _facts(context: Context, wanted: Wanted, examples: Examples) -> CacheMetadat
             tokenizer=tokenizer_hash(context.tokenizer),
             data=data_hash(examples),
         ),
-        knowledge=wanted.knowledge,
+        spec=wanted.knowledge,
         pairs=wanted.knowledge.pairs(pairs),
         n_student=n_student,
         n_layers=n_teacher,

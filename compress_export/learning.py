@@ -18,13 +18,13 @@ from benchmarks.accuracy import in_task_order, predict
 from benchmarks.runtimes.torch import TorchModel
 from benchmarks.tasks import METRICS, Dataset, Texts, encode_labels, predictions
 from compress.checkpoint.stored_plan import stored_plan
-from compress.distill.gradual import Closing, Gates, GradualSpec
-from compress.distill.identity import data_hash, fingerprint
-from compress.distill.layer_map import LayerMap
-from compress.distill.learner import Learner
-from compress.distill.objective import Objective
-from compress.distill.teacher_cache import TeacherCache
-from compress.distill.teacher_outputs import LiveTeacher, TeacherSource
+from compress.distillation.gradual import Closing, Gates, GradualSpec
+from compress.distillation.identity import data_hash, fingerprint
+from compress.distillation.layer_map import LayerMap
+from compress.distillation.learner import Learner
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_cache import TeacherCache
+from compress.distillation.teacher_outputs import LiveTeacher, TeacherSource
 from compress.errors import BundleError, RecipeError
 from compress.model.batches import Progress, silent
 from compress.model.binding import bind
@@ -33,7 +33,7 @@ from compress.plan.plan import Plan
 from compress.training.processes import is_main, this_worker, wait_for_all
 from compress.training.sharding import is_sharded
 from compress.training.spec import TrainSpec
-from compress.training.trainer import Curve, Examples, Held, train_
+from compress.training.trainer import Examples, Held, TrainingHistory, train_
 from compress_export.console import note
 from compress_export.context import Context
 from compress_export.loading import label2id
@@ -125,7 +125,7 @@ class Course:
         if all("labels" in e for e in examples):
             batch["labels"] = torch.tensor([e["labels"] for e in examples])
         if self.store is not None:
-            batch |= self.store.lesson([e["row"] for e in examples])
+            batch |= self.store.stored_outputs([e["row"] for e in examples])
         return batch
 
     def key(
@@ -142,7 +142,7 @@ class Course:
                 "student": fingerprint(student),
                 "teacher": None if teaching is None else teaching.identity,
                 "plan": None if plan is None else plan.to_dict(),
-                "store": repr(self.store and self.store.facts),
+                "store": repr(self.store and self.store.metadata),
                 "gradual": repr(self.gradual),
             }
         )
@@ -157,7 +157,7 @@ class Learnt:
         plan: What was pruned meanwhile, if anything was.
     """
 
-    curve: Curve
+    curve: TrainingHistory
     plan: Plan | None = None
 
 

@@ -37,7 +37,7 @@ from compress_export.recipe import Recipe
 from compress_export.recovery import recover
 from compress_export.stages import STEPS, Stages, Step, content_key
 from export.bundle import Exported, export_bundle, export_variant
-from export.serving.order import served
+from export.serving.target import served
 from export.serving.write import SERVING, check_served, describe, make_source, write_serving
 
 __all__ = ["Outcome", "Run"]

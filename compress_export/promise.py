@@ -2,7 +2,7 @@
 
 A table predicts; a promise is about what is measured. So every student is exported as it will be
 shipped and timed beside the unpruned model in one process, and where it misses, the table is
-corrected by what was missed and the walk goes on.
+corrected by what was missed and pruning goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from compress.model.outputs import Runner
 from compress.model.task_head import TaskHead, head_of, stack_outputs
 from compress.plan.latency_table import LatencyTable
 from compress.plan.workload import Mix
-from compress.pruner.walk import Member, Walk
+from compress.pruner.pruner import PrunedModel, Pruner
 from compress_export.goal import Goal
 from export.exporter import export_graphs
 from export.graph.outputs import Feeds
@@ -51,7 +51,7 @@ class Attempt:
         predicted_ms: By the table as corrected so far, on the scale of `dense_ms`.
         measured_ms: Median.
         speedup: Measured, over the unpruned float32 model.
-        error: Of the exported student on held-out calibration data, as `Member.error`.
+        error: Of the exported student on held-out calibration data, as `PrunedModel.error`.
         kept: Whether the goal is met.
     """
 
@@ -108,10 +108,10 @@ class Stopwatch:
 
 
 class Promise:
-    """Goals of one variant, met one after the other by one walk.
+    """Goals of one variant, met one after the other by one pruner.
 
     Args:
-        walk: From the unpruned model; its prices are set here.
+        pruner: Of the unpruned model; its prices are set here.
         table: Of the variant.
         dense_ms: What the tables say of the unpruned float32 model under the mix.
         watch: Times students.
@@ -122,7 +122,7 @@ class Promise:
 
     def __init__(
         self,
-        walk: Walk,
+        pruner: Pruner,
         table: LatencyTable,
         dense_ms: float,
         watch: Stopwatch,
@@ -130,13 +130,13 @@ class Promise:
         names: tuple[str, ...],
         feeds: Feeds = (),
     ) -> None:
-        self.walk, self.table, self.dense_ms, self.watch = walk, table, dense_ms, watch
+        self.pruner, self.table, self.dense_ms, self.watch = pruner, table, dense_ms, watch
         self.variant, self.names, self.feeds = variant, names, feeds
 
     def floor_ms(self) -> float:
         """What the fastest student within reach takes, by the table, and room for its rounding."""
-        self.walk.prices = self.table.prices(self.watch.mix)
-        return self.walk.floor() * (1 + _ROOM)
+        self.pruner.prices = self.table.prices(self.watch.mix)
+        return self.pruner.cheapest_cost() * (1 + _ROOM)
 
     def check(self, goal: Goal) -> None:
         """Refuse a goal that no plan can reach, by the table.
@@ -146,19 +146,20 @@ class Promise:
         """
         floor, budget = self.floor_ms(), goal.budget_ms(self.dense_ms)
         if floor > budget:
+            units = ", ".join(self.pruner.spec.removable)
             raise BudgetError(
-                f"target {goal} cannot be reached by removing {', '.join(self.walk.spec.units)}: "
-                f"the fastest student would take {floor:.3g} ms ({self.dense_ms / floor:.2f}×) at "
+                f"target {goal} cannot be reached by removing {units}: the "
+                f"fastest student would take {floor:.3g} ms ({self.dense_ms / floor:.2f}×) at "
                 f"{self.watch.mix} tokens as {self.variant.name}; ask for less, or let more go "
                 "(prune.units)"
             )
 
-    def fastest(self) -> Member:
+    def fastest(self) -> PrunedModel:
         """The cheapest student within reach, in one step."""
-        return self.walk.leap_to(self.floor_ms())
+        return self.pruner.prune_to(self.floor_ms(), quick=True)
 
-    def keep(self, goal: Goal) -> tuple[Member, list[Attempt]]:
-        """Walk on until a student meets the goal as measured, or `ATTEMPTS` have failed.
+    def keep(self, goal: Goal) -> tuple[PrunedModel, list[Attempt]]:
+        """Prune on until a student meets the goal as measured, or `ATTEMPTS` have failed.
 
         Where a corrected table says that the goal is out of reach, the last student stands.
 
@@ -173,9 +174,9 @@ class Promise:
                 self.check(goal)
             except BudgetError:
                 if attempts:
-                    return self.walk.member(), attempts
+                    return self.pruner.pruned(), attempts
                 raise
-            member = self.walk.down_to(self._aim(goal))
+            member = self.pruner.prune_to(self._aim(goal))
             attempts.append(self._attempt(member, goal))
             if attempts[-1].kept or len(attempts) == ATTEMPTS:
                 return member, attempts
@@ -191,11 +192,13 @@ class Promise:
     def _aim(self, goal: Goal) -> float:
         return max(goal.budget_ms(self.dense_ms) / (1 + MARGIN), self.floor_ms())
 
-    def _attempt(self, member: Member, goal: Goal) -> Attempt:
+    def _attempt(self, member: PrunedModel, goal: Goal) -> Attempt:
         with tempfile.TemporaryDirectory(prefix="compress-export-") as folder:
             graph = Path(folder) / "model.onnx"
             export_graphs(member.model, self.names, [self.variant], [graph], self.feeds)
-            error = self.walk.error_of(_runner(graph, self.variant.provider, head_of(member.model)))
+            error = self.pruner.error_of(
+                _runner(graph, self.variant.provider, head_of(member.model))
+            )
             dense, student = self.watch.time([graph])
             if student > (1 - NEAR) * goal.budget_ms(dense):  # too near to be believed at once
                 dense, student = self.watch.again().time([graph])

@@ -15,8 +15,7 @@ from compress.errors import BudgetError, ToolchainError
 from compress.model.batches import Progress
 from compress.model.binding import bind
 from compress.plan.plan import Plan
-from compress.pruner.prune import prune
-from compress.pruner.walk import Member
+from compress.pruner.pruner import PrunedModel
 from compress.saliency.scorers import Scores
 from compress_export.context import Context
 from compress_export.goal import Goal
@@ -36,10 +35,10 @@ class Reached:
     Attributes:
         model, plan: The student.
         variant: The one that won, where precisions competed; else the recipe's reference.
-        scores: Of the last step, for methods that keep them.
+        scores: Of the last step, for methods that give values.
         attempts: What was measured on the way, where the target is a latency, of all precisions
             that competed.
-        error: On held-out calibration data, where a walk was made.
+        error: On held-out calibration data.
     """
 
     model: PreTrainedModel
@@ -76,22 +75,11 @@ def reach(context: Context, progress: Progress) -> Reached:
         BudgetError: Nothing that may go gets there; the message names what can be reached.
     """
     recipe = context.recipe
-    if not recipe.prune.walks:
-        spec = recipe.prune_spec()
-        pruned = prune(context.teacher, context.calibration(), spec, progress)
-        return Reached(
-            model=pruned.model,
-            plan=pruned.plan,
-            variant=_judged_variant(recipe),
-            scores=pruned.scores,
-        )
     goal = recipe.goal()
     if goal is not None:
         return _kept(context, goal, progress)
-    shape = bind(context.teacher).shape
-    walk = context.walk(recipe.cost().prices(shape), progress)
-    member = walk.down_to(recipe.share() * walk.dense_cost)
-    return _reached(member, _judged_variant(recipe))
+    pruned = context.pruner(context.counted(), progress).prune_to(context.budget())
+    return _reached(pruned, _judged_variant(recipe))
 
 
 def _judged_variant(recipe: Recipe) -> Variant:
@@ -103,7 +91,7 @@ def _judged_variant(recipe: Recipe) -> Variant:
 def promise_of(
     context: Context, variants: tuple[Variant, ...], folder: Path, progress: Progress
 ) -> dict[str, Promise]:
-    """The promises that each of `variants` makes along one walk, by its name.
+    """The promises that each of `variants` makes with one pruner, by its name.
 
     Args:
         context: Whose target is a latency.
@@ -115,7 +103,7 @@ def promise_of(
     reference = recipe.reference()
     shape = bind(context.teacher).shape
     # First, for it refuses data that a measurement of minutes would be wasted on.
-    walk = context.walk(recipe.cost().prices(shape), progress)
+    pruner = context.pruner(context.counted(), progress)
     needed = tuple(dict.fromkeys([reference, *variants]))
     tables = context.tables(needed, Effort(), progress)
     dense_ms = tables[reference.name].prices(context.mix).total(shape)
@@ -130,7 +118,7 @@ def promise_of(
     feeds = context.feeds_for(variants)
     promises: dict[str, Promise] = {
         variant.name: Promise(
-            walk, tables[variant.name], dense_ms, watch, variant, context.names, feeds
+            pruner, tables[variant.name], dense_ms, watch, variant, context.names, feeds
         )
         for variant in variants
     }
@@ -189,11 +177,12 @@ def _judged(context: Context, promise: Promise) -> str:
     return f"; that student would keep {kept['retention']:.1%} of {yardstick.metric}"
 
 
-def _reached(member: Member, variant: Variant, attempts: tuple[Attempt, ...] = ()) -> Reached:
+def _reached(pruned: PrunedModel, variant: Variant, attempts: tuple[Attempt, ...] = ()) -> Reached:
     return Reached(
-        model=member.model,
-        plan=member.plan,
+        model=pruned.model,
+        plan=pruned.plan,
         variant=variant,
+        scores=pruned.scores,
         attempts=attempts,
-        error=attempts[-1].error if attempts else member.error,
+        error=attempts[-1].error if attempts else pruned.error,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,15 +12,12 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from benchmarks.tasks import FileTask, Task, TextTask, glue_task
 from benchmarks.tasks.glue import GLUE
-from compress.errors import RecipeError
+from compress.errors import RecipeError, SpecError
 from compress.model.pooling import Pooling
 from compress.plan.cost import CostModel
-from compress.plan.plan import UNITS, Unit
 from compress.plan.workload import Mix, Workload
-from compress.pruner.prune import PruneSpec
-from compress.pruner.walk import FamilySpec
-from compress.saliency.scorers import GradientScore, ScoreName
-from compress.search.options import SearchUnit
+from compress.pruner.spec import MethodName, PruneSpec
+from compress.saliency.scorers import GradientScore
 from compress_export.goal import Goal
 from compress_export.recipe_errors import nearest, sentence
 from compress_export.recipe_parts import (
@@ -36,9 +34,17 @@ from compress_export.recipe_parts import (
 from compress_export.remote import resolve
 from compress_export.strict_yaml import read_yaml
 from export.precision.variants import VARIANTS, Variant, variant
-from export.serving.order import Order, parse_orders, variants_of
+from export.serving.target import ServingTarget, parse_targets, variants_of
 
 __all__ = ["BareTexts", "OwnData", "Recipe", "load_recipe", "make_recipe", "parse_recipe"]
+
+
+_FIELDS = {"drop": "drop_layers"}
+"""Fields of `prune` that are called otherwise than the argument of `PruneSpec`."""
+
+
+def _field(argument: re.Match[str]) -> str:
+    return f"prune.{_FIELDS.get(argument[1], argument[1])}"
 
 
 def _kind_of_task(value: Any) -> str:
@@ -105,14 +111,14 @@ class Recipe(Part):
         return self
 
     @model_validator(mode="after")
-    def _latency_is_searched(self) -> Recipe:
-        if self.goal() and not self.prune.walks:
-            given = self.prune.score is not None
-            why = "" if given else ", the default beside prune.layout uniform and drop_layers"
-            raise ValueError(
-                "target.speedup and target.latency_ms go with prune.score obs or kprune, found "
-                f"{self.prune.method}{why}; use obs with a free layout, or a share of macs"
+    def _prune_fits(self) -> Recipe:
+        try:
+            self.prune_spec()
+        except SpecError as error:
+            own = re.sub(
+                r"PruneSpec\.(\w+)", lambda m: f"prune.{_FIELDS.get(m[1], m[1])}", str(error)
             )
+            raise ValueError(own) from error
         return self
 
     def resolve_task(self, base: Path) -> Task:
@@ -153,47 +159,23 @@ class Recipe(Part):
         """What of `recover` decides what comes out, and not where and how it is computed."""
         return self.recover.model_dump(exclude={"gradient_checkpointing", "teacher_device"})
 
-    def prune_spec(self) -> PruneSpec:
-        """The part of the recipe that `compress.prune` takes; for scores other than obs."""
-        steps = {} if self.prune.steps is None else {"steps": self.prune.steps}
+    def prune_spec(self, pooling: Pooling | None = None) -> PruneSpec:
+        """The part of the recipe that a `compress.Pruner` takes."""
+        prune = self.prune
         return PruneSpec(
-            share=self.share(),
-            cost=self.cost(),
-            score=_score(self.prune, self.seed),
-            repair=self.prune.repair,
-            damping=self.prune.damping,
-            units=self._counted_units(),
-            layout=self.prune.layout,
-            multiple=self.prune.multiple,
-            drop=self.prune.drop_layers,
-            strategy=self.prune.strategy,
-            seed=self.seed,
-            **steps,
-        )
-
-    def _counted_units(self) -> tuple[Unit, ...]:
-        return tuple(unit for unit in UNITS if unit in self.units())
-
-    def family_spec(self, pooling: Pooling | None = None) -> FamilySpec:
-        """The part of the recipe that a `compress.pruner.walk.Walk` takes, for scores that walk."""
-        trials = {} if self.prune.trials is None else {"trials": self.prune.trials}
-        return FamilySpec(
-            ranking="kprune" if self.prune.method == "kprune" else "obs",
-            units=self.units(),
-            steps=self.prune.steps,
-            repair=self.prune.repair,
-            damping=self.prune.damping,
-            multiple=self.prune.multiple,
+            score=_score(prune, self.seed),
+            units=None if prune.units is None else tuple(prune.units),
+            layout=prune.layout,
+            round_to=prune.round_to,
+            drop=prune.drop_layers,
+            strategy=prune.strategy,
+            steps=prune.steps,
+            repair=prune.repair,
+            trials=prune.trials,
+            damping=prune.damping,
             pooling=pooling,
             seed=self.seed,
-            **trials,
         )
-
-    def units(self) -> tuple[SearchUnit, ...]:
-        """What may go."""
-        if self.prune.units is not None:
-            return tuple(self.prune.units)
-        return FamilySpec().units if self.prune.method == "obs" else UNITS
 
     def mix(self) -> Mix | None:
         """The workloads of the target; `None` where they are to be read from the data."""
@@ -238,9 +220,9 @@ class Recipe(Part):
         ]
         return tuple(v for v in VARIANTS if v.name in wanted)
 
-    def serving(self) -> list[Order]:
+    def serving(self) -> list[ServingTarget]:
         """Folders to write for serving stacks."""
-        return parse_orders(self.export.serving)
+        return parse_targets(self.export.serving)
 
     def exported(self) -> tuple[Variant, ...]:
         """What to export: beside what is measured, what serving stacks take."""
@@ -296,9 +278,7 @@ def make_recipe(data: dict[str, Any]) -> Recipe:
         raise RecipeError(sentence(error, Recipe.model_fields)) from error
 
 
-def _score(prune: Prune, seed: int) -> ScoreName | GradientScore:
-    if prune.method == "obs" or prune.method == "kprune":  # so written, for the type checker
-        raise ValueError(f"the score {prune.method} is a walk, see `Recipe.family_spec`")
+def _score(prune: Prune, seed: int) -> MethodName | GradientScore:
     options = {k: getattr(prune, k) for k in ("labels", "reduction", "power", "layer_norm")}
     given = {name: value for name, value in options.items() if value is not None}
     if not given:

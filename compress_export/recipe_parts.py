@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from compress.distill.layer_map import LayerMapName
-from compress.pruner.prune import PlanLayout
-from compress.saliency.pruning_order import RankingName
-from compress.saliency.scorers import ScoreName
+from compress.distillation.layer_map import LayerMapName
+from compress.pruner.spec import MethodName, PlanLayout
 from compress.search.depth import DepthStrategy
 from compress.search.options import SearchUnit
 from compress.training.spec import TrainPrecision
 from export.precision.variants import VariantName
-from export.serving.order import parse_order
+from export.serving.target import parse_target
 
 __all__ = [
     "BareTexts",
@@ -23,7 +21,6 @@ __all__ = [
     "Export",
     "GateSpec",
     "LatencyGate",
-    "MethodName",
     "MixPoint",
     "ObjectivePart",
     "OwnData",
@@ -40,7 +37,6 @@ LayerPairs = list[tuple[Positive, Positive]]
 Share = Annotated[float, Field(gt=0, le=1)]
 Change = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-MethodName = Literal[RankingName, ScoreName]
 Precision = Literal["fp32", "int8", "int8-static", "fp16"]
 
 SIZES = ("speedup", "latency_ms", "macs", "parameters")
@@ -162,7 +158,9 @@ class Prune(Part):
         "1, with obs as many as a quarter off each needs.",
     )
     trials: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="With obs: changes of the layers' error weights that the last step tries."
+        None,
+        description="Changes of the layers' error weights that the last step tries; by default 8 "
+        "with obs and layout free, else 0.",
     )
     repair: bool = Field(True, description="Refit output projections by least squares.")
     damping: Annotated[float, Field(gt=0)] = Field(
@@ -170,13 +168,13 @@ class Prune(Part):
     )
     units: Annotated[list[SearchUnit], Field(min_length=1)] | None = Field(
         None,
-        description="What may go: heads, neurons, with obs and kprune whole sublayers, with obs "
-        "layers; by default heads and neurons, with obs sublayers too.",
+        description="What may go: heads, neurons, whole sublayers, with obs whole layers; by "
+        "default heads, neurons and, but with kprune, sublayers.",
     )
     layout: PlanLayout = Field(
         "free", description="Sizes that differ by layer, or uniform ones; see the reload table."
     )
-    multiple: Positive = Field(16, description="FFN widths are multiples of it.")
+    round_to: Positive = Field(16, description="FFN widths are multiples of it.")
     drop_layers: Annotated[int, Field(ge=0)] = Field(0, description="Layers to drop first.")
     strategy: DepthStrategy = Field("top", description="Which layers.")
     calibration_examples: Positive = Field(2048, description="Training examples to look at.")
@@ -188,32 +186,12 @@ class Prune(Part):
             return self.score
         return "fisher" if self.layout == "uniform" or self.drop_layers else "obs"
 
-    @property
-    def walks(self) -> bool:
-        """Whether the method ranks and repairs step by step against any price, see `Walk`."""
-        return self.method in get_args(RankingName)
-
     @model_validator(mode="after")
     def _fits_method(self) -> Prune:
         options = {k: getattr(self, k) for k in ("labels", "reduction", "power", "layer_norm")}
         given = [name for name, value in options.items() if value is not None]
         if given and self.method not in ("fisher", "michel"):
             raise ValueError(f"{given[0]} goes with score fisher or michel, found {self.method}")
-        if self.walks and (self.layout == "uniform" or self.drop_layers):
-            name = "layout uniform" if self.layout == "uniform" else "drop_layers"
-            raise ValueError(f"{name} goes with the other scores, found {self.method}; use fisher")
-        if "sublayers" in (self.units or ()) and not self.walks:
-            raise ValueError(
-                f"units 'sublayers' goes with score obs or kprune, found {self.method}; "
-                "leave sublayers out"
-            )
-        if "layers" in (self.units or ()) and self.method != "obs":
-            raise ValueError(
-                f"units 'layers' goes with score obs, found {self.method}; leave layers out, or "
-                "use drop_layers"
-            )
-        if self.trials is not None and self.method != "obs":
-            raise ValueError(f"trials goes with score obs, found {self.method}; leave it out")
         return self
 
 
@@ -273,7 +251,7 @@ class Recover(Part):
 
 
 def _order(text: str) -> str:
-    parse_order(text)
+    parse_target(text)
     return text
 
 

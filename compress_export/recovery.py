@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.checkpoint.checkpoint import load
-from compress.distill.teacher_outputs import LiveTeacher
+from compress.distillation.teacher_outputs import LiveTeacher
 from compress.model.batches import Progress
 from compress.model.binding import bind
 from compress.plan.plan import Plan

@@ -18,11 +18,11 @@ from benchmarks.tasks import Dataset
 from compress.checkpoint.checkpoint import load, load_config, save
 from compress.checkpoint.stored_plan import stored_plan
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.gradual import GradualSpec
-from compress.distill.identity import data_hash, tokenizer_hash
-from compress.distill.objective import Objective
-from compress.distill.teacher_cache import TeacherCache
-from compress.distill.teacher_outputs import CachedTeacher, LiveTeacher, TeacherSource
+from compress.distillation.gradual import GradualSpec
+from compress.distillation.identity import data_hash, tokenizer_hash
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_cache import TeacherCache
+from compress.distillation.teacher_outputs import CachedTeacher, LiveTeacher, TeacherSource
 from compress.errors import RecipeError
 from compress.files.folder import writing
 from compress.files.places import locked, work_folder
@@ -31,7 +31,7 @@ from compress.model.binding import bind
 from compress.model.pooling import Pooling, write_pooling
 from compress.plan.plan import Plan
 from compress.training.processes import is_main, wait_for_all
-from compress.training.trainer import Curve
+from compress.training.trainer import TrainingHistory
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.context import Context
@@ -88,7 +88,7 @@ class Trained:
     seed: int
     folder: Path
     metrics: dict[str, float]
-    curve: Curve
+    curve: TrainingHistory
 
 
 class School:
@@ -150,20 +150,20 @@ class School:
         store.check(tokenizer=tokenizer_hash(self.tokenizer))
         store.check(data=data_hash(examples))
         model = load(self.student)
-        check_labels(label_names(model), store.facts.labels)
+        check_labels(label_names(model), store.metadata.labels)
         layers = sum(bind(model).shape.uses)
-        if layers != store.facts.n_student:
+        if layers != store.metadata.n_student:
             raise RecipeError(
-                f"the store {str(store.folder)!r} is for students of {store.facts.n_student} "
+                f"the store {str(store.folder)!r} is for students of {store.metadata.n_student} "
                 f"layers, found one of {layers}; make a store with --student-layers {layers}"
             )
-        return CachedTeacher(store.facts)
+        return CachedTeacher(store.metadata)
 
     @property
     def _label_names(self) -> tuple[str, ...]:
         """The teacher's."""
         if self.store is not None:
-            return tuple(self.store.facts.labels)
+            return tuple(self.store.metadata.labels)
         return label_names(self.context.teacher)
 
     def make(self, seed: int) -> Pupil:
@@ -193,7 +193,7 @@ class School:
         objective = objective_of(self.context.recipe.recover.objective, plan)
         if self.store is None:
             return objective
-        pairs = self.store.facts.pairs
+        pairs = self.store.metadata.pairs
         return replace(objective, layers=pairs, hidden=objective.hidden if pairs else 0.0)
 
 
@@ -242,7 +242,7 @@ def _done(folder: Path, key: str) -> Trained | None:
         return None
     if told.get("key") != key:
         return None
-    curve = Curve(rows=told["curve"])
+    curve = TrainingHistory(rows=told["curve"])
     return Trained(seed=told["seed"], folder=folder, metrics=told["metrics"], curve=curve)
 
 

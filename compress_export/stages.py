@@ -24,7 +24,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 """What a run does in its order, by the command line's verbs; a step is one stage or more."""
 
 
-RESULTS = 2
+RESULTS = 3
 """Part of every key; raised when stages give other results than before for the same inputs."""
 
 

@@ -50,11 +50,11 @@ def export_bundle(
     """Write `folder/<variant>/` for each variant: the graph, `config.json`, the tokenizer's files.
 
     Args:
-        model: In evaluation mode, on the CPU, in float32.
-        tokenizer: Of the model; its inputs become the graph's.
-        variants: What to write.
+        model: A model in evaluation mode, on the CPU, in float32.
+        tokenizer: The model's tokenizer; its inputs become the graph's.
+        variants: Variants to write.
         folder: Made if absent.
-        progress: Told after every variant.
+        progress: Called after every variant.
         feeds: Real texts as the graph's inputs: static int8 takes its ranges from them, and every
             int8 graph is judged on them. Where there are none, plain English sentences judge.
 

@@ -42,12 +42,12 @@ def export_graph(
     beside it above.
 
     Args:
-        model: In evaluation mode; left as it was found.
+        model: A model in evaluation mode; it is left as it is.
         names: Inputs, see `export.graph.inputs.input_names`.
         variant: Fusions and precision. An int8 variant is exported in float32 here, in the form
             that can be quantised: each attention a `MultiHeadAttention`, since `Attention` has no
             quantised form that takes a mask.
-        path: Where to write.
+        path: The file to write.
     """
     from transformers.exporters.configs import OnnxConfig
     from transformers.exporters.exporter_onnx import OnnxExporter
@@ -81,13 +81,13 @@ def export_graphs(
     """Write `model` in several variants, unchecked; folders are made as needed.
 
     Args:
-        model: In evaluation mode.
+        model: A model in evaluation mode.
         names: Inputs.
-        variants: What to write; int8 ones of the same fusions share one float32 graph.
-        paths: Where to write, one a variant.
+        variants: Variants to write; int8 ones of the same fusions share one float32 graph.
+        paths: One file per variant.
         feeds: Inputs to calibrate static int8 on. Where there are none, made-up ones serve, and no
             node is given back to float32: that will do to measure latency alone.
-        progress: Told after every variant.
+        progress: Called after every variant.
         sources: A folder to keep the float32 graphs in that int8 ones are made from; by default
             they are dropped.
 

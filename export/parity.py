@@ -35,12 +35,12 @@ class Parity:
     """The largest difference between a graph and its reference on one kind of input.
 
     Attributes:
-        variant: Of the graph.
+        variant: Variant of the graph.
         case: One of `export.graph.inputs.CASES`, or of `export.precision.int8_check.CASES`.
         difference: Largest absolute difference of any output from torch's; of an int8 graph, see
             `export.precision.int8_check.Int8Case`.
-        tolerance: What was accepted.
-        provider: Where the graph ran.
+        tolerance: The largest difference that is accepted.
+        provider: The execution provider that the graph ran on.
     """
 
     variant: str
@@ -57,7 +57,7 @@ def check_quantised(
 
     Args:
         model: Says how its texts are padded.
-        variant: Of the int8 graph.
+        variant: Variant of the int8 graph.
         source: The float32 graph that it was made from.
         path: The int8 graph.
         feeds: Real texts, as the graph's inputs.

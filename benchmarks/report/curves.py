@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.report.drawing import GONE, KEPT, STYLE, VARIANT_COLOURS, svg
-from compress.plan.latency_table import Curve, LatencyTable
+from compress.plan.latency_table import LatencyCurve, LatencyTable
 
 __all__ = ["table_figure"]
 
@@ -30,7 +30,7 @@ def table_figure(table: LatencyTable) -> str:
         return svg(figure)
 
 
-def _draw(axes: Any, curve: Curve, unit: str) -> None:
+def _draw(axes: Any, curve: LatencyCurve, unit: str) -> None:
     sizes = np.arange(curve.sizes[-1] + 1, dtype=float)
     for span in curve.spans:
         colour, alpha = (GONE, 0.9) if span.kind == "flat" else (STEP, 0.2)

@@ -6,7 +6,7 @@ Writes `OUT/growth.json` (steps that are in it already are not done again) and d
 `OUT/growth.svg`. Steps are `score and cut`, `export` and `load`, or what `steps=` names: `obs`
 (one step of structured OBS), `allocate` and `targets` too. A shape is a name in `SHAPES`;
 `@tokens=N`, `@layers=N` and `@targets=N` behind it change calibration tokens, depth and, for
-`targets`, how many students one walk leaves. Memory is the largest resident set of the process,
+`targets`, how many students one pruner gives. Memory is the largest resident set of the process,
 pages of mapped files included.
 """
 
@@ -124,20 +124,15 @@ def batches(shape: str, vocabulary: int) -> list[dict[str, Any]]:
 
 
 def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
-    """Fisher scores, allocation, surgery, repair and writing, streamed; half of the MACs stay."""
-    from compress.checkpoint.checkpoint import load_config
-    from compress.pruner.prune import PruneSpec
-    from compress.streamed import prune_streamed
+    """Fisher scores, planning, surgery, repair and writing, streamed; half of the MACs stay."""
+    from compress.pruner.spec import PruneSpec
 
-    student, marks = folder.with_name(f"{folder.name}-student"), {}
-    start = time.perf_counter()
+    start, marks = time.perf_counter(), {}
 
     def progress(label: str, done: int, total: int) -> None:
         marks[label] = round(time.perf_counter() - start, 2)
 
-    spec = PruneSpec(share=0.5, steps=1, score="fisher")
-    examples = batches(shape, load_config(folder).vocab_size)
-    prune_streamed(folder, examples, spec, student, scratch=folder.parent, progress=progress)
+    student = halved(shape, folder, PruneSpec(steps=1, score="fisher"), progress)
     size = sum(p.stat().st_size for p in student.glob("*.safetensors"))
     whole = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
     shutil.rmtree(student)
@@ -146,20 +141,27 @@ def score_and_cut(shape: str, folder: Path) -> dict[str, Any]:
 
 def obs(shape: str, folder: Path) -> dict[str, Any]:
     """One step of structured OBS, streamed: statistics, orders, plan, repair, writing."""
-    from compress.checkpoint.checkpoint import load_config
-    from compress.model.binding import bind
-    from compress.plan.cost import CostModel
-    from compress.pruner.walk import FamilySpec
-    from compress.streamed import load_mapped, walk_streamed
+    from compress.model.batches import silent
+    from compress.pruner.spec import PruneSpec
 
-    encoder = bind(load_mapped(folder)).shape
-    prices = CostModel(unit="macs", sequence=SEQUENCE).prices(encoder)
-    examples = batches(shape, load_config(folder).vocab_size)
-    student = folder.with_name(f"{folder.name}-student")
-    spec, budget = FamilySpec(steps=1, trials=0), 0.5 * prices.total(encoder)
-    walk_streamed(folder, examples, prices, budget, spec, student, scratch=folder.parent)
-    shutil.rmtree(student)
+    shutil.rmtree(halved(shape, folder, PruneSpec(steps=1), silent))
     return {}
+
+
+def halved(shape: str, folder: Path, spec: Any, progress: Any) -> Path:
+    """The folder of a student with half of the MACs, pruned in files."""
+    from compress.checkpoint.checkpoint import load_config
+    from compress.plan.cost import CostModel
+    from compress.pruner.pruner import Pruner
+    from compress.streamed import InFiles
+
+    student = folder.with_name(f"{folder.name}-student")
+    examples = batches(shape, load_config(folder).vocab_size)
+    with InFiles(folder, student, scratch=folder.parent) as files:
+        prices = CostModel(unit="macs", sequence=SEQUENCE).prices(files.teacher.shape)
+        pruner = Pruner(files, examples, prices, spec, progress)
+        pruner.prune_to(0.5 * pruner.dense_cost)
+    return student
 
 
 def allocate(shape: str, folder: Path) -> dict[str, Any]:
@@ -168,7 +170,7 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
 
     from compress.model.binding import bind
     from compress.plan.cost import CostModel
-    from compress.pruner.walk import FamilySpec
+    from compress.pruner.spec import PruneSpec
     from compress.saliency.obs import Removal
     from compress.search.options import encoder_options
     from compress.search.plan_search import Problem, plan_within
@@ -178,17 +180,16 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
     prices = CostModel(unit="macs", sequence=SEQUENCE).prices(layout.shape)
     generator = np.random.default_rng(0)
 
-    def rank(layer: Any, sublayer: str) -> Removal:
-        count = layer.n_heads if sublayer == "attention" else layer.ffn_width
+    def order(index: int, sublayer: str) -> Removal:
+        sizes = layout.shape.n_heads if sublayer == "attention" else layout.shape.ffn_widths
+        count = sizes[index]
         loss_increase = np.cumsum(np.sort(generator.exponential(size=count)))
         return Removal(
             order=generator.permutation(count), loss_increase=np.concatenate([[0.0], loss_increase])
         )
 
     start = time.perf_counter()
-    options = encoder_options(
-        layout, rank, units=FamilySpec().units, multiple=16, drop_loss_increases={}
-    )
+    options = encoder_options(layout.shape, order, units=PruneSpec().removable, round_to=16)
     budget = 0.5 * prices.total(layout.shape)
     problem = Problem(shape=layout.shape, options=options, prices=prices, budget=budget)
     plan_within(problem, {})
@@ -196,20 +197,20 @@ def allocate(shape: str, folder: Path) -> dict[str, Any]:
 
 
 def targets(shape: str, folder: Path) -> dict[str, Any]:
-    """Students down to a quarter of the MACs, by one walk of structured OBS."""
+    """Students down to a quarter of the MACs, by one pruner with structured OBS."""
     from compress.checkpoint.checkpoint import load as load_model
     from compress.checkpoint.checkpoint import load_config
     from compress.model.binding import bind
     from compress.plan.cost import CostModel
-    from compress.pruner.walk import Walk
+    from compress.pruner.pruner import Pruner
 
     model = load_model(folder)
     encoder = bind(model).shape
     prices = CostModel(unit="macs", sequence=SEQUENCE).prices(encoder)
-    walk = Walk(model, batches(shape, load_config(folder).vocab_size), prices)
+    pruner = Pruner(model, batches(shape, load_config(folder).vocab_size), prices)
     count = changed(shape, "targets", 1)
     for place in range(1, count + 1):
-        walk.down_to(walk.dense_cost * 0.25 ** (place / count))
+        pruner.prune_to(pruner.dense_cost * 0.25 ** (place / count))
     return {"targets": count}
 
 

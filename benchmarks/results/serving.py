@@ -34,10 +34,14 @@ def main(classifier: str, encoder: str, texts: str, out: str) -> None:
         for plan in PLANS:
             checkpoint = planned(model, plan, texts, folder / f"{name}-{plan}")
             bundle = folder / f"{name}-{plan}-onnx"
-            if not call("export", checkpoint, "--out", bundle, *served(orders), accept=(0, 1)):
-                # Half precision is refused where it gives something else than float32.
-                whole = [order for order in orders if not order.endswith("fp16")]
-                call("export", checkpoint, "--out", bundle, *served(whole))
+            refused = exported(checkpoint, bundle, orders)
+            rows += [
+                {"stack": order.split("@")[0], "precision": precision, "refused": True}
+                | {"model": name, "plan": plan}
+                for precision in refused
+                for order in orders
+                if order.endswith(f"@{precision}")
+            ]
             found = json.loads(call("verify", bundle, "--install", "--json", accept=(0, 1)))
             rows += [row | {"model": name, "plan": plan} for row in found["verified"]]
             for line in found["failures"]:
@@ -51,6 +55,15 @@ def main(classifier: str, encoder: str, texts: str, out: str) -> None:
     }
     (folder / "serving.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / "serving.md").write_text(table(rows), encoding="utf-8")
+
+
+def exported(checkpoint: str, bundle: Path, orders: list[str]) -> tuple[str, ...]:
+    """Export what can be exported; the precisions that are refused, as they lose too much."""
+    for refused in ((), ("fp16",), ("int8",), ("fp16", "int8")):
+        whole = [order for order in orders if not order.endswith(refused)]
+        if call("export", checkpoint, "--out", bundle, *served(whole), accept=(0, 1)):
+            return refused
+    raise SystemExit(f"{checkpoint} cannot be exported in any precision")
 
 
 def served(orders: list[str]) -> list[str]:
@@ -97,6 +110,8 @@ def cell(rows: list[dict[str, Any]], stack: str, plan: str, precision: str) -> s
     own = [r for r in rows if (r["stack"], r["plan"], r["precision"]) == (stack, plan, precision)]
     if not own:
         return "–"
+    if any(r.get("refused") for r in own):
+        return "refused"
     worst = max(own, key=lambda row: float(row["deviation"]))
     mark = "" if all(row["agrees"] for row in own) else " ✗"
     layout = " (layout)" if any(row["way"] == "layout" for row in own) else ""

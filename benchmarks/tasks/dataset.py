@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ class Dataset:
         labels: As written in the file; empty where there are none.
         label_names: The task's own names in order of their ids; empty where they are unknown.
         regression: Labels are numbers to predict, not classes.
+        file: Where it was read from, for messages; empty where that is no file of the user's.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Dataset:
     labels: tuple[str, ...]
     label_names: tuple[str, ...] = ()
     regression: bool = False
+    file: str = ""
+
+    @property
+    def place(self) -> str:
+        """The file, or task and split, for messages."""
+        return self.file or f"{self.name} {self.split}"
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -50,11 +57,8 @@ class Dataset:
         if count >= len(self):
             return self
         chosen = np.random.default_rng(seed).permutation(len(self))[:count]
-        return Dataset(
-            name=self.name,
-            split=self.split,
+        return replace(
+            self,
             texts=tuple(self.texts[i] for i in chosen),
             labels=tuple(self.labels[i] for i in chosen) if self.labels else (),
-            label_names=self.label_names,
-            regression=self.regression,
         )

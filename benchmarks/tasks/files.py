@@ -65,6 +65,7 @@ class FileTask:
             texts=tuple(row[:-1] for row in rows),
             labels=tuple(row[-1] for row in rows),
             regression=self.regression,
+            file=str(path),
         )
 
 
@@ -109,4 +110,4 @@ class TextTask:
                 f"task.texts must hold one text a line, or two with a tab between them, found "
                 f"{sorted(counts) or 'no line'} in {self.texts}; correct it"
             )
-        return Dataset(name=self.name, split=split, texts=texts, labels=())
+        return Dataset(name=self.name, split=split, texts=texts, labels=(), file=str(self.texts))

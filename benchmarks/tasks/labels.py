@@ -49,7 +49,7 @@ def encode_labels(dataset: Dataset, label2id: Mapping[str, int]) -> NDArray[np.f
             mixed = len({_is_number(each) for each in written}) == 2
             why = " (the column mixes names and numbers)" if mixed else ""
             raise DataError(
-                f"{dataset.name} {dataset.split}, example {index + 1}: label "
+                f"{dataset.place}, example {index + 1}: label "
                 f"{dataset.labels[index]!r} is not one of {_shown(known)}{why}; correct the row, "
                 "or the label2id in the model's config.json"
             )
@@ -117,7 +117,7 @@ def _reading(
     listed = next((label for label in present if label.startswith(("[", "{"))), None)
     if listed is not None:
         raise DataError(
-            f"{dataset.name} {dataset.split}: label {listed!r} lists several labels, and one class "
+            f"{dataset.place}: label {listed!r} lists several labels, and one class "
             "for each text is supported; choose one label a row"
         )
     if dataset.label_names:
@@ -131,7 +131,7 @@ def _reading(
     if is_unnamed(label2id):
         named = sorted(present - numbers.keys())[:5]
         raise DataError(
-            f"{dataset.name} {dataset.split}: the labels are names ({named}), and the model does "
+            f"{dataset.place}: the labels are names ({named}), and the model does "
             "not name its own; set id2label and label2id in its config.json"
         )
     outputs = {label: _named(label, label2id) for label in present}
@@ -145,7 +145,7 @@ def _check_no_other_numbers(dataset: Dataset, label2id: Mapping[str, int]) -> No
         int(found[0]) != i for i, found in counted.items()
     ):
         raise DataError(
-            f"{dataset.name} {dataset.split}: labels are numbers, and the model's names count "
+            f"{dataset.place}: labels are numbers, and the model's names count "
             f"otherwise than its outputs ({_shown(label2id)}); write the model's names"
         )
 
@@ -221,7 +221,7 @@ def _number(dataset: Dataset, index: int, label: str) -> float:
         value = float("nan")
     if not np.isfinite(value):
         raise DataError(
-            f"{dataset.name} {dataset.split}, example {index + 1}: label must be a finite number, "
+            f"{dataset.place}, example {index + 1}: label must be a finite number, "
             f"found {label!r}; correct the file"
         )
     return value

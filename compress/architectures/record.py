@@ -23,7 +23,7 @@ class Slot:
     """One place of a layer whose `axis` runs over heads or over neurons.
 
     Attributes:
-        path: From the layer to an `nn.Linear` or to a bare parameter.
+        path: Path from the layer to an `nn.Linear` or to a bare parameter.
         axis: Axis of the weight that runs over units. A linear's bias follows axis 0.
         packing: `plain` (unit after unit), `stacked` (all units of part 1, then of part 2, as in a
             fused q-k-v or a gated FFN) or `interleaved` (all parts of unit 1, then of unit 2).

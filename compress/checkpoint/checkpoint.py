@@ -131,8 +131,8 @@ def save(
     """Write a pruned model: safetensors, config with the plan, remote code where it is needed.
 
     Args:
-        model: What `plan` made. Loaded from a pruned checkpoint, its older plan is joined.
-        plan: Of the model before the surgery.
+        model: The model that `plan` gave. An older plan of a pruned checkpoint is joined.
+        plan: The plan for the model before the surgery.
         folder: Appears when it is complete.
         tokenizer: Saved beside the weights.
         notes: Further text files, by name.

@@ -18,7 +18,7 @@ from compress.checkpoint.verify import compare_outputs
 from compress.errors import PlanError
 from compress.files.folder import writing
 from compress.model.binding import bind
-from compress.model.layout import BoundSlot, LayerLayout, Sublayer, child
+from compress.model.layout import LayerLayout, Sublayer, child
 from compress.model.surgery import unit_indices
 from compress.model.task_head import init_arguments, stock_class
 from compress.plan.plan import LayerPlan, Plan
@@ -37,7 +37,7 @@ def expand(model: PreTrainedModel, plan: Plan | None = None) -> PreTrainedModel:
 
     Args:
         model: A pruned model; left as it is.
-        plan: How it came from its unpruned model; by default the one that its config carries.
+        plan: How it was pruned. Default: the plan that its config carries.
 
     Returns:
         A stock model with equal outputs, in evaluation mode.
@@ -118,36 +118,32 @@ def _stock(
 
 def _fill_(target: LayerLayout, source: LayerLayout | None, plan: LayerPlan) -> None:
     """Copy what is left of a layer to its places in a stock one."""
-    heads = source.head_slots if source else ()
-    neurons = source.ffn_slots if source else ()
-    _scatter_(target.head_slots, heads, plan.heads, target.n_heads)
-    _scatter_(target.ffn_slots, neurons, plan.neurons, target.ffn_width)
-    for sublayer in ("attention", "ffn"):
-        _copy_output_bias_(target, source, sublayer)
+    for index, keep in enumerate((plan.heads, plan.neurons)):
+        kept = source.sublayers[index] if source else None
+        _scatter_(target.sublayers[index], kept, keep)
+        _copy_output_bias_(target.sublayers[index], kept)
     if source is not None:
         _copy_leftovers_(target, source)
 
 
-def _scatter_(
-    target: tuple[BoundSlot, ...], source: tuple[BoundSlot, ...], keep: tuple[int, ...], count: int
-) -> None:
-    found = {bound.slot.path: bound for bound in source}
-    for bound in target:
-        index = unit_indices(keep, bound.width, count, bound.slot)
+def _scatter_(target: Sublayer, source: Sublayer | None, keep: tuple[int, ...]) -> None:
+    found = {bound.slot.path: bound for bound in (source.slots if source else ())}
+    for bound in target.slots:
+        index = unit_indices(keep, bound.width, target.n_units, bound.slot)
         for name, axis in bound.parameters:
             parameter = getattr(bound.owner, name)
             parameter.zero_()
-            if source:
+            if found:
                 values = getattr(found[bound.slot.path].owner, name)
                 parameter.index_copy_(axis, index, values.to(parameter))
 
 
-def _copy_output_bias_(target: LayerLayout, source: LayerLayout | None, sublayer: Sublayer) -> None:
-    _, bias = target.projection(sublayer)
+def _copy_output_bias_(target: Sublayer, source: Sublayer | None) -> None:
+    _, bias = target.projection
     if bias is None:
         return
     bias.zero_()
-    kept = source.projection(sublayer)[1] if source else None
+    kept = source.projection[1] if source else None
     if kept is not None:
         bias.copy_(kept)
 
@@ -156,6 +152,6 @@ def _copy_leftovers_(target: LayerLayout, source: LayerLayout) -> None:
     architecture = target.architecture
     for path in architecture.leftovers:
         inside = path.startswith(f"{architecture.attention}.") and source.n_heads == 0
-        kept = source.attention_norm if inside else child(source.module, path)
+        kept = source.attention.norm if inside else child(source.module, path)
         if kept is not None:
             child(target.module, path).load_state_dict(kept.state_dict())

@@ -127,8 +127,8 @@ def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
     """What stands where in the student's layers, as plain data for the modelling file.
 
     Args:
-        layout: Of the student.
-        plan: Of the unpruned model that it came from.
+        layout: The student.
+        plan: The plan for the unpruned model that it came from.
     """
     names = {id(module): name for name, module in layout.model.named_modules()}
     architecture = layout.architecture
@@ -154,8 +154,8 @@ def module_table(layout: Layout, plan: Plan) -> dict[str, Any]:
 def _list_attention(table: dict[str, Any], prefix: str, layer: LayerLayout, layout: Layout) -> None:
     architecture = layout.architecture
     if not layer.n_heads:
-        norm = prefix + architecture.attention_sum if layer.attention_norm else None
-        biased = layer.projection("attention")[1] is not None
+        norm = prefix + architecture.attention_sum if layer.attention.norm else None
+        biased = layer.attention.projection[1] is not None
         table["removed_attention"][prefix + architecture.attention] = [
             layout.shape.hidden_size,
             biased,
@@ -164,7 +164,7 @@ def _list_attention(table: dict[str, Any], prefix: str, layer: LayerLayout, layo
             architecture.streams,
         ]
         return
-    _list_slots(table, prefix, layer.head_slots)
+    _list_slots(table, prefix, layer.attention.slots)
     for path in architecture.head_counts:
         table["attributes"][prefix + path] = layer.n_heads
     for path in architecture.head_widths:
@@ -177,11 +177,11 @@ def _list_attention(table: dict[str, Any], prefix: str, layer: LayerLayout, layo
 
 def _list_ffn(table: dict[str, Any], prefix: str, layer: LayerLayout, width: int) -> None:
     if layer.ffn_width:
-        _list_slots(table, prefix, layer.ffn_slots)
+        _list_slots(table, prefix, layer.ffn.slots)
         return
     architecture = layer.architecture
     table["identity"] += [prefix + slot.path for slot in architecture.ffn_in]
-    biased = layer.projection("ffn")[1] is not None
+    biased = layer.ffn.projection[1] is not None
     table["constant"][prefix + architecture.ffn_out.path] = [width, biased]
 
 

@@ -103,7 +103,7 @@ def skeleton(config: PreTrainedConfig, **arguments: Any) -> PreTrainedModel:
 
     Args:
         config: Stock, or with a plan.
-        arguments: Of a stock model's class, beside the config.
+        arguments: Arguments of a stock model's class, beside the config.
 
     Raises:
         PlanError, CheckpointError: The config holds no such plan, or names no class.

@@ -25,7 +25,7 @@ def verify_stock(folder: Path, model: PreTrainedModel) -> None:
 
     Args:
         folder: The checkpoint.
-        model: What was saved, in evaluation mode.
+        model: The saved model, in evaluation mode.
 
     Raises:
         VerificationError: It does not load, or gives other outputs.
@@ -70,9 +70,9 @@ def compare_outputs(loader: str, loaded: PreTrainedModel, model: PreTrainedModel
         VerificationError: One differs by more than rounding.
     """
     found, expected = _outputs(loaded), _outputs(model)
-    for name, wanted in expected.items():
-        largest = float((found[name] - wanted).abs().max())
-        bound = TOLERANCE * max(1.0, float(wanted.abs().max()))
+    for name, output in expected.items():
+        largest = float((found[name] - output).abs().max())
+        bound = TOLERANCE * max(1.0, float(output.abs().max()))
         if not largest <= bound:
             raise VerificationError(
                 f"the checkpoint loaded with {loader} must give equal {name}, "

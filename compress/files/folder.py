@@ -141,6 +141,11 @@ def check_target(target: Path, kind: str) -> None:
             f"output must be a folder of its own, found {target}, where the current folder lies; "
             "name another place"
         )
+    above = next(p for p in target.absolute().parents if p.exists() or p.is_symlink())
+    if not above.is_dir():
+        raise BundleError(
+            f"output must lie in a folder, found the file {above}; name another place"
+        )
     _check_writable(target)
     finish_filling(target, MANIFEST)
     if not target.exists() and not target.is_symlink():
@@ -237,7 +242,7 @@ def verify_folder(folder: Path, under: str = "") -> None:
     """Compare files with their SHA-256 in the manifest.
 
     Args:
-        folder: With its manifest.
+        folder: A folder with its manifest.
         under: Only files of this folder in it, such as `onnx/cpu-fp32`.
 
     Raises:
@@ -257,7 +262,7 @@ def changed_files(folder: Path, under: str = "") -> Iterator[str]:
     """Names of files that are missing or not as the manifest has them.
 
     Args:
-        folder: With its manifest.
+        folder: A folder with its manifest.
         under: See `verify_folder`.
 
     Raises:

@@ -32,15 +32,16 @@ class Descent:
 
     Attributes:
         steps: Updates in which the decay alone would close a gate of the mean first value.
-        rate: α; left out, such that the mean gradient of the first update weighs `pull` times the
-            decay.
-        pull: See `rate`. In the paper α is a hundred times γ, whatever the gradients are; with its
-            γ of 2·10⁻⁷ a mean gate needs 50,000 updates to close, twice those of its SST-2.
-        seed: Of the first values.
+        learning_rate: α. Default: such that the mean gradient of the first update weighs `pull`
+            times as much as the decay.
+        pull: See `learning_rate`. In the paper α is a hundred times γ, whatever the gradients are;
+            with its γ of 2·10⁻⁷ a mean gate needs 50,000 updates to close, twice those of its
+            SST-2.
+        seed: Seed of the first values.
     """
 
     steps: int
-    rate: float | None = None
+    learning_rate: float | None = None
     pull: float = 10.0
     seed: int = 0
 
@@ -56,15 +57,15 @@ class Descent:
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.SGD:
         """Plain gradient descent by α; the decay is `settle`'s."""
-        return torch.optim.SGD(parameters, lr=self.rate or 0.0)
+        return torch.optim.SGD(parameters, lr=self.learning_rate or 0.0)
 
     def settle(self, optimizer: torch.optim.SGD, done: float, share: float) -> None:
         """The rest of an update: the decay; and the rate, if it was left open.
 
         Args:
-            optimizer: Of `optimizer`.
+            optimizer: What `optimizer` returned.
             done: Share of the training that is over; the decay is constant.
-            share: Of gates that are to stay; the gate itself knows when to end.
+            share: Share of gates that should stay; the gate itself knows when to end.
         """
         (group,) = optimizer.param_groups
         gradients = [p.grad for p in group["params"] if p.grad is not None]
@@ -88,7 +89,7 @@ class Pace:
     Attributes:
         bound: The most that a gradient moves θ in an update, in spreads of the first values.
         start, end: Shares of the training between which gates close.
-        seed: Of the first values.
+        seed: Seed of the first values.
     """
 
     bound: float = 0.02
@@ -106,9 +107,9 @@ class Pace:
         So most move by just that, as their gradient's sign says, and only the smallest by less.
 
         Args:
-            optimizer: Of `optimizer`.
+            optimizer: What `optimizer` returned.
             done: Share of the training that is over.
-            share: Of gates that are to stay at its end.
+            share: Share of gates that should stay at its end.
         """
         (group,) = optimizer.param_groups
         moving = [p for p in group["params"] if p.grad is not None]
@@ -137,28 +138,28 @@ class AdaptSpec:
     """What to keep, and how gates move.
 
     Attributes:
-        share: Of the encoder's cost that stays.
-        cost: What it is counted in.
-        descent: Of θ.
-        units: What may go.
-        multiple: FFN widths are multiples of it.
+        share: Share of the encoder's cost that stays.
+        cost: The cost model that the share is counted in.
+        descent: Schedule of θ.
+        units: What may be removed.
+        round_to: FFN widths are multiples of it.
     """
 
     share: float
     cost: CostModel
     descent: Descent
     units: tuple[Unit, ...] = ("heads", "neurons")
-    multiple: int = 16
+    round_to: int = 16
 
     def __post_init__(self) -> None:
-        validate(self, share=share(one=False), multiple=at_least(1))
+        validate(self, share=share(one=False), round_to=at_least(1))
 
 
 class AdaptGate(UnitGate):
     """One θ a head and neuron.
 
     Args:
-        shape: Of the model.
+        shape: The model's shape.
         spec: Budget and descent.
     """
 
@@ -216,7 +217,7 @@ class AdaptGate(UnitGate):
             self.spec.cost,
             self.spec.share,
             self.spec.units,
-            self.spec.multiple,
+            self.spec.round_to,
         )
 
 

@@ -31,7 +31,7 @@ class BitMasks:
     """What one task keeps of a backbone.
 
     Attributes:
-        kept: By the parameter's name, True where a weight stays; the parameter's shape.
+        kept: By the parameter's name: True where a weight stays, in the parameter's shape.
         own: Parameters of the task itself by name: its head.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from compress.model.layout import Layout
 from compress.plan.cost import CostModel
 from compress.plan.plan import EncoderShape, Plan, Unit
 from compress.saliency.scores import Array, Scores
-from compress.search.allocate import allocate
+from compress.search.plan_search import plan_by_scores
 
 __all__ = ["MaskGate", "UnitGate", "Values", "as_array", "check_share", "ones", "plan_by_rank"]
 
@@ -108,30 +109,34 @@ def plan_by_rank(
     cost: CostModel,
     share: float,
     units: tuple[Unit, ...],
-    multiple: int,
+    round_to: int,
 ) -> Plan:
-    """The plan that keeps units in the order of their values, whatever a unit costs.
+    """The plan that keeps the units with the highest values, whatever a unit costs.
 
-    A learnt gate says which units stay, and not by how much the loss would grow; `allocate` divides
-    by cost, so values are multiplied by it here.
+    A learnt gate says which units stay, and not by how much the loss would grow without them: so a
+    unit's score is its value times its cost. Values are moved to begin a little above zero, so that
+    the budget is used where they are equal.
 
     Args:
         kind: The gate's name.
         heads: Per layer, `(n_heads,)`.
         neurons: Per layer, `(ffn_width,)`.
-        shape: Of the model.
+        shape: The model's shape.
         cost: What `share` is counted in.
-        share: Of the encoder's cost that stays.
-        units: What may go.
-        multiple: FFN widths are multiples of it.
+        share: Share of the encoder's cost that stays.
+        units: What may be removed.
+        round_to: FFN widths are multiples of it.
     """
+    every = np.concatenate([*heads, *neurons])
+    base = float(every.min()) - max(1e-3 * float(np.ptp(every)), 1e-6)
     scores = Scores(
         kind=kind,
-        heads=tuple(values * cost.head(shape, i) for i, values in enumerate(heads)),
-        neurons=tuple(values * cost.neuron(shape, i) for i, values in enumerate(neurons)),
+        heads=tuple((values - base) * cost.head(shape, i) for i, values in enumerate(heads)),
+        neurons=tuple((values - base) * cost.neuron(shape, i) for i, values in enumerate(neurons)),
     )
-    budget = share * cost.total(shape)
-    return allocate(scores, shape, cost, budget, units=units, multiple=multiple)
+    prices = cost.prices(shape)
+    budget = share * prices.total(shape)
+    return plan_by_scores(scores, shape, prices, budget, units=units, round_to=round_to)
 
 
 def check_share(share: float) -> None:

@@ -31,32 +31,32 @@ class HardConcreteSpec:
     """What to keep, and how gates move.
 
     Attributes:
-        share: Of the encoder's cost that stays.
-        cost: What it is counted in.
-        units: What may go. A whole sublayer goes with its gate.
-        rate: Of gates and multipliers.
+        share: Share of the encoder's cost that stays.
+        cost: The cost model that the share is counted in.
+        units: What may be removed. A whole sublayer is removed with its gate.
+        learning_rate: Learning rate of gates and multipliers.
         warmup: Share of the training in which the target falls from 1 to `share`.
-        start: Of ``log α``: how open gates are at first.
-        multiple: FFN widths are multiples of it.
-        seed: Of the noise.
+        start: Initial ``log α``: how open gates are at first.
+        round_to: FFN widths are multiples of it.
+        seed: Seed of the noise.
     """
 
     share: float
     cost: CostModel
     units: tuple[Unit, ...] = ("heads", "neurons")
-    rate: float = 0.1
+    learning_rate: float = 0.1
     warmup: float = 0.5
     start: float = 2.0
-    multiple: int = 16
+    round_to: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
         validate(
             self,
             share=share(one=False),
-            rate=above(0),
+            learning_rate=above(0),
             warmup=share(zero=True),
-            multiple=at_least(1),
+            round_to=at_least(1),
         )
 
 
@@ -64,7 +64,7 @@ class HardConcreteGate(UnitGate):
     """One gate a head and neuron, and one a sublayer that multiplies all of its own.
 
     Args:
-        shape: Of the model.
+        shape: The model's shape.
         spec: Budget and schedule.
     """
 
@@ -131,7 +131,7 @@ class HardConcreteGate(UnitGate):
             {"params": gates},
             {"params": [self.multipliers], "maximize": True},
         ]
-        return torch.optim.Adam(groups, lr=self.spec.rate)
+        return torch.optim.Adam(groups, lr=self.spec.learning_rate)
 
     def kept(self) -> float:
         """Expected share."""
@@ -149,7 +149,7 @@ class HardConcreteGate(UnitGate):
             self.spec.cost,
             self.spec.share,
             self.spec.units,
-            self.spec.multiple,
+            self.spec.round_to,
         )
 
 

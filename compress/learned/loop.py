@@ -36,16 +36,16 @@ class MaskSpec:
 
     Attributes:
         steps: Updates, at most; a gate may end the training before.
-        rate: Learning rate of what is trained beside the gates (AdamW, linear decay).
-        seed: Of the batches' order.
+        learning_rate: Learning rate of what is trained beside the gates (AdamW, linear decay).
+        seed: Seed of the batches' order.
     """
 
     steps: int
-    rate: float = 2e-5
+    learning_rate: float = 2e-5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        validate(self, steps=at_least(1), rate=above(0))
+        validate(self, steps=at_least(1), learning_rate=above(0))
 
 
 def learn_masks(
@@ -64,10 +64,10 @@ def learn_masks(
         layout: The model, in evaluation mode throughout; it is left unpruned.
         batches: Training data.
         loss: Sum over the batch.
-        gate: What is learnt.
+        gate: The gate that is learnt.
         spec: How long.
         trained: Weights that move too: a new task head, or all.
-        progress: Told after every update.
+        progress: Called after every update.
 
     Returns:
         About a hundred rows of `step`, `loss` (of an example, without the penalty) and `kept`.
@@ -113,7 +113,7 @@ class _Weights:
         self._parameters = list(parameters)
         self._optimizer = self._schedule = None
         if self._parameters:
-            self._optimizer = torch.optim.AdamW(self._parameters, lr=spec.rate)
+            self._optimizer = torch.optim.AdamW(self._parameters, lr=spec.learning_rate)
             self._schedule = torch.optim.lr_scheduler.LinearLR(
                 self._optimizer, 1.0, 0.0, total_iters=spec.steps
             )

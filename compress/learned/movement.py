@@ -27,31 +27,31 @@ class MovementSpec:
     """What to keep, and how scores move.
 
     Attributes:
-        share: Of the encoder's cost that stays.
-        cost: What it is counted in.
-        units: What may go.
-        rate: Of the scores, by Adam; the paper's.
+        share: Share of the encoder's cost that stays.
+        cost: The cost model that the share is counted in.
+        units: What may be removed.
+        learning_rate: Learning rate of the scores (Adam). Default: the paper's.
         start, end: Shares of the training between which the mask closes.
-        multiple: FFN widths are multiples of it.
+        round_to: FFN widths are multiples of it.
     """
 
     share: float
     cost: CostModel
     units: tuple[Unit, ...] = ("heads", "neurons")
-    rate: float = 1e-2
+    learning_rate: float = 1e-2
     start: float = 0.25
     end: float = 0.75
-    multiple: int = 16
+    round_to: int = 16
 
     def __post_init__(self) -> None:
-        validate(self, share=share(one=False), rate=above(0), multiple=at_least(1))
+        validate(self, share=share(one=False), learning_rate=above(0), round_to=at_least(1))
 
 
 class MovementGate(UnitGate):
     """One score a head and neuron; the best stay.
 
     Args:
-        shape: Of the model.
+        shape: The model's shape.
         spec: Budget and schedule.
     """
 
@@ -73,7 +73,7 @@ class MovementGate(UnitGate):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam, which puts heads and neurons on one scale."""
-        return torch.optim.Adam(self.parameters(), lr=self.spec.rate)
+        return torch.optim.Adam(self.parameters(), lr=self.spec.learning_rate)
 
     def kept(self) -> float:
         """Share of the present plan."""
@@ -93,7 +93,7 @@ class MovementGate(UnitGate):
             self.spec.cost,
             share,
             self.spec.units,
-            self.spec.multiple,
+            self.spec.round_to,
         )
 
 

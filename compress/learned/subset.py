@@ -27,25 +27,27 @@ class SubsetSpec:
     Attributes:
         n_heads: Heads of the whole encoder that stay.
         hottest, coldest: Temperature at the start and at the end; the paper's.
-        rate: Of the heads' logits, the paper's.
-        seed: Of the Gumbel noise.
+        learning_rate: Learning rate of the heads' logits. Default: the paper's.
+        seed: Seed of the Gumbel noise.
     """
 
     n_heads: int
     hottest: float = 1000.0
     coldest: float = 1e-8
-    rate: float = 0.5
+    learning_rate: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
-        validate(self, n_heads=at_least(1), hottest=above(0), coldest=above(0), rate=above(0))
+        validate(
+            self, n_heads=at_least(1), hottest=above(0), coldest=above(0), learning_rate=above(0)
+        )
 
 
 class SubsetGate(UnitGate):
     """One logit a head; neurons stay.
 
     Args:
-        shape: Of the model.
+        shape: The model's shape.
         spec: Subset and schedule.
 
     Raises:
@@ -72,7 +74,7 @@ class SubsetGate(UnitGate):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW without decay."""
-        return torch.optim.AdamW([self.logits], lr=self.spec.rate, weight_decay=0.0)
+        return torch.optim.AdamW([self.logits], lr=self.spec.learning_rate, weight_decay=0.0)
 
     def kept(self) -> float:
         """Share of the heads."""
@@ -114,7 +116,7 @@ def soft_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
 
     Args:
         logits: `(n,)`, noise added.
-        k: How many.
+        k: Number of elements that are chosen.
         temperature: Above 0; the colder, the nearer to K ones.
     """
     others = torch.eye(len(logits), dtype=torch.bool, device=logits.device)

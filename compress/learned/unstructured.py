@@ -40,9 +40,9 @@ class WeightMasks(MaskGate):
     """One θ a weight of the encoder's projections.
 
     Args:
-        layout: Of the model.
-        share: Of those weights that stay.
-        descent: Of θ.
+        layout: The model.
+        share: Share of those weights that stay.
+        descent: Schedule of θ.
     """
 
     def __init__(self, layout: Layout, share: float, descent: Descent | Pace) -> None:
@@ -95,7 +95,7 @@ class FixedMasks(MaskGate):
     """A mask that stands while something else is trained, such as a task head.
 
     Args:
-        masks: By the parameter's name.
+        masks: Masks by the parameter's name.
     """
 
     def __init__(self, masks: dict[str, Tensor]) -> None:
@@ -140,11 +140,11 @@ def ranked_masks(
         layout: The model.
         kind: By chance; by size; or by ``|w · Σ ∂L/∂w|`` (Molchanov et al. 2019), the paper's IMP
             as we read it.
-        share: Of the weights that stay.
-        batches: For `importance`.
+        share: Share of the weights that stay.
+        batches: Data for `importance`.
         loss: Sum over the batch.
-        seed: Of chance.
-        progress: Told after every batch.
+        seed: Seed of random choices.
+        progress: Called after every batch.
     """
     check_share(share)
     slots = weight_slots(layout)
@@ -163,7 +163,7 @@ def weight_slots(layout: Layout) -> dict[str, BoundSlot]:
     names = {id(parameter): name for name, parameter in layout.model.named_parameters()}
     found: dict[str, BoundSlot] = {}
     for layer in layout.layers:
-        for slot in (*layer.head_slots, *layer.ffn_slots):
+        for slot in layer.slots:
             if slot.weight.ndim > 1 and id(slot.weight) in names:
                 found.setdefault(names[id(slot.weight)], slot)
     return found

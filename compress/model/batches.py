@@ -141,7 +141,7 @@ def sampled_fisher_loss(
 
     Args:
         temperature: Above 1 it flattens the distributions that labels are drawn from.
-        seed: Of the draws.
+        seed: Seed of the draws.
         likelihood: `categorical`: one class is drawn from the softmax; `bernoulli`: each label is
             drawn from its own sigmoid; `gaussian`: the Fisher matrix of outputs under a unit
             Gaussian is that of a random projection, which is drawn (of the output itself where

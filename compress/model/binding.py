@@ -9,7 +9,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from compress.architectures import Architecture, Slot, architecture_for
 from compress.errors import LayoutError
-from compress.model.layout import BoundSlot, LayerLayout, Layout, child
+from compress.model.layout import (
+    BoundSlot,
+    LayerLayout,
+    Layout,
+    Sublayer,
+    SublayerName,
+    child,
+)
 from compress.model.removed import ConstantOutput, RemovedAttention
 from compress.model.task_head import stock_class
 from compress.plan.plan import EncoderShape
@@ -125,14 +132,24 @@ class _Binder:
             index=index,
             module=module,
             architecture=architecture,
-            n_heads=_count(heads),
-            ffn_width=_count(ffn),
-            head_slots=heads,
-            ffn_slots=ffn,
+            attention=self._sublayer("attention", module, self.head_width, heads),
+            ffn=self._sublayer("ffn", module, 1, ffn),
         )
-        _ = layer.summing("attention"), layer.summing("ffn")
+        _ = layer.attention.summing, layer.ffn.summing
         self._check_leftovers(layer)
         return layer
+
+    def _sublayer(
+        self, name: SublayerName, module: nn.Module, width: int, slots: tuple[BoundSlot, ...]
+    ) -> Sublayer:
+        return Sublayer(
+            name=name,
+            module=module,
+            architecture=self.architecture,
+            unit_width=width,
+            n_units=_count(slots),
+            slots=slots,
+        )
 
     def _heads(self, index: int, module: nn.Module) -> tuple[BoundSlot, ...]:
         widths = {
@@ -160,8 +177,7 @@ class _Binder:
     def _check_leftovers(self, layer: LayerLayout) -> None:
         """Refuse a parameter that is of no unit and of no known rest."""
         architecture = self.architecture
-        owned = {id(slot.weight) for slot in (*layer.head_slots, *layer.ffn_slots)}
-        owned |= {id(slot.bias) for slot in (*layer.head_slots, *layer.ffn_slots)}
+        owned = {id(part) for slot in layer.slots for part in (slot.weight, slot.bias)}
         rest = [*architecture.leftovers, architecture.ffn_out.path]
         rest += [architecture.attention] if layer.n_heads == 0 else []
         for name, parameter in layer.module.named_parameters():
@@ -224,10 +240,8 @@ def _shape(
     first_pinned: bool,
 ) -> EncoderShape:
     architecture, config = binder.architecture, model.config
-    heads = max(layers, key=lambda layer: layer.n_heads)
-    ffn = max(layers, key=lambda layer: layer.ffn_width)
-    head_weights, head_biases = _owned(heads.head_slots, heads.n_heads)
-    neuron_weights, neuron_biases = _owned(ffn.ffn_slots, ffn.ffn_width)
+    head_weights, head_biases = _owned(max((x.attention for x in layers), key=_n_units))
+    neuron_weights, neuron_biases = _owned(max((x.ffn for x in layers), key=_n_units))
     kinds = getattr(config, architecture.kinds_key) if architecture.kinds_key else ()
     return EncoderShape(
         model_type=architecture.model_type,
@@ -248,8 +262,13 @@ def _shape(
     )
 
 
-def _owned(slots: tuple[BoundSlot, ...], count: int) -> tuple[int, int]:
+def _n_units(sublayer: Sublayer) -> int:
+    return sublayer.n_units
+
+
+def _owned(sublayer: Sublayer) -> tuple[int, int]:
     """Weights and biases of one unit; zeros where no unit is left."""
+    slots, count = sublayer.slots, sublayer.n_units
     if not count:
         return 0, 0
     biases = sum(
@@ -262,7 +281,5 @@ def _owned(slots: tuple[BoundSlot, ...], count: int) -> tuple[int, int]:
 
 def _rest(layer: LayerLayout) -> int:
     """Parameters of a layer that belong to no unit."""
-    weights, biases = _owned(layer.head_slots, layer.n_heads)
-    neurons, neuron_biases = _owned(layer.ffn_slots, layer.ffn_width)
-    owned = layer.n_heads * (weights + biases) + layer.ffn_width * (neurons + neuron_biases)
+    owned = sum(sublayer.n_units * sum(_owned(sublayer)) for sublayer in layer.sublayers)
     return sum(p.numel() for p in layer.module.parameters()) - owned

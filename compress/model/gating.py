@@ -33,7 +33,7 @@ def gated(layout: Layout, heads: Sequence[Tensor], neurons: Sequence[Tensor]) ->
     """Within the block, what heads and neurons give is multiplied by their gates.
 
     Args:
-        layout: Of the model.
+        layout: The model.
         heads: Per layer, `(n_heads,)`, or `(n_heads * head_width,)` for a gate a feature.
         neurons: Per layer, `(ffn_width,)`.
 

@@ -43,7 +43,7 @@ def hooked(layer: LayerLayout, place: Place, hook_fn: Hook) -> Iterator[None]:
             case "neurons" if layer.ffn_width:
                 _on_input(stack, child(module, architecture.ffn_out.path), hook_fn)
             case "attention" | "ffn":
-                summing = layer.summing(place)
+                summing = (layer.attention if place == "attention" else layer.ffn).summing
                 if summing is None:
                     _on_output(stack, module, hook_fn)
                 else:

@@ -14,20 +14,23 @@ from transformers import PreTrainedModel
 
 from compress.architectures import Architecture, Slot
 from compress.errors import LayoutError
-from compress.plan.plan import EncoderShape
+from compress.plan.plan import EncoderShape, Unit
 
 __all__ = [
     "SUBLAYERS",
+    "UNIT_OF",
     "BoundSlot",
     "LayerLayout",
     "Layout",
     "Sublayer",
+    "SublayerName",
     "child",
     "replace_child",
 ]
 
-Sublayer = Literal["attention", "ffn"]
-SUBLAYERS: tuple[Sublayer, ...] = get_args(Sublayer)
+SublayerName = Literal["attention", "ffn"]
+SUBLAYERS: tuple[SublayerName, ...] = get_args(SublayerName)
+UNIT_OF: dict[SublayerName, Unit] = {"attention": "heads", "ffn": "neurons"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +38,9 @@ class BoundSlot:
     """A slot found in a live layer.
 
     Attributes:
-        slot: Of the record.
+        slot: The record's slot.
         owner: The linear, or the module that holds the bare parameter.
-        name: Of the weight in its owner.
+        name: Name of the weight in its owner.
         width: Positions on the axis that one unit takes in one part.
     """
 
@@ -68,6 +71,71 @@ class BoundSlot:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sublayer:
+    """The attention or the FFN of one physical layer.
+
+    Attributes:
+        name: `attention` or `ffn`.
+        module: The layer that it is a part of.
+        architecture: The family's record.
+        unit_width: Inputs of the output projection that belong to one unit: the head width, or 1.
+        n_units: Heads or neurons that it has.
+        slots: Where the units are, the output projection last; empty where no unit is left.
+    """
+
+    name: SublayerName
+    module: nn.Module
+    architecture: Architecture
+    unit_width: int
+    n_units: int
+    slots: tuple[BoundSlot, ...]
+
+    @property
+    def unit(self) -> Unit:
+        """What it consists of; also the place where its output projection's input passes."""
+        return UNIT_OF[self.name]
+
+    @property
+    def n_inputs(self) -> int:
+        """Inputs of the output projection."""
+        return self.n_units * self.unit_width
+
+    @property
+    def projection(self) -> tuple[Tensor | None, Tensor | None]:
+        """The output projection's weight as `(hidden_size, inputs)`, and its bias.
+
+        Either is `None` where there is none. Writing into them in place changes the model.
+        """
+        if self.slots:
+            weight = self.slots[-1].weight
+            return weight.view(weight.shape[0], -1), self.slots[-1].bias
+        attention = f"{self.architecture.attention}.output"
+        path = attention if self.name == "attention" else self.architecture.ffn_out.path
+        bias = child(self.module, path).bias
+        return None, bias if isinstance(bias, Tensor) else None
+
+    @property
+    def norm(self) -> nn.Module | None:
+        """The norm that belongs to the attention module and stays when its heads are removed."""
+        architecture = self.architecture
+        if self.name == "ffn" or architecture.attention_output != "normed":
+            return None
+        removed = f"{architecture.attention}.norm"
+        return child(self.module, architecture.attention_sum if self.n_units else removed)
+
+    @property
+    def summing(self) -> nn.Module | None:
+        """The module whose input is the residual sum after the sublayer.
+
+        `None` if the layer's own output is that sum.
+        """
+        if self.name == "attention":
+            return self.norm or child(self.module, self.architecture.attention_sum)
+        path = self.architecture.ffn_sum
+        return child(self.module, path) if path else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class LayerLayout:
     """One physical layer of a live model.
 
@@ -75,54 +143,35 @@ class LayerLayout:
         index: Its place.
         module: The layer.
         architecture: The family's record.
-        n_heads, ffn_width: Units that it has.
-        head_slots, ffn_slots: Where they are, the output projection last; empty where none is
-            left.
+        attention: Its heads.
+        ffn: Its neurons.
     """
 
     index: int
     module: nn.Module
     architecture: Architecture
-    n_heads: int
-    ffn_width: int
-    head_slots: tuple[BoundSlot, ...]
-    ffn_slots: tuple[BoundSlot, ...]
+    attention: Sublayer
+    ffn: Sublayer
 
     @property
-    def attention_norm(self) -> nn.Module | None:
-        """The norm that belongs to the attention module and outlives its heads."""
-        architecture = self.architecture
-        if architecture.attention_output != "normed":
-            return None
-        removed = f"{architecture.attention}.norm"
-        return child(self.module, architecture.attention_sum if self.n_heads else removed)
+    def sublayers(self) -> tuple[Sublayer, Sublayer]:
+        """Attention and FFN, in the order in which they are applied."""
+        return self.attention, self.ffn
 
-    def summing(self, sublayer: Sublayer) -> nn.Module | None:
-        """The module whose input is the residual sum after `sublayer`.
+    @property
+    def slots(self) -> tuple[BoundSlot, ...]:
+        """Where all units are."""
+        return *self.attention.slots, *self.ffn.slots
 
-        `None` if the layer's own output is that sum.
-        """
-        if sublayer == "attention":
-            return self.attention_norm or child(self.module, self.architecture.attention_sum)
-        path = self.architecture.ffn_sum
-        return child(self.module, path) if path else None
+    @property
+    def n_heads(self) -> int:
+        """Heads that it has."""
+        return self.attention.n_units
 
-    def projection(self, sublayer: Sublayer) -> tuple[Tensor | None, Tensor | None]:
-        """The output projection's weight as `(hidden_size, inputs)`, and its bias.
-
-        Either is `None` where there is none. Writing into them in place changes the model.
-        """
-        slots = self.head_slots if sublayer == "attention" else self.ffn_slots
-        if slots:
-            weight = slots[-1].weight
-            return weight.view(weight.shape[0], -1), slots[-1].bias
-        path = (
-            f"{self.architecture.attention}.output"
-            if sublayer == "attention"
-            else self.architecture.ffn_out.path
-        )
-        bias = child(self.module, path).bias
-        return None, bias if isinstance(bias, Tensor) else None
+    @property
+    def ffn_width(self) -> int:
+        """FFN neurons that it has."""
+        return self.ffn.n_units
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +179,7 @@ class Layout:
     """A live model seen as layers, heads and neurons.
 
     Attributes:
-        model: What was bound.
+        model: The live model.
         architecture: The family's record.
         containers: The layer lists, several where groups of layers are shared.
         layers: Every physical layer.

@@ -11,19 +11,22 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from compress.model.batches import (
     Batch,
     Batches,
     Loss,
     divergence,
+    forward,
+    frozen,
     n_sequences,
     sampled_fisher_loss,
 )
 from compress.model.pooling import Pooling
 from compress.model.task_head import Likelihood
 
-__all__ = ["Outputs", "Runner"]
+__all__ = ["Outputs", "Runner", "runner"]
 
 Runner: TypeAlias = Callable[[Batch], Tensor]
 """From a batch to a head's output, see `compress.model.task_head.stacked_outputs`."""
@@ -37,9 +40,9 @@ class Outputs:
     """Outputs as they are compared: pooled, where the model embeds texts.
 
     Attributes:
-        likelihood: What the outputs stand for, see `compress.model.task_head.likelihood_of`.
-        pooling: Of an embedding model: what counts is then the pooled vector.
-        temperature: Of the labels that are drawn from logits.
+        likelihood: The likelihood of the outputs, see `compress.model.task_head.likelihood_of`.
+        pooling: Pooling of an embedding model: pooled vectors are then compared.
+        temperature: Softmax temperature of the labels that are drawn from logits.
     """
 
     likelihood: Likelihood
@@ -68,14 +71,14 @@ class Outputs:
 
         return pooled
 
-    def divergence(self, run: Runner, wanted: Runner, batches: Batches) -> float:
-        """Mean divergence of what `run` gives from what `wanted` (see `of`) gives, over sequences.
+    def divergence(self, run: Runner, expected: Runner, batches: Batches) -> float:
+        """Mean divergence of `run` from `expected` (see `of`), over sequences.
 
         In nats; the squared difference of numbers.
         """
-        return self._mean(run, wanted, batches, 1.0)
+        return self._mean(run, expected, batches, 1.0)
 
-    def loss_increase(self, run: Runner, wanted: Runner, batches: Batches) -> float:
+    def loss_increase(self, run: Runner, expected: Runner, batches: Batches) -> float:
         """The same in the unit of `loss`'s Fisher matrix.
 
         To second order a change ``δ`` of the outputs does ``δᵀ F δ`` of loss increase: twice the
@@ -83,22 +86,32 @@ class Outputs:
         difference of numbers.
         """
         if self.likelihood == "gaussian":
-            return self.divergence(run, wanted, batches)
-        return 2 * self._mean(run, wanted, batches, self.temperature)
+            return self.divergence(run, expected, batches)
+        return 2 * self._mean(run, expected, batches, self.temperature)
 
     def loss(self, seed: int) -> Loss:
         """Its squared gradients are a Fisher matrix of what the model gives, labels unread."""
         drawn = sampled_fisher_loss(self.temperature, seed, likelihood=self.likelihood)
         return lambda output, batch: drawn(self._pooled(output, batch), batch)
 
-    def _mean(self, run: Runner, wanted: Runner, batches: Batches, temperature: float) -> float:
+    def _mean(self, run: Runner, expected: Runner, batches: Batches, temperature: float) -> float:
         total = 0.0
         for batch in batches:
             with torch.no_grad():
                 output = self._pooled(run(batch), batch) / temperature
-            reference = wanted(batch) / temperature
+            reference = expected(batch) / temperature
             total += float(divergence(reference, output, batch, likelihood=self.likelihood))
         return total / sum(map(n_sequences, batches))
 
     def _pooled(self, output: Tensor, batch: Batch) -> Tensor:
         return output if self.pooling is None else self.pooling(output, batch["attention_mask"])
+
+
+def runner(model: PreTrainedModel) -> Runner:
+    """Runs a model in evaluation mode."""
+
+    def run(batch: Batch) -> Tensor:
+        with frozen(model):
+            return forward(model, batch)
+
+    return run

@@ -91,7 +91,7 @@ def _prune_heads(layer: LayerLayout, keep: tuple[int, ...], shape: EncoderShape)
     if not keep:
         _remove_attention(layer, shape.hidden_size)
         return
-    for bound in layer.head_slots:
+    for bound in layer.attention.slots:
         _select_(bound, keep, layer.n_heads)
     for path in architecture.head_counts:
         _set_attribute(module, path, len(keep))
@@ -104,9 +104,9 @@ def _prune_heads(layer: LayerLayout, keep: tuple[int, ...], shape: EncoderShape)
 def _remove_attention(layer: LayerLayout, hidden_size: int) -> None:
     architecture = layer.architecture
     removed = RemovedAttention(
-        ConstantOutput(hidden_size, layer.projection("attention")[1]),
+        ConstantOutput(hidden_size, layer.attention.projection[1]),
         architecture.attention_output,
-        layer.attention_norm,
+        layer.attention.norm,
         architecture.streams,
     )
     replace_child(layer.module, architecture.attention, removed.train(layer.module.training))
@@ -115,12 +115,12 @@ def _remove_attention(layer: LayerLayout, hidden_size: int) -> None:
 def _prune_neurons(layer: LayerLayout, keep: tuple[int, ...], hidden_size: int) -> None:
     architecture, module = layer.architecture, layer.module
     if not keep:
-        bias = layer.projection("ffn")[1]
+        bias = layer.ffn.projection[1]
         for slot in architecture.ffn_in:
             replace_child(module, slot.path, nn.Identity())
         replace_child(module, architecture.ffn_out.path, ConstantOutput(hidden_size, bias))
         return
-    for bound in layer.ffn_slots:
+    for bound in layer.ffn.slots:
         _select_(bound, keep, layer.ffn_width)
 
 

@@ -41,8 +41,8 @@ class TaskHead:
     """One kind of head.
 
     Attributes:
-        suffix: How its classes' names end.
-        auto_class: Of transformers.
+        suffix: Suffix of its classes' names.
+        auto_class: Its auto class in transformers.
         outputs: Names of what it gives; a plain encoder may have no `pooler_output`.
         choices: Its inputs are `(batch, choices, sequence)`.
         embeds: Its output is a representation and no distribution.

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from compress.plan.plan import EncoderShape
 from compress.validation import at_least, validate
 
-__all__ = ["CostModel", "CostUnit", "Prices", "encoder_macs", "encoder_parameters"]
+__all__ = ["ROUNDING", "CostModel", "CostUnit", "Prices", "encoder_macs", "encoder_parameters"]
 
 Array = NDArray[np.float64]
 CostUnit = Literal["macs", "parameters", "ms"]
+
+ROUNDING = 1e-9
+"""Relative tolerance of costs: sums of the same prices may differ by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,23 +28,28 @@ class Prices:
     """What layers cost by their sizes: all that the search for a plan knows of a machine.
 
     Attributes:
-        unit: Of the cost.
-        fixed: What stays when every layer is gone.
-        attention: Of one use of a layer with 0, 1, … heads: `(n_heads + 1,)`.
-        ffn: Of one use of a layer with 0, 1, … neurons: `(ffn_width + 1,)`.
+        unit: Unit of the cost.
+        fixed: Cost that stays when every layer is removed.
+        attention: Cost of one use of a layer's attention with 0, 1, … heads: `(n_heads + 1,)`.
+        ffn: Cost of one use of a layer's FFN with 0, 1, … neurons: `(ffn_width + 1,)`.
+        per_use: Whether a shared layer costs as often as it is used; parameters cost once.
     """
 
     unit: CostUnit
     fixed: float
     attention: Array
     ffn: Array
+    per_use: bool = True
 
     def total(self, shape: EncoderShape) -> float:
         """What an encoder of that shape costs."""
-        layers = sum(
-            self.attention[shape.n_heads[i]] + self.ffn[shape.ffn_widths[i]] for i in shape.applied
-        )
-        return self.fixed + float(layers)
+        sizes = zip(self.uses(shape), shape.n_heads, shape.ffn_widths, strict=True)
+        layers = (uses * (self.attention[n] + self.ffn[width]) for uses, n, width in sizes)
+        return self.fixed + float(sum(layers))
+
+    def uses(self, shape: EncoderShape) -> tuple[int, ...]:
+        """How many times each physical layer costs."""
+        return shape.uses if self.per_use else (1,) * shape.n_layers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,14 +88,17 @@ class CostModel:
     def prices(self, shape: EncoderShape) -> Prices:
         """The same as prices by size, those of layer 0: layers of an encoder have equal units.
 
-        What layers hold beside their units (norms, output biases) is, in the mean, a part of the
-        FFN's price. A shared layer's parameters are spread over its uses.
+        What layers hold beside their units (norms, output biases) is, in the mean over layers, a
+        part of the FFN's price.
         """
-        uses = shape.uses[0] if self.unit == "macs" else len(shape.applied) / shape.n_layers
+        per_use = self.unit == "macs"
+        uses = shape.uses[0] if per_use else 1
         own = self.fixed(shape) / shape.n_layers
         heads: Array = np.arange(max(shape.n_heads) + 1.0) * (self.head(shape, 0) / uses)
         neurons: Array = np.arange(max(shape.ffn_widths) + 1.0) * (self.neuron(shape, 0) / uses)
-        return Prices(unit=self.unit, fixed=0.0, attention=heads, ffn=neurons + own / uses)
+        return Prices(
+            unit=self.unit, fixed=0.0, attention=heads, ffn=neurons + own, per_use=per_use
+        )
 
     def total(self, shape: EncoderShape) -> int:
         """Cost of the whole encoder."""

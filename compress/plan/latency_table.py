@@ -22,7 +22,7 @@ from compress.plan.cost import Prices
 from compress.plan.plan import EncoderShape
 from compress.plan.workload import Mix, Workload
 
-__all__ = ["Curve", "LatencyTable", "Point", "Span", "table_geometry"]
+__all__ = ["LatencyCurve", "LatencyTable", "Point", "Span", "table_geometry"]
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Span:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class LatencyCurve:
     """Milliseconds of one sublayer by its size.
 
     Attributes:
@@ -100,8 +100,8 @@ class Point:
 
     workload: Workload
     base_ms: float
-    attention: Curve
-    ffn: Curve
+    attention: LatencyCurve
+    ffn: LatencyCurve
     dense_ms: float
     spread: float
 
@@ -111,12 +111,12 @@ class LatencyTable:
     """Measured latencies of one kind of encoder on one machine.
 
     Attributes:
-        variant: Of the export, such as `cpu-int8`; says precision and provider.
-        machine: Where it was measured: processor, cores, GPU.
+        variant: Name of the export variant, such as `cpu-int8`.
+        machine: The machine that was measured: processor, cores, GPU.
         runtime: Versions of what ran it.
         geometry: The encoder's sizes, see `table_geometry`.
         points: One per workload.
-        correction: What predictions are multiplied with, once a student has been measured.
+        correction: Factor on predictions, known once a student has been measured.
     """
 
     variant: str
@@ -277,8 +277,8 @@ def _point(data: Mapping[str, Any]) -> Point:
     )
 
 
-def _curve(data: Mapping[str, Any]) -> Curve:
-    return Curve(
+def _curve(data: Mapping[str, Any]) -> LatencyCurve:
+    return LatencyCurve(
         sizes=tuple(map(int, data["sizes"])),
         milliseconds=tuple(map(float, data["milliseconds"])),
     )

@@ -21,7 +21,7 @@ def stock_attributes(architecture: Architecture, plan: Plan) -> dict[str, Any] |
 
     Args:
         architecture: The family's record.
-        plan: Of an unpruned model; `Plan.full` of its shape gives what it was before.
+        plan: A plan for an unpruned model; `Plan.full` gives the model's own attributes.
 
     Returns:
         Attribute names and values; `None` if no stock config has that shape.

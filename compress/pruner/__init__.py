@@ -1,1 +1,1 @@
-"""Step by step from the unpruned model to a student: rank, search, cut, repair."""
+"""From a model to a smaller one, step by step: score, plan, cut, repair."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compress.model.batches import Batches, Progress, forward, frozen, n_tokens, silent, token_mask
 from compress.model.hooks import Hook, hooked
-from compress.model.layout import BoundSlot, LayerLayout, Layout, Sublayer
+from compress.model.layout import Layout, Sublayer
 from compress.model.surgery import sum_by_unit
 from compress.saliency.scores import Array, Scores
 
@@ -19,8 +19,8 @@ __all__ = ["activation_scores", "magnitude_scores", "random_scores"]
 
 def magnitude_scores(layout: Layout) -> Scores:
     """Score a unit by the sum of its squared weights, over every projection it owns."""
-    heads = tuple(_energy(layer.head_slots, layer.n_heads) for layer in layout.layers)
-    neurons = tuple(_energy(layer.ffn_slots, layer.ffn_width) for layer in layout.layers)
+    heads = tuple(_energy(layer.attention) for layer in layout.layers)
+    neurons = tuple(_energy(layer.ffn) for layer in layout.layers)
     return Scores(kind="magnitude", heads=heads, neurons=neurons)
 
 
@@ -45,7 +45,7 @@ def activation_scores(layout: Layout, batches: Batches, progress: Progress = sil
     Args:
         layout: The model.
         batches: Calibration data.
-        progress: Told after every batch.
+        progress: Called after every batch.
     """
     shape = layout.shape
     heads = [torch.zeros(n * shape.head_width, dtype=torch.float64) for n in shape.n_heads]
@@ -62,8 +62,8 @@ def activation_scores(layout: Layout, batches: Batches, progress: Progress = sil
     tokens = max(sum(map(n_tokens, batches)), 1)
     energies = [
         (
-            _weighted(heads[layer.index] / tokens, layer, "attention"),
-            _weighted(neurons[layer.index] / tokens, layer, "ffn"),
+            _weighted(heads[layer.index] / tokens, layer.attention),
+            _weighted(neurons[layer.index] / tokens, layer.ffn),
         )
         for layer in layout.layers
     ]
@@ -75,10 +75,11 @@ def activation_scores(layout: Layout, batches: Batches, progress: Progress = sil
     )
 
 
-def _energy(slots: tuple[BoundSlot, ...], count: int) -> Array:
-    """Sum of the squared weights of each of `count` units."""
+def _energy(sublayer: Sublayer) -> Array:
+    """Sum of the squared weights of each unit."""
+    count = sublayer.n_units
     energy = np.zeros(count)
-    for bound in slots:
+    for bound in sublayer.slots:
         weight = bound.weight.detach().double().square()
         rows = weight.movedim(bound.slot.axis, 0)
         squares = rows.reshape(len(rows), -1).sum(1).cpu()
@@ -93,9 +94,9 @@ def _add_squares(sums: Tensor, mask: list[Tensor]) -> Hook:
     return add
 
 
-def _weighted(squares: Tensor, layer: LayerLayout, sublayer: Sublayer) -> Array:
+def _weighted(squares: Tensor, sublayer: Sublayer) -> Array:
     """Mean squares per input times the projection's mean squared weight: `(inputs,)`."""
-    weight, _ = layer.projection(sublayer)
+    weight, _ = sublayer.projection
     if weight is None:
         return np.zeros(0)
     scores: Array = (squares * weight.detach().double().square().mean(0).cpu()).numpy()

@@ -30,7 +30,7 @@ class GradientScore:
     """How gate gradients become a score.
 
     Attributes:
-        name: What the scores will be called.
+        name: Name of the scores.
         reduction: Over what the derivative is summed before its size is taken. `sequence` is
             the expectation of Michel et al. 2019 (eq. 2); `token` is what their code computes,
             but that it divides the last layer by examples and not by tokens; `batch` is what
@@ -38,10 +38,10 @@ class GradientScore:
         power: 1 for ``|g|`` (Michel et al. 2019), 2 for ``g²``, the diagonal Fisher information
             (Kwon et al. 2022, eq. 9).
         labels: `given`, or `sampled` from the model, which needs no labels.
-        temperature: Of the sampling.
+        temperature: Softmax temperature of the sampled labels.
         layer_norm: Divide a layer's scores by their l2 norm, heads and neurons together, so that
             they stay on one scale (Michel et al. 2019, after Molchanov et al. 2017).
-        seed: Of the sampling.
+        seed: Seed of the sampled labels.
     """
 
     name: str = "fisher"
@@ -74,7 +74,7 @@ def gradient_scores(
         batches: Calibration data; padding carries no gradient.
         loss: Sum over the batch.
         method: Reduction, power and normalisation. (`labels` is the caller's: it chose `loss`.)
-        progress: Told after every batch.
+        progress: Called after every batch.
 
     Returns:
         Mean per token, sequence or batch.

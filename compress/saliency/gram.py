@@ -18,7 +18,7 @@ class GramSum:
     Args:
         inputs: Columns of ``x``.
         outputs: Columns of ``y``.
-        dtype: Of the sum.
+        dtype: Precision of the sum.
         most: Rows that are gathered before they are multiplied: a few at a time mostly moves the
             sum about.
     """

@@ -62,7 +62,7 @@ def removal_order(weight: Tensor, spread: Tensor, metric: Tensor, width: int = 1
     """Greedy order of removal of groups of `width` columns.
 
     Args:
-        weight: Of the projection, `(outputs, units * width)`.
+        weight: The projection's weight, `(outputs, units * width)`.
         spread: ``S``, the inputs' covariance, positive definite.
         metric: ``C``, `(outputs, outputs)`, positive semi-definite.
         width: Columns of one unit: the head width; 1 for neurons.

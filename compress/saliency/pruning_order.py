@@ -1,30 +1,26 @@
-"""In which order the units of each sublayer go, and at what loss increase: by OBS, or by K-prune.
+"""In which order the units of each sublayer are removed, and how the loss then increases.
 
-Knows layouts, data and losses; must not know prices or budgets.
+Structured OBS orders the units itself; every other score gives each unit a value, and the units are
+removed from the lowest value up. Knows layouts, data and losses; must not know prices or budgets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from compress.model.batches import Batches, Loss, Progress, silent
-from compress.model.layout import LayerLayout, Layout, Sublayer
+from compress.model.layout import Layout, Sublayer, SublayerName
 from compress.saliency.obs import Removal, covariance, removal_order
-from compress.saliency.scorers import GradientScore, activation_scores, gradient_scores
+from compress.saliency.scores import Scores
 from compress.saliency.statistics import Moments, observe
 
-__all__ = ["PruningOrder", "RankingName", "kprune_order", "obs_order", "removal_of"]
+__all__ = ["PruningOrder", "obs_order", "order_of", "removal_of"]
 
-RankingName = Literal["obs", "kprune"]
-
-PruningOrder: TypeAlias = Callable[[LayerLayout, Sublayer], Removal | None]
-"""The order in which a sublayer's units go; `None` where it has none, or no use for an order."""
-
-REPRESENTATION = 2.5e-4
-"""λ of the representational part, beside 1 for the predictive one (K-prune's published default)."""
+PruningOrder: TypeAlias = Callable[[int, SublayerName], Removal | None]
+"""From a layer's index and a sublayer to the order of its units; `None` where it has no units."""
 
 
 def obs_order(
@@ -35,79 +31,53 @@ def obs_order(
     Args:
         layout: The model.
         batches: Calibration data.
-        loss: Whose squared gradients are a Fisher matrix of the outputs.
-        damping: Of the inputs' covariance, relative.
-        progress: Told after every batch.
+        loss: The loss whose squared gradients are a Fisher matrix of the outputs.
+        damping: Damping of the inputs' covariance, relative to the mean of its diagonal.
+        progress: Called after every batch.
     """
     statistics = observe(layout, batches, loss, progress)
 
-    def rank(layer: LayerLayout, sublayer: Sublayer) -> Removal | None:
-        found = statistics.attention if sublayer == "attention" else statistics.ffn
-        moments = found.get(layer.index)
+    def order(index: int, sublayer: SublayerName) -> Removal | None:
+        moments = statistics.moments.get((index, sublayer))
         if moments is None:
             return None
-        return removal_of(layer, sublayer, layout, moments, statistics.sequences, damping)
+        of_layer: Sublayer = getattr(layout.layers[index], sublayer)
+        return removal_of(of_layer, moments, statistics.sequences, damping)
 
-    return rank
+    return order
 
 
-def removal_of(
-    layer: LayerLayout,
-    sublayer: Sublayer,
-    layout: Layout,
-    moments: Moments,
-    sequences: int,
-    damping: float,
-) -> Removal:
+def removal_of(sublayer: Sublayer, moments: Moments, sequences: int, damping: float) -> Removal:
     """The order of one sublayer's units by structured OBS.
 
     Args:
-        layer: That it is of.
-        sublayer: With units.
-        layout: Of the model.
-        moments: Of its output projection.
-        sequences: That the gradients are sums over.
-        damping: Of the inputs' covariance, relative.
+        sublayer: One that has units.
+        moments: Second moments of its output projection.
+        sequences: Number of sequences that the gradients are summed over.
+        damping: Damping of the inputs' covariance, relative to the mean of its diagonal.
     """
-    weight, bias = layer.projection(sublayer)
+    weight, bias = sublayer.projection
     assert weight is not None  # it has moments
     spread = covariance(moments.inputs, damping, centred=bias is not None)
     metric = moments.outputs.double() / max(sequences, 1)
-    width = layout.shape.head_width if sublayer == "attention" else 1
-    return removal_order(weight, spread, metric, width)
+    return removal_order(weight, spread, metric, sublayer.unit_width)
 
 
-def kprune_order(
-    layout: Layout, batches: Batches, loss: Loss, progress: Progress = silent
-) -> PruningOrder:
-    """By K-prune's predictive and representational knowledge (Park et al. 2024, ICLR, KPMS).
+def order_of(scores: Scores) -> PruningOrder:
+    """The order by which units with the lowest scores are removed first.
 
-    The published predictive part is a squared gradient of a divergence that is nil at the model
-    itself; here labels are drawn from the model, which gives the Fisher information it stands for.
-    That is in nats for heads and neurons alike, and a head's energy is a sum over its dimensions,
-    where the published one is a mean: so heads need no weight of their own (μ, 64 by default).
+    The loss increase of removing several units is the sum of their scores.
 
     Args:
-        layout: The model.
-        batches: Calibration data.
-        loss: Negative log-likelihood of drawn labels, summed over the batch.
-        progress: Told after every batch.
+        scores: One value per head and per neuron.
     """
-    method = GradientScore(name="kprune", reduction="sequence", power=2)
-    predictive = gradient_scores(layout, batches, loss, method, progress)
-    representing = activation_scores(layout, batches, progress)
 
-    def rank(layer: LayerLayout, sublayer: Sublayer) -> Removal | None:
-        pick = "heads" if sublayer == "attention" else "neurons"
-        of_outputs, of_states = (
-            getattr(scores, pick)[layer.index] for scores in (predictive, representing)
-        )
-        if not len(of_outputs):
+    def order(index: int, sublayer: SublayerName) -> Removal | None:
+        values = scores.of(index, sublayer)
+        if not len(values):
             return None
-        knowledge = of_outputs / 2 + REPRESENTATION * of_states
-        order = np.argsort(knowledge, kind="stable")
-        return Removal(
-            order=order, loss_increase=np.concatenate([[0.0], np.cumsum(knowledge[order])])
-        )
+        lowest_first = np.argsort(-values, kind="stable")[::-1]
+        increase = np.concatenate([[0.0], np.cumsum(values[lowest_first])])
+        return Removal(order=lowest_first, loss_increase=increase)
 
-    return rank
+    return order

@@ -1,4 +1,4 @@
-"""The record that every kind of importance gives. Knows numbers only."""
+"""The record that every kind of importance gives. Knows numbers and names only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from compress.model.layout import UNIT_OF, SublayerName
 
 __all__ = ["Scores"]
 
@@ -28,6 +30,11 @@ class Scores:
     heads: tuple[Array, ...]
     neurons: tuple[Array, ...]
     examples: int = 0
+
+    def of(self, index: int, sublayer: SublayerName) -> Array:
+        """The scores of one sublayer's units: `(units,)`."""
+        by_layer: tuple[Array, ...] = getattr(self, UNIT_OF[sublayer])
+        return by_layer[index]
 
     def save(self, path: Path) -> None:
         """Write the scores as one `.npz` file."""

@@ -18,16 +18,16 @@ from torch import Tensor
 
 from compress.model.batches import Batches, Loss, Progress, forward, frozen, silent, token_mask
 from compress.model.hooks import hooked
-from compress.model.layout import SUBLAYERS, LayerLayout, Layout, Sublayer
+from compress.model.layout import LayerLayout, Layout, Sublayer, SublayerName
 from compress.saliency.gram import GramSum
 
-__all__ = ["GRADIENT_ROWS", "Moments", "Statistics", "n_entering", "observe", "with_one"]
+__all__ = ["GRADIENT_ROWS", "Moments", "Statistics", "observe", "with_one"]
 
 GRADIENT_ROWS = 512
 """Gradients that wait, a sublayer: those of all layers wait at once."""
 
-_Sums: TypeAlias = dict[tuple[Sublayer, int], tuple[GramSum, GramSum]]
-"""By sublayer and layer: of the inputs and of the gradients."""
+_Sums: TypeAlias = dict[tuple[int, SublayerName], tuple[GramSum, GramSum]]
+"""By layer and sublayer: of the inputs and of the gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,10 +45,15 @@ class Moments:
 
 @dataclass(slots=True)
 class Statistics:
-    """Moments of every sublayer that still has inputs, by layer, and how much was looked at."""
+    """Moments of every sublayer that still has inputs, and how much was looked at.
 
-    attention: dict[int, Moments] = field(default_factory=dict)
-    ffn: dict[int, Moments] = field(default_factory=dict)
+    Attributes:
+        moments: Second moments by index of the layer and name of the sublayer.
+        sequences: Sequences that were looked at.
+        tokens: Their real tokens.
+    """
+
+    moments: dict[tuple[int, SublayerName], Moments] = field(default_factory=dict)
     sequences: int = 0
     tokens: int = 0
 
@@ -66,8 +71,8 @@ def observe(
     Args:
         layout: The model.
         batches: Calibration data.
-        loss: Whose curvature counts, see `compress.model.batches.sampled_fisher_loss`.
-        progress: Told after every batch.
+        loss: The loss whose curvature counts, see `compress.model.batches.sampled_fisher_loss`.
+        progress: Called after every batch.
         inputs: Whether inputs count too, or gradients alone.
     """
     found = Statistics()
@@ -75,7 +80,7 @@ def observe(
     mask: list[Tensor] = []
     with frozen(layout.model), ExitStack() as stack:
         for layer in layout.layers:
-            for sublayer in SUBLAYERS:
+            for sublayer in layer.sublayers:
                 stack.enter_context(_watched(layer, sublayer, layout, sums, mask, inputs))
         for done, batch in enumerate(batches, start=1):
             mask[:] = [token_mask(batch, layout.model.device)]
@@ -86,15 +91,9 @@ def observe(
             found.tokens += int(mask[0].sum())
             progress("statistics", done, len(batches))
     while sums:  # let go one by one
-        (sublayer, index), (entering, leaving) = sums.popitem()
-        of = found.attention if sublayer == "attention" else found.ffn
-        of[index] = Moments(inputs=entering.total()[0], outputs=leaving.total()[0])
+        place, (entering, leaving) = sums.popitem()
+        found.moments[place] = Moments(inputs=entering.total()[0], outputs=leaving.total()[0])
     return found
-
-
-def n_entering(layer: LayerLayout, sublayer: Sublayer, layout: Layout) -> int:
-    """Inputs of a sublayer's output projection."""
-    return layer.n_heads * layout.shape.head_width if sublayer == "attention" else layer.ffn_width
 
 
 def with_one(rows: Tensor) -> Tensor:
@@ -112,13 +111,13 @@ def _watched(
     both: bool,
 ) -> Iterator[None]:
     """Add every token's input, if they count, and gradient to the sublayer's sums."""
-    n_inputs = n_entering(layer, sublayer, layout)
+    n_inputs = sublayer.n_inputs
     if not n_inputs:
         yield
         return
     inputs = GramSum(n_inputs + 1 if both else 0, dtype=torch.float32)
     gradients = GramSum(layout.shape.hidden_size, dtype=torch.float32, most=GRADIENT_ROWS)
-    sums[sublayer, layer.index] = inputs, gradients
+    sums[layer.index, sublayer.name] = inputs, gradients
     entered: list[Tensor] = []
 
     def enter(features: Tensor) -> None:
@@ -136,6 +135,5 @@ def _watched(
         watched.register_hook(add)
         return watched
 
-    place = "heads" if sublayer == "attention" else "neurons"
-    with hooked(layer, place, enter), hooked(layer, sublayer, leave):  # type: ignore[arg-type]
+    with hooked(layer, sublayer.unit, enter), hooked(layer, sublayer.name, leave):
         yield

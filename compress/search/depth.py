@@ -70,7 +70,7 @@ def drop_layers(
         strategy: Which ones. `alternate` drops every other layer from the top one
             down, `alternate-odd` from the one below it.
         batches: Data for `contribution` and `leave-one-out`.
-        progress: Told after every batch.
+        progress: Called after every batch.
 
     Raises:
         PlanError: There are not that many layers to drop.
@@ -115,8 +115,8 @@ def leave_one_out(
 
     Args:
         layout: The model.
-        loss_increase: What the model as it then runs does to the data.
-        progress: Told after every layer.
+        loss_increase: Returns the loss increase of the model as it then runs.
+        progress: Called after every layer.
 
     Returns:
         One figure a layer, infinite for a layer that cannot be skipped.

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from compress.plan.cost import ROUNDING
+
 __all__ = ["Item", "choose"]
 
 Array = NDArray[np.float64]
 
 BUCKETS = 4000
-
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,13 +31,14 @@ class Item:
 def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list[int] | None:
     """The option of each item that together increase the loss least within a budget.
 
-    Costs are rounded up to a `buckets`-th of the budget, so that a choice never costs more than it
-    says; what rounding forgoes is at most one bucket an item.
+    What an option costs beyond the cheapest of its item is rounded up to a `buckets`-th of what the
+    budget leaves, so that a choice never costs more than it says; what rounding forgoes is at most
+    one bucket per item.
 
     Args:
-        items: In any order.
+        items: Items, in any order.
         budget: The most that all chosen options may cost together.
-        buckets: Of the discretisation.
+        buckets: Number of buckets of the discretised cost.
 
     Returns:
         One index an item, or `None` where even the cheapest options cost more.
@@ -48,22 +49,28 @@ def choose(items: Sequence[Item], budget: float, buckets: int = BUCKETS) -> list
         >>> choose([dear, cheap], 1.0)
         [1, 0]
     """
-    if sum(float(item.cost.min()) for item in items) > budget * (1 + _ROUNDING):
+    floors = [float(item.cost.min()) for item in items]
+    left = budget * (1 + ROUNDING) - sum(floors)
+    if left < 0:
         return None
-    if budget <= 0:
-        return _cheapest(items)
-    units = [np.ceil(item.cost / budget * buckets - 1e-9).astype(int) for item in items]
+    best = [int(item.loss_increase.argmin()) for item in items]
+    if sum(item.cost[i] for item, i in zip(items, best, strict=True)) <= budget * (1 + ROUNDING):
+        return best
+    if left == 0:
+        return [int(item.cost.argmin()) for item in items]
+    units = [
+        np.ceil((item.cost - floor) / left * buckets - 1e-9).astype(int)
+        for item, floor in zip(items, floors, strict=True)
+    ]
     least = np.zeros(buckets + 1)
     taken = []
     for item, cost in zip(items, units, strict=True):
         least, option = _take(least, cost, item.loss_increase)
         taken.append(option)
-    if not np.isfinite(least[buckets]):
-        return _cheapest(items)
-    picks, left = [], buckets
+    picks, spent = [], buckets
     for option, cost in zip(reversed(taken), reversed(units), strict=True):
-        picks.append(int(option[left]))
-        left -= int(cost[picks[-1]])
+        picks.append(int(option[spent]))
+        spent -= int(cost[picks[-1]])
     return picks[::-1]
 
 
@@ -81,8 +88,3 @@ def _take(
         better = candidate < best
         best[better], option[better] = candidate[better], index
     return best, option
-
-
-def _cheapest(items: Sequence[Item]) -> list[int]:
-    """Where rounding alone keeps every choice out: the cheapest option of each."""
-    return [int(item.cost.argmin()) for item in items]

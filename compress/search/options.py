@@ -1,6 +1,6 @@
 """What each layer could become: the options of a search, each with its cost and loss increase.
 
-Knows layouts and prices; must not know how units are ranked, nor the budget.
+Knows shapes and prices; must not know how units are ranked, nor the budget.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from compress.model.layout import LayerLayout, Layout, Sublayer
+from compress.model.layout import SublayerName
 from compress.plan.cost import Prices
 from compress.plan.plan import EncoderShape, LayerPlan, Plan
 from compress.saliency.obs import Removal
@@ -28,13 +28,14 @@ __all__ = [
     "encoder_options",
     "plan_of",
     "settled",
+    "whole",
 ]
 
 Array = NDArray[np.float64]
 
 SearchUnit = Literal["heads", "neurons", "sublayers", "layers"]
 
-Weights: TypeAlias = Mapping[tuple[int, Sublayer], float]
+Weights: TypeAlias = Mapping[tuple[int, SublayerName], float]
 """What a sublayer's loss increase counts beside the others', by layer."""
 
 
@@ -43,8 +44,8 @@ class SublayerOptions:
     """How many units of one sublayer may stay, and which ones then do.
 
     Attributes:
-        counts: That may stay, rising: `(options,)`.
-        removal: In which order they go; `None` where none can.
+        counts: Numbers of units that may stay, rising: `(options,)`.
+        removal: The order in which units are removed; `None` where none can be.
     """
 
     counts: NDArray[np.int64]
@@ -56,6 +57,12 @@ class SublayerOptions:
         if self.removal is None:
             return np.zeros(len(self.counts))
         return self.removal.loss_increase[len(self.removal.order) - self.counts]
+
+    def increase_at(self, count: int) -> float:
+        """The loss increase when `count` units stay."""
+        if self.removal is None:
+            return 0.0
+        return float(self.removal.loss_increase[len(self.removal.order) - count])
 
     def keep(self, count: int) -> tuple[int, ...]:
         """The units that stay when `count` do."""
@@ -71,9 +78,9 @@ class LayerOptions:
 
     Attributes:
         layer: Its place.
-        uses: How often it is applied.
+        uses: Number of times it is applied.
         attention, ffn: Options of its sublayers.
-        drop_loss_increase: Of dropping it whole; infinite where that is not allowed.
+        drop_loss_increase: Loss increase of dropping it whole; infinite if it must stay.
     """
 
     layer: int
@@ -86,8 +93,9 @@ class LayerOptions:
         """Cost and loss increase of every pair of sizes worth having, and the pairs.
 
         `None` stands for the dropped layer. A pair is left out if another costs no more and does
-        no more loss increase.
+        not increase the loss more.
         """
+        uses = self.uses if prices.per_use else 1
         scale = [weights.get((self.layer, sublayer), 1.0) for sublayer in ("attention", "ffn")]
         pairs: list[tuple[int, int] | None] = list(
             product(self.attention.counts.tolist(), self.ffn.counts.tolist())
@@ -96,7 +104,7 @@ class LayerOptions:
         loss_increase = np.add.outer(
             scale[0] * self.attention.loss_increase, scale[1] * self.ffn.loss_increase
         )
-        costs, loss_increases = self.uses * cost.ravel(), loss_increase.ravel()
+        costs, loss_increases = uses * cost.ravel(), loss_increase.ravel()
         if np.isfinite(self.drop_loss_increase):
             pairs.append(None)
             costs = np.append(costs, 0.0)
@@ -108,34 +116,33 @@ class LayerOptions:
 
 
 def encoder_options(
-    layout: Layout,
-    rank: PruningOrder,
+    shape: EncoderShape,
+    order: PruningOrder,
     *,
     units: tuple[SearchUnit, ...],
-    multiple: int,
-    drop_loss_increases: Mapping[int, float],
+    round_to: int,
+    drop_loss_increases: Mapping[int, float] | None = None,
 ) -> list[LayerOptions]:
     """What every layer of a model could become.
 
     Args:
-        layout: The model.
-        rank: In which order the units of a sublayer go.
-        units: What may go; `sublayers` lets a whole attention or FFN go.
-        multiple: FFN widths are multiples of it, or whole.
-        drop_loss_increases: Of the layers that may be dropped whole.
+        shape: The model's shape.
+        order: The order in which the units of a sublayer are removed.
+        units: What may be removed; `sublayers` allows to remove a whole attention or FFN.
+        round_to: FFN widths are multiples of it, or stay as they are.
+        drop_loss_increases: Loss increase by index of each layer that may be dropped whole.
     """
-    options = []
-    for layer in layout.layers:
-        whole = "sublayers" in units
-        heads = allowed_counts(layer.n_heads, 1, "heads" in units, whole)
-        widths = allowed_counts(layer.ffn_width, multiple, "neurons" in units, whole)
+    whole, options = "sublayers" in units, []
+    for index, (n_heads, width) in enumerate(zip(shape.n_heads, shape.ffn_widths, strict=True)):
+        heads = allowed_counts(n_heads, 1, "heads" in units, whole)
+        widths = allowed_counts(width, round_to, "neurons" in units, whole)
         options.append(
             LayerOptions(
-                layer=layer.index,
-                uses=layout.shape.uses[layer.index],
-                attention=_sublayer(layer, "attention", heads, rank),
-                ffn=_sublayer(layer, "ffn", widths, rank),
-                drop_loss_increase=drop_loss_increases.get(layer.index, np.inf),
+                layer=index,
+                uses=shape.uses[index],
+                attention=_sublayer(index, "attention", heads, order),
+                ffn=_sublayer(index, "ffn", widths, order),
+                drop_loss_increase=(drop_loss_increases or {}).get(index, np.inf),
             )
         )
     return options
@@ -143,11 +150,14 @@ def encoder_options(
 
 def settled(option: LayerOptions) -> LayerOptions:
     """The layer as it is, with nothing left to choose."""
-    attention, ffn = (
-        SublayerOptions(counts=sublayer.counts[-1:], removal=None)
-        for sublayer in (option.attention, option.ffn)
+    return replace(
+        option, attention=whole(option.attention), ffn=whole(option.ffn), drop_loss_increase=np.inf
     )
-    return replace(option, attention=attention, ffn=ffn, drop_loss_increase=np.inf)
+
+
+def whole(sublayer: SublayerOptions) -> SublayerOptions:
+    """The sublayer as it is, with nothing left to choose."""
+    return SublayerOptions(counts=sublayer.counts[-1:], removal=None)
 
 
 def plan_of(
@@ -168,9 +178,9 @@ def plan_of(
 
 
 def _sublayer(
-    layer: LayerLayout, sublayer: Sublayer, counts: NDArray[np.int64], rank: PruningOrder
+    index: int, sublayer: SublayerName, counts: NDArray[np.int64], order: PruningOrder
 ) -> SublayerOptions:
-    removal = None if len(counts) == 1 else rank(layer, sublayer)
+    removal = None if len(counts) == 1 else order(index, sublayer)
     return SublayerOptions(counts=counts[-1:] if removal is None else counts, removal=removal)
 
 

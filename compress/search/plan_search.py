@@ -9,7 +9,7 @@ random local search on what the plan really does to calibration data (SPDY, Fran
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -18,11 +18,13 @@ from compress.errors import BudgetError
 from compress.model.batches import Progress, silent
 from compress.model.layout import SUBLAYERS
 from compress.plan.cost import Prices
-from compress.plan.plan import EncoderShape, Plan
+from compress.plan.plan import UNITS, EncoderShape, Plan, Unit
+from compress.saliency.pruning_order import order_of
+from compress.saliency.scores import Scores
 from compress.search.knapsack import Item, choose
-from compress.search.options import LayerOptions, Weights, plan_of
+from compress.search.options import LayerOptions, Weights, encoder_options, plan_of, whole
 
-__all__ = ["Judge", "Problem", "plan_within", "search"]
+__all__ = ["Judge", "Problem", "plan_by_scores", "plan_within", "search"]
 
 Judge: TypeAlias = Callable[[Plan], float]
 """What a plan does to calibration data; less is better."""
@@ -38,8 +40,8 @@ class Problem:
     """What a plan is looked for.
 
     Attributes:
-        shape: Of the model that the plan is for.
-        options: Of its layers.
+        shape: Shape of the model that the plan is for.
+        options: Options of its layers.
         prices: What sizes cost.
         budget: The most that the whole encoder may cost.
     """
@@ -68,6 +70,39 @@ def plan_within(problem: Problem, weights: Weights) -> Plan:
     return plan_of(problem.shape, problem.options, _chosen(pairs, picks))
 
 
+def plan_by_scores(
+    scores: Scores,
+    shape: EncoderShape,
+    prices: Prices,
+    budget: float,
+    *,
+    units: tuple[Unit, ...] = UNITS,
+    round_to: int = 16,
+) -> Plan:
+    """The plan that keeps the highest total score within a budget.
+
+    Args:
+        scores: One value per head and per neuron.
+        shape: The model's shape.
+        prices: What sizes cost.
+        budget: The most that the encoder may cost, in the unit of `prices`.
+        units: What may be removed, down to none in a layer.
+        round_to: FFN widths are multiples of it, or stay as they are.
+
+    Raises:
+        BudgetError: No plan is that cheap.
+    """
+    options = encoder_options(
+        shape, order_of(scores), units=(*units, "sublayers"), round_to=round_to
+    )
+    if "heads" not in units:
+        options = [replace(option, attention=whole(option.attention)) for option in options]
+    if "neurons" not in units:
+        options = [replace(option, ffn=whole(option.ffn)) for option in options]
+    problem = Problem(shape=shape, options=options, prices=prices, budget=budget)
+    return plan_within(problem, {})
+
+
 def search(
     problem: Problem, judge: Judge, trials: int, seed: int = 0, progress: Progress = silent
 ) -> Plan:
@@ -77,8 +112,8 @@ def search(
         problem: Options, prices and budget.
         judge: Tried on every plan that is new.
         trials: Changes to try.
-        seed: Of the changes.
-        progress: Told after every trial.
+        seed: Seed of the changes.
+        progress: Called after every trial.
 
     Raises:
         BudgetError: No plan is that cheap.

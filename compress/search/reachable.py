@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from compress.errors import BudgetError, DataError
-from compress.plan.cost import CostUnit, Prices
+from compress.plan.cost import ROUNDING, CostUnit, Prices
 from compress.plan.plan import EncoderShape
 from compress.search.options import SearchUnit, allowed_counts
 
 __all__ = ["cheapest", "check_enough", "check_reachable", "tokens_needed"]
 
-_ROUNDING = 1e-9
 _ENOUGH = 2
 """Tokens that a least-squares fit wants for each unknown."""
 
 
 def cheapest(
-    shape: EncoderShape, prices: Prices, units: tuple[SearchUnit, ...], multiple: int
+    shape: EncoderShape, prices: Prices, units: tuple[SearchUnit, ...], round_to: int
 ) -> float:
-    """What the cheapest student costs that a model of that shape can become."""
-    whole = "sublayers" in units
-    layers, extra = [], []
-    for uses, heads, width in zip(shape.uses, shape.n_heads, shape.ffn_widths, strict=True):
-        few_heads, *_ = sizes = allowed_counts(heads, 1, "heads" in units, whole)
-        narrow, *_ = widths = allowed_counts(width, multiple, "neurons" in units, whole)
-        layers.append(uses * (prices.attention[few_heads] + prices.ffn[narrow]))
-        # Something has to be left: an encoder of norms alone gives the same for every text.
-        for curve, counts in ((prices.attention, sizes), (prices.ffn, widths)):
-            empty = few_heads == narrow == 0 and len(counts) > 1
-            extra.append(uses * (curve[counts[1]] - curve[0]) if empty else 0.0)
-    droppable = "layers" in units and not shape.groups
-    kept = min(layers) if droppable else sum(layers)
-    return prices.fixed + float(kept + min(extra))
+    """What the cheapest student costs that a model of that shape can become.
+
+    A head or some neurons stay: an encoder of norms alone gives the same for every text.
+    """
+    least, more = [], []
+    for uses, heads, width in zip(prices.uses(shape), shape.n_heads, shape.ffn_widths, strict=True):
+        parts = (
+            (prices.attention, allowed_counts(heads, 1, "heads" in units, "sublayers" in units)),
+            (prices.ffn, allowed_counts(width, round_to, "neurons" in units, "sublayers" in units)),
+        )
+        least.append(uses * sum(float(curve[counts[0]]) for curve, counts in parts))
+        empty = all(counts[0] == 0 for _, counts in parts)
+        steps = [float(curve[counts[1]] - curve[0]) for curve, counts in parts if len(counts) > 1]
+        more.append(uses * min(steps, default=np.inf) if empty else 0.0)
+    if "layers" in units and not shape.groups:
+        return prices.fixed + min(a + b for a, b in zip(least, more, strict=True))
+    return prices.fixed + sum(least) + (min(more) if np.isfinite(min(more)) else 0.0)
 
 
 def check_reachable(
@@ -43,12 +47,12 @@ def check_reachable(
     Raises:
         BudgetError: Names the cheapest.
     """
-    if budget < floor * (1 - _ROUNDING):
+    if budget < floor * (1 - ROUNDING):
         least = math.ceil(floor / dense * 1e4) / 1e4
         raise BudgetError(
             f"the share of {unit} must be at least {least:.4f}, the smallest that removing "
-            f"{', '.join(units)} can reach, found {budget / dense:.4g}; raise it, or let more go "
-            "(`units`)"
+            f"{', '.join(units) or 'nothing'} can reach, found {budget / dense:.4g}; raise it, or "
+            "let more go (`units`)"
         )
 
 
@@ -62,9 +66,9 @@ def check_enough(shape: EncoderShape, tokens: int, sequences: int) -> None:
     """Refuse data that leaves the least-squares problems under-determined.
 
     Args:
-        shape: Of the model.
-        tokens: That there are to fit on.
-        sequences: That hold them.
+        shape: The model's shape.
+        tokens: Number of tokens to fit on.
+        sequences: Number of sequences that hold them.
 
     Raises:
         DataError: Says how many examples would do.

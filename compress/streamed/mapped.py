@@ -42,7 +42,7 @@ def load_mapped(folder: Path) -> PreTrainedModel:
     """A stock or pruned encoder whose weights are views of its safetensors files.
 
     Args:
-        folder: With float32 weights, named as the model's class names them.
+        folder: A checkpoint with float32 weights, named as the model's class names them.
 
     Returns:
         The model in evaluation mode. Changing a weight changes this process's copy alone.

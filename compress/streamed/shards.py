@@ -18,7 +18,7 @@ class Shards:
     """A checkpoint's weights on their way into a folder.
 
     Args:
-        folder: That exists; names are final once `close` is called.
+        folder: An existing folder; file names are final once `close` is called.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -54,8 +54,8 @@ def spilled(resident: Resident, folder: Path | None = None) -> Iterator[None]:
     """Within the block, what autograd saves lies on disk, but small tensors.
 
     Args:
-        resident: Of `paged`: weights are not saved, but read from their files again.
-        folder: For temporary files; by default the system's.
+        resident: What `paged` gives: weights are not saved, but read from their files again.
+        folder: Folder for temporary files. Default: the system's.
     """
     with tempfile.TemporaryDirectory(prefix="compress-export-", dir=folder) as temporary:
         place, count = Path(temporary), itertools.count()

@@ -21,7 +21,9 @@ from compress.model.layout import LayerLayout, Layout
 from compress.model.pooling import Pooling, write_pooling
 from compress.model.surgery import apply_, prune_layer_
 from compress.plan.plan import LayerPlan, Plan
-from compress.repair.least_squares import TeacherTargets, entering, fit_layer, kind_of, passed
+from compress.repair.least_squares import fit_layer
+from compress.repair.streams import entering, kind_of, passed
+from compress.repair.targets import TeacherTargets
 from compress.streamed.mapped import empty_model, forget, layer_views, load_mapped, paged
 from compress.streamed.shards import Shards
 
@@ -34,10 +36,10 @@ class StudentWriter:
 
     Attributes:
         teacher: The unpruned model, in place.
-        damping: Of the repair, relative; none for no repair.
+        damping: Relative damping of the repair; `None` for no repair.
         tokenizer: Saved beside the weights.
-        pooling: Of an embedding model, saved too.
-        progress: Told after every layer.
+        pooling: Pooling of an embedding model, saved beside the weights.
+        progress: Called after every layer.
     """
 
     teacher: Layout
@@ -51,8 +53,8 @@ class StudentWriter:
 
         Args:
             now: Checkpoint of the student as it is.
-            step: What of it stays.
-            plan: What stays of the teacher once the step is done.
+            step: The plan for the student as it is.
+            plan: The plan for the teacher that gives the same.
             batches: Calibration data.
             folder: Appears when it is complete.
         """
@@ -104,7 +106,7 @@ def _verify(folder: Path, batch: Batch, expected: Tensor | None) -> None:
 
     Args:
         folder: A checkpoint.
-        batch: Of calibration data.
+        batch: A batch of calibration data.
         expected: What left the last layer when it was cut; none if nothing was computed then.
 
     Raises:
@@ -135,8 +137,8 @@ def _cut(before: Layout, plan: LayerPlan, index: int) -> LayerLayout:
 
     Args:
         before: The student before the step, in place.
-        plan: Of the layer.
-        index: Of the layer in the student as it becomes.
+        plan: The layer's plan.
+        index: The layer's index in the pruned student.
     """
     layer = before.layers[plan.source]
     views = layer_views(layer.module)

@@ -39,7 +39,7 @@ class MaskedLanguageLearner(nn.Module):
     """A model with the loss of its masked tokens; logits are computed for those alone.
 
     Args:
-        model: With a head for masked language modelling.
+        model: A model with a head for masked language modelling.
         encoder: Whether the encoder learns too; else the head alone, and its output embeddings
             stay those of the input.
 

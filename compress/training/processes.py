@@ -21,8 +21,8 @@ class Worker:
 
     Attributes:
         rank: Its number, from 0.
-        count: How many there are.
-        device: That it works on.
+        count: Number of processes.
+        device: Device of this process.
     """
 
     rank: int

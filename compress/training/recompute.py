@@ -14,13 +14,13 @@ __all__ = ["recomputed"]
 
 
 @contextmanager
-def recomputed(module: nn.Module, wanted: bool) -> Iterator[None]:
+def recomputed(module: nn.Module, enabled: bool) -> Iterator[None]:
     """Within the block, the model in `module` keeps only what enters its layers.
 
     Raises:
         UnsupportedArchitectureError: The family's layers cannot be computed again.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     model = next(m for m in module.modules() if isinstance(m, PreTrainedModel))

@@ -18,9 +18,9 @@ class LengthGrouped(Sampler[int]):
     """Random batches of like length; the order depends on the seed and the epoch alone.
 
     Args:
-        lengths: Of the examples, in tokens.
+        lengths: Lengths of the examples, in tokens.
         chunk: Examples of one update, over all processes.
-        seed: Of the order.
+        seed: Seed of the order.
     """
 
     def __init__(self, lengths: Sequence[int], chunk: int, seed: int) -> None:

@@ -28,8 +28,8 @@ def unsharded(module: nn.Module, precision: str) -> Iterator[nn.Module]:
     Sharding changes modules for good, so it is a copy that is sharded.
 
     Args:
-        module: To train.
-        precision: Of its products; float16 would need its gradients scaled.
+        module: The module to train.
+        precision: Precision of its products; float16 would need scaled gradients.
 
     Raises:
         RecipeError: That precision is asked for, or the first version of FSDP, which moves weights

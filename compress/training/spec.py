@@ -22,15 +22,15 @@ class TrainSpec:
         batch_size: Examples a process and step.
         accumulate: Steps whose gradients make one update.
         warmup: Share of the updates on which the learning rate rises.
-        weight_decay: Of all but biases and norms.
-        precision: Of matrix products; weights stay in float32.
-        dropout: Of the student while it trains; by default its config's.
+        weight_decay: Weight decay of all parameters but biases and norms.
+        precision: Precision of matrix products; weights stay in float32.
+        dropout: Dropout of the student while it trains. Default: its config's.
         patience: Looks at the held examples without a gain after which to stop, and the best
             weights are taken; none by default.
         looks: At the held examples, an epoch.
         gradient_checkpointing: Compute activations again in the backward pass, and keep none.
-        seed: Of order, dropout and new projections.
-        report_to: As `TrainingArguments` takes it; TensorBoard where it is installed, by default.
+        seed: Seed of the order, of dropout and of new projections.
+        report_to: As in `TrainingArguments`. Default: TensorBoard where it is installed.
     """
 
     epochs: int = 2

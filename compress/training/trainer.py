@@ -42,9 +42,9 @@ from compress.training.spec import TrainSpec
 from compress.training.trackers import tensorboard_beside, trackers
 
 __all__ = [
-    "Curve",
     "Examples",
     "Held",
+    "TrainingHistory",
     "train_",
 ]
 
@@ -57,7 +57,7 @@ class Held:
     """Examples that training does not see, to stop it early.
 
     Attributes:
-        examples: With labels.
+        examples: Labelled examples.
         metric: From logits `(examples, n_labels)` and labels `(examples,)` to the figure that
             should rise.
     """
@@ -67,7 +67,7 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
+class TrainingHistory:
     """What training told on its way: rows of `step`, `epoch`, `loss`, its parts, the metric."""
 
     rows: list[dict[str, float]]
@@ -84,20 +84,20 @@ def train_(
     folder: Path | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     progress: Progress = silent,
-) -> Curve:
+) -> TrainingHistory:
     """Train `module`, in place.
 
     Args:
         module: Its `forward(**batch)` gives `loss`, and may give `parts` and `logits`.
         tokenizer: Pads the batches.
-        examples: To learn from.
+        examples: Training examples.
         spec: How.
-        held: To stop early by.
-        collate: Of a batch; by default the tokenizer pads it.
+        held: Held-out examples that early stopping looks at.
+        collate: Makes a batch. Default: the tokenizer pads it.
         folder: Where checkpoints go, so that a killed training goes on from the last; a folder
             that holds some is gone on from. Left out, there are none, and no tracker is told.
         callbacks: Further ones, as `Trainer` takes them.
-        progress: Told after every step.
+        progress: Called after every step.
 
     Returns:
         The curve; the module is in evaluation mode, on the CPU.
@@ -127,7 +127,7 @@ def train_(
         )
         _train(trainer, newest_whole(home))
     module.to("cpu").eval()
-    return Curve(rows=_rows(trainer.state.log_history))
+    return TrainingHistory(rows=_rows(trainer.state.log_history))
 
 
 class Training(Trainer):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tasks import TextTask
-from compress.distill.gradual import GradualSpec
-from compress.distill.teacher_cache import open_cache
+from compress.distillation.gradual import GradualSpec
+from compress.distillation.teacher_cache import open_cache
 from compress.plan.cost import CostModel
 from compress_export.console import progress
 from compress_export.context import SPLITS, Context

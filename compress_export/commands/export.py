@@ -24,7 +24,7 @@ from export.bundle import Exported, export_bundle
 from export.graph.inputs import input_names
 from export.graph.outputs import Feeds
 from export.precision.variants import VARIANTS, variant
-from export.serving.order import parse_orders, served, variants_of
+from export.serving.target import parse_targets, served, variants_of
 from export.serving.write import (
     SERVING,
     check_served,
@@ -55,7 +55,7 @@ def run(
         serve: `STACK` or `STACK@PRECISION` each.
         as_json: Print JSON.
     """
-    orders = parse_orders(serve)
+    orders = parse_targets(serve)
     wanted = {variant(name).name for name in names or (() if orders else _USUAL)}
     wanted |= set(variants_of(orders))
     loaded, tokenizer = load(model), load_tokenizer(model)

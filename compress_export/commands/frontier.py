@@ -69,6 +69,8 @@ def run(
         console.print(f"{row['target']:g}× {said}: {found_to_be}")
     for row in found["unreached"]:
         console.print(f"{row['target']:g}× not reached: {row['reason']}", soft_wrap=True)
+    for row in found["refused"]:
+        console.print(f"{row['target']:g}× without int8: {row['reason']}", soft_wrap=True)
     if found["knee"]:
         console.print(f"knee: {found['knee']}")
     console.print(f"frontier: {out / 'frontier.html'}", soft_wrap=True)

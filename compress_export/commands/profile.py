@@ -11,7 +11,7 @@ from benchmarks.report.curves import table_figure
 from benchmarks.runtimes.onnxruntime import CUDA, cuda_available
 from compress.checkpoint.checkpoint import load
 from compress.errors import DataError, RecipeError
-from compress.plan.latency_table import Curve, LatencyTable
+from compress.plan.latency_table import LatencyCurve, LatencyTable
 from compress.plan.workload import Workload
 from compress_export.console import out as console
 from compress_export.console import progress, table
@@ -91,7 +91,7 @@ def _print(found: LatencyTable, workload: Workload) -> None:
         console.print(describe(unit, curve), soft_wrap=True)
 
 
-def describe(unit: str, curve: Curve) -> str:
+def describe(unit: str, curve: LatencyCurve) -> str:
     """What the first units cost, where the curve is flat and where it steps, in one sentence."""
     if len(curve.sizes) < 3:
         return f"{unit}: too few sizes to tell a shape"

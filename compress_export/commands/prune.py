@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 from compress.checkpoint.checkpoint import load, load_config
 from compress.errors import PromiseError, RecipeError
 from compress.model.batches import Progress
-from compress.model.binding import bind
+from compress.pruner.pruner import Pruner
 from compress_export.commands.run import print_prediction
 from compress_export.console import out as console
 from compress_export.console import progress, table
@@ -55,11 +56,10 @@ def run(data: dict[str, Any], out: Path, *, streamed: bool, dry_run: bool, as_js
 
 
 def _check_streamed(recipe: Recipe) -> None:
-    if recipe.goal() is not None or recipe.prune.method == "kprune":
-        found = recipe.prune.method if recipe.goal() is None else f"the target {recipe.goal()}"
+    if recipe.goal() is not None:
         raise RecipeError(
-            "--streamed goes down to a share of --macs or --parameters, by any score but kprune, "
-            f"found {found}; change it"
+            "--streamed goes down to a share of --macs or --parameters, found the target "
+            f"{recipe.goal()}; change it"
         )
 
 
@@ -71,20 +71,21 @@ def _mapped(source: str) -> PreTrainedModel:
 
 
 def _stream(context: Context, out: Path, report: Progress) -> None:
-    from compress.streamed import prune_streamed, walk_streamed
+    from compress.streamed import InFiles
 
-    source, batches = local_folder(context.model_source), context.calibration()
+    batches = context.calibration()
     recipe, scratch = context.recipe, out.resolve().parent
     scratch.mkdir(parents=True, exist_ok=True)
-    if not recipe.prune.walks:
-        spec, tokenizer = recipe.prune_spec(), context.tokenizer
-        prune_streamed(source, batches, spec, out, tokenizer, context.pooling, scratch, report)
-        return
-    shape = bind(context.teacher).shape
-    prices = recipe.cost().prices(shape)
-    budget = recipe.share() * prices.total(shape)
-    walking = recipe.family_spec(context.pooling)
-    walk_streamed(source, batches, prices, budget, walking, out, context.tokenizer, scratch, report)
+    spec = replace(recipe.prune_spec(context.pooling), trials=0)
+    source = InFiles(
+        local_folder(context.model_source),
+        out,
+        tokenizer=context.tokenizer,
+        pooling=context.pooling,
+        scratch=scratch,
+    )
+    with source as files:
+        Pruner(files, batches, context.counted(), spec, report).prune_to(context.budget())
 
 
 def _print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from compress.distill.teacher_cache import FACTS, TeacherCache
+from compress.distillation.teacher_cache import FACTS, TeacherCache
 from compress.files.folder import check_target
 from compress.training.processes import is_main
 from compress_export.console import out as console
@@ -31,7 +31,7 @@ def run(
 
 
 def _print(store: TeacherCache, as_json: bool) -> None:
-    facts = store.facts
+    facts = store.metadata
     if as_json:
         console.print_json((store.folder / FACTS).read_text(encoding="utf-8"))
         return
@@ -39,7 +39,7 @@ def _print(store: TeacherCache, as_json: bool) -> None:
     rows = [
         ["examples", f"{facts.rows:,}"],
         ["teacher's layers, for the student's", layers],
-        ["tokens an example, at most", str(facts.knowledge.length or facts.longest)],
+        ["tokens an example, at most", str(facts.spec.max_tokens or facts.longest)],
         ["features a token", f"{facts.n_features} of {facts.hidden_size}"],
         ["bytes an example", f"{store.n_bytes / facts.rows:,.0f}"],
         ["bytes", f"{store.n_bytes:,}"],

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from transformers import PreTrainedModel
 
 from benchmarks.report.write import headline
 from compress.model.batches import silent
 from compress.model.binding import bind
-from compress.pruner.prune import predict
+from compress.pruner.schedule import after_drop, step_costs
 from compress_export.console import out as console
 from compress_export.console import progress, table
 from compress_export.context import Context
@@ -21,7 +20,7 @@ from compress_export.exits import STATUS
 from compress_export.forecast import Forecast, forecast
 from compress_export.loading import check_alone
 from compress_export.pipeline import Outcome, Run
-from compress_export.recipe import Recipe, load_recipe
+from compress_export.recipe import load_recipe
 
 
 def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
@@ -41,7 +40,7 @@ def run(path: Path, out: Path, *, dry_run: bool, as_json: bool) -> None:
 
 def print_prediction(context: Context, expected: Forecast, as_json: bool) -> None:
     """Print what the student may cost at most, and what making it will; nothing is written."""
-    recipe, teacher = context.recipe, context.teacher
+    recipe = context.recipe
     facts: dict[str, Any] = {
         "model": recipe.model,
         "method": recipe.prune.method,
@@ -55,7 +54,7 @@ def print_prediction(context: Context, expected: Forecast, as_json: bool) -> Non
         rows.append(["precisions", ", ".join(v.name for v in recipe.candidates())])
         title, header = f"{recipe.model}: a latency table decides what goes", ["", ""]
     else:
-        total, budgets = _budgets(recipe, teacher)
+        total, budgets = _budgets(context)
         unit = recipe.cost().unit
         facts |= {
             "unit": unit,
@@ -78,14 +77,12 @@ def print_prediction(context: Context, expected: Forecast, as_json: bool) -> Non
     console.print(f"forecast: {expected} ({parts})", soft_wrap=True)
 
 
-def _budgets(recipe: Recipe, teacher: PreTrainedModel) -> tuple[int, list[int]]:
+def _budgets(context: Context) -> tuple[int, list[int]]:
     """What the teacher costs, and the student at most after each step."""
-    if not recipe.prune.walks:
-        return predict(teacher, recipe.prune_spec())
-    shape = bind(teacher).shape
-    prices = recipe.cost().prices(shape)
-    total = prices.total(shape)
-    return round(total), [math.floor(recipe.share() * total)]
+    prices, spec, layout = context.counted(), context.recipe.prune_spec(), bind(context.teacher)
+    now = prices.total(after_drop(layout, spec))
+    steps = step_costs(now, context.budget(), spec) or (now,)
+    return round(prices.total(layout.shape)), [math.floor(cost) for cost in steps]
 
 
 def finish(outcome: Outcome, as_json: bool) -> None:

@@ -14,11 +14,8 @@ from transformers import PreTrainedModel
 from benchmarks.accuracy import Runner, predict
 from benchmarks.tasks import METRICS, predictions
 from compress.model.batches import Progress, forward
-from compress.model.binding import bind
 from compress.pruner.prune import prune
-from compress.pruner.walk import FamilySpec, Walk
-from compress.saliency.pruning_order import RankingName
-from compress.saliency.scorers import SCORE_NAMES
+from compress.pruner.spec import MethodName, PruneSpec
 from compress_export.console import out, progress, table
 from compress_export.context import Context
 from compress_export.recipe import make_recipe
@@ -42,32 +39,20 @@ def run(data: dict[str, Any], *, as_json: bool) -> None:
         )
         return metric(labels, predictions(logits))
 
+    def student(spec: PruneSpec, report: Progress) -> PreTrainedModel:
+        share, cost = recipe.share(), recipe.cost()
+        return prune(model, batches, share, spec, cost=cost, progress=report).model
+
     teacher = measured(model)
     rows: list[dict[str, Any]] = []
     with progress() as report:
-        for name in SCORE_NAMES:
-            spec = replace(recipe.prune_spec(), score=name)
-            values = [
-                measured(prune(model, batches, replace(spec, repair=repair), report).model)
-                for repair in (False, True)
-            ]
-            rows.append({"score": name, "without_repair": values[0], "with_repair": values[1]})
-        for ranking in get_args(RankingName):
-            walked = replace(recipe.family_spec(), ranking=ranking, trials=0)
-            values = [
-                measured(_walk(context, replace(walked, repair=repair), report))
-                for repair in (False, True)
-            ]
-            rows.append({"score": ranking, "without_repair": values[0], "with_repair": values[1]})
+        for name in get_args(MethodName):
+            spec = replace(recipe.prune_spec(), score=name, trials=0)
+            without, repaired = (
+                measured(student(replace(spec, repair=repair), report)) for repair in (False, True)
+            )
+            rows.append({"score": name, "without_repair": without, "with_repair": repaired})
     _print(rows, teacher, f"{task.name} {task.metrics[0]}, {len(validation)} examples", as_json)
-
-
-def _walk(context: Context, spec: FamilySpec, report: Progress) -> PreTrainedModel:
-    """The student of a walk at the same budget, of the same units, without a search."""
-    recipe = context.recipe
-    prices = recipe.cost().prices(bind(context.teacher).shape)
-    walk = Walk(context.teacher, context.calibration(), prices, spec, report)
-    return walk.down_to(recipe.share() * walk.dense_cost).model
 
 
 def _torch_runner(model: PreTrainedModel) -> Runner:

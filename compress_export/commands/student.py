@@ -8,11 +8,11 @@ from pathlib import Path
 from compress.checkpoint.checkpoint import load, save
 from compress.checkpoint.stored_plan import stored_plan
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.students import fresh_student, plan_of_sizes
 from compress.errors import RecipeError
 from compress.files.folder import writing
 from compress.model.binding import bind
 from compress.model.surgery import apply_
+from compress.pruner.students import fresh_student, plan_of_sizes
 from compress_export.console import out as console
 from compress_export.console import table
 from compress_export.facts import model_facts

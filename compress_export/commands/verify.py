@@ -13,9 +13,9 @@ from compress.files.folder import MANIFEST, changed_files
 from compress_export.console import note, table
 from compress_export.console import out as console
 from export.serving.environments import find_environment
-from export.serving.order import Order, parse_order
 from export.serving.reference import REFERENCE, Reference
 from export.serving.stacks import STACKS
+from export.serving.target import ServingTarget, parse_target
 from export.serving.verify import Verified, verify_serving
 from export.serving.write import SERVING
 
@@ -44,7 +44,7 @@ def run(
     if bundle.name == SERVING and (bundle.parent / MANIFEST).is_file():
         raise BundleError(f"{bundle} is part of a bundle; name the bundle, {bundle.parent}")
     changed = _changed(bundle)
-    orders = [parse_order(text) for text in targets] or _held(bundle)
+    orders = [parse_target(text) for text in targets] or _held(bundle)
     if python is not None and len(orders) > 1:
         raise RecipeError(f"--python goes with one --target, found {len(orders)}; name one")
     taken = [name for name in changed if edited and (bundle / name).is_file()]
@@ -65,7 +65,7 @@ def run(
 
 
 def _verify(
-    bundle: Path, orders: list[Order], python: str | None, *, install: bool
+    bundle: Path, orders: list[ServingTarget], python: str | None, *, install: bool
 ) -> tuple[list[Verified], list[str], list[str]]:
     """What was compared, what failed, and what could not be tried here."""
     reference = Reference.load(bundle / SERVING / REFERENCE)
@@ -98,11 +98,11 @@ def _changed(bundle: Path) -> list[str]:
     return changed
 
 
-def _own(order: Order, changed: list[str]) -> list[str]:
+def _own(order: ServingTarget, changed: list[str]) -> list[str]:
     return [name for name in changed if name.startswith(f"{SERVING}/{order.folder}/")]
 
 
-def _told(bundle: Path, order: Order, changed: list[str]) -> list[str]:
+def _told(bundle: Path, order: ServingTarget, changed: list[str]) -> list[str]:
     return [
         f"{bundle / name} differs from its manifest; export the bundle again, or say --edited if "
         "the change is yours"
@@ -112,12 +112,15 @@ def _told(bundle: Path, order: Order, changed: list[str]) -> list[str]:
     ]
 
 
-def _held(bundle: Path) -> list[Order]:
+def _held(bundle: Path) -> list[ServingTarget]:
     """What a bundle's `serving/` holds."""
     known = {
         order.folder: order
         for stack in STACKS
-        for order in (Order(stack=stack), *(Order(stack=stack, precision=p) for p in stack.graphs))
+        for order in (
+            ServingTarget(stack=stack),
+            *(ServingTarget(stack=stack, precision=p) for p in stack.graphs),
+        )
     }
     folder = bundle / SERVING
     found = [known[p.name] for p in sorted(folder.glob("*")) if p.name in known]

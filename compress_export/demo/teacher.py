@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks.tasks import Dataset, glue_task
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.objective import Objective
+from compress.distillation.objective import Objective
 from compress.errors import BundleError, RecipeError
 from compress.files.folder import read_manifest, writing
 from compress.model.batches import Progress

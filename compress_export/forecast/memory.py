@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.profile import Effort
-from compress.repair.least_squares import target_bytes
+from compress.repair.targets import target_bytes
 from compress.saliency.statistics import GRADIENT_ROWS
 from compress_export.forecast.work import Work
 from compress_export.stages import Step
-from export.layer_stacks import Stack, stack_sizes
+from export.layer_stacks import LayerStack, stack_sizes
 
 __all__ = ["peak_bytes", "stack_bytes"]
 
@@ -58,7 +58,7 @@ def _tabling(work: Work) -> float:
     return work.teacher_bytes + together + len(sizes) * together / sum(sizes) * busy
 
 
-def stack_bytes(stack: Stack, work: Work) -> int:
+def stack_bytes(stack: LayerStack, work: Work) -> int:
     """Of the weights of a stack's graph, in float32."""
     shape = work.shape
     heads = stack.heads * (shape.head_weights + shape.head_biases)
@@ -77,12 +77,11 @@ def _busy(work: Work, tokens: int, sequence: int) -> float:
 def _cutting(work: Work) -> float:
     """Teacher, student, a student on trial; statistics; targets; what a backward pass keeps."""
     shape = work.shape
-    models = (3 if work.recipe.prune.walks else 2) * work.teacher_bytes
+    models = 3 * work.teacher_bytes
     width = work.attention_width**2 + work.ffn_width**2 + 2 * shape.hidden_size**2
     statistics = shape.n_layers * width * _FLOAT if work.recipe.prune.method == "obs" else 0
     states = work.calibration * work.padding * shape.hidden_size * _FLOAT
-    kept = work.recipe.prune.walks and work.remembers
-    remembered = target_bytes(shape, work.calibration) if kept else 0
+    remembered = target_bytes(shape, work.calibration) if work.remembers else 0
     return models + statistics + 4 * states + remembered + _activations(work, work.widest, _FROZEN)
 
 

@@ -1,6 +1,6 @@
 """How long each stage takes: what it does, counted, times how fast that is here.
 
-The counts follow the code that they are about (`compress.pruner.walk`,
+The counts follow the code that they are about (`compress.pruner.pruner`,
 `compress.repair.least_squares`, `compress.saliency.obs`, `benchmarks.latency`); constants are
 seconds on the machine where `Rates.pace` is 1.
 """
@@ -11,8 +11,7 @@ import itertools
 from collections.abc import Callable
 
 from benchmarks.profile import Effort
-from compress.pruner.prune import schedule
-from compress.pruner.schedule import falling_costs
+from compress.pruner.schedule import step_costs
 from compress_export.context import LEAST_SAMPLES
 from compress_export.forecast.rates import Rates
 from compress_export.forecast.work import GRAPH, Work
@@ -40,6 +39,13 @@ _PASSES_OF_REPAIR = 2.35
 """Of the student: up to the attention's residual sum, up to the FFN's, and through."""
 _GRADIENT = 2.6
 """Forward and backward through activations, weights frozen, over forward alone."""
+_PASSES_OF_SCORE = {
+    "kprune": _GRADIENT + 1,
+    "fisher": _GRADIENT,
+    "michel": _GRADIENT,
+    "activation": 1.0,
+}
+"""Passes over the calibration data, by score; the others look at weights alone."""
 _BACKWARD = 3.2
 """A training step over a pass of evaluation: weight gradients, dropout."""
 _UPDATE = 6e-9
@@ -60,47 +66,38 @@ def step_seconds(work: Work, rates: Rates) -> dict[Step, float]:
 
 def _prune(work: Work, rates: Rates) -> float:
     recipe = work.recipe
-    if not recipe.prune.walks:
-        return _scored(work, rates)
+    pruned = _steps(work, rates)
     if recipe.goal() is None:
-        return _walk(work, rates)
-    walked = _walk(work, rates)
+        return pruned
     tried = len(recipe.candidates()) * _ATTEMPTS * _attempt(work, rates)
-    return walked + tried + (_tables(work, rates) if work.tables else 0.0)
+    return pruned + tried + (_tables(work, rates) if work.tables else 0.0)
 
 
-def _scored(work: Work, rates: Rates) -> float:
-    """Steps of a score, a cut and a repair each."""
+def _steps(work: Work, rates: Rates) -> float:
+    """Steps of the pruner; K-prune scores and repairs anew at each layer."""
     spec = work.recipe.prune_spec()
-    a_pass = work.calibration * work.padding * rates.forward
-    passes = {"fisher": _GRADIENT, "michel": _GRADIENT, "activation": 1.0}
-    looks = passes.get(work.recipe.prune.method, 0.0)
-    drops = {"contribution": 1, "leave-one-out": work.shape.n_layers}
-    seconds = a_pass * drops.get(spec.strategy, 0) if spec.drop else 0.0
-    for before, share in itertools.pairwise([1.0, *schedule(spec.share, spec.steps)]):
-        seconds += looks * a_pass * _taken(before)
-        if spec.repair:
-            seconds += _repair(work, rates, work.calibration, share)
-    return seconds
-
-
-def _walk(work: Work, rates: Rates) -> float:
-    """A walk down (`compress.pruner.walk`); K-prune ranks and repairs anew at each layer."""
-    spec = work.recipe.family_spec()
-    rounds = work.shape.n_layers if spec.ranking == "kprune" else 1
-    shares = [1.0, *falling_costs(1.0, work.share, spec)]
-    seconds, taught = 0.0, 1.0
+    rounds = work.shape.n_layers if spec.score == "kprune" else 1
+    shares = [1.0, *step_costs(1.0, work.share, spec)]
+    seconds, taught = _dropping(work, rates), 1.0
     for before, share in itertools.pairwise(shares):
         last = share == shares[-1]
-        looked = _ranking(work, rates, work.some, before) + _plan(work, rates)
+        looked = _scoring(work, rates, work.some, before) + _plan(work, rates)
         seconds += rounds * looked
         if spec.repair:
             seconds += (rounds - 1) * _repair(work, rates, work.some, share, taught)
             seconds += _repair(work, rates, work.seen if last else work.some, share, taught)
             taught = 0.0 if work.remembers else 1.0
-    if spec.ranking == "obs" and spec.trials and not work.streamed:
-        seconds += (spec.trials + 1) * _trial(work, rates)
+    if not work.streamed:
+        seconds += (spec.n_trials + bool(spec.n_trials)) * _trial(work, rates)
     return seconds
+
+
+def _dropping(work: Work, rates: Rates) -> float:
+    """Choosing the layers to drop first, where that looks at data."""
+    spec = work.recipe.prune_spec()
+    passes = {"contribution": 1, "leave-one-out": work.shape.n_layers}
+    a_pass = work.calibration * work.padding * rates.forward
+    return a_pass * passes.get(spec.strategy, 0) if spec.drop else 0.0
 
 
 def _trial(work: Work, rates: Rates) -> float:
@@ -110,11 +107,11 @@ def _trial(work: Work, rates: Rates) -> float:
     return 2 * a_pass * _taken(work.share) + repaired + _plan(work, rates)
 
 
-def _ranking(work: Work, rates: Rates, tokens: float, share: float) -> float:
-    """One look at a student that takes `share` of the encoder's work."""
+def _scoring(work: Work, rates: Rates, tokens: float, share: float) -> float:
+    """Scores of a student that takes `share` of the encoder's work."""
     a_pass = tokens * work.padding * rates.forward * _taken(share)
     if work.recipe.prune.method != "obs":
-        return (_GRADIENT + 1) * a_pass
+        return _PASSES_OF_SCORE.get(work.recipe.prune.method, 0.0) * a_pass
     a, w, d = share * work.attention_width, share * work.ffn_width, work.shape.hidden_size
     n_heads = share * max(work.shape.n_heads)
     moments = tokens * (a**2 + w**2 + 2 * d**2) * rates.product

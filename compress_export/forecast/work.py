@@ -13,8 +13,8 @@ from compress.model.batches import Batch, first_within, n_tokens
 from compress.model.binding import bind
 from compress.plan.plan import EncoderShape
 from compress.plan.workload import Workload
-from compress.pruner.schedule import held_out, looked_at
-from compress.repair.least_squares import MOST_REMEMBERED, target_bytes
+from compress.pruner.schedule import looked_at, split_held_out
+from compress.repair.targets import MOST_REMEMBERED, target_bytes
 from compress.search.reachable import tokens_needed
 from compress_export.context import Context
 from compress_export.forecast.rates import Rates, n_padded
@@ -39,8 +39,8 @@ class Work:
         parameters: Of the teacher, embeddings and head included.
         outside: Of these, those outside its layers.
         calibration: Real tokens of the calibration data.
-        seen, some, judged: Of these, what a walk fits on at a target, on its way, and on trial.
-        remembers: Whether a walk keeps what the teacher gave for them.
+        seen, some, judged: Of these, what fits look at at a target, on its way, and on trial.
+        remembers: Whether repairs keep what the teacher gave for them.
         padding: Tokens with padding over real ones, there.
         batches: Of calibration data.
         widest: Tokens of its largest batch, padding included.
@@ -122,7 +122,8 @@ def work_of(
     parameters = sum(p.numel() for p in context.teacher.parameters())
     inside = sum(p.numel() for layer in layout.layers for p in layer.module.parameters())
     real, padded = _real(batches), sum(map(n_padded, batches))
-    spec, seen = recipe.family_spec(), held_out(batches)[1]
+    spec = recipe.prune_spec()
+    _, seen = split_held_out(batches, spec)
     most_judged = max(spec.judged, tokens_needed(layout.shape))
     learns = "recover" in steps and recipe.recover.epochs > 0
     return Work(

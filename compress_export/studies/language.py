@@ -35,14 +35,14 @@ from compress.architectures import ARCHITECTURES
 from compress.checkpoint.checkpoint import load, load_config
 from compress.checkpoint.stored_plan import stored_plan
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.identity import fingerprint
+from compress.distillation.identity import fingerprint
 from compress.errors import CheckpointError, RecipeError
 from compress.files.folder import writing
 from compress.files.hub import split_revision
 from compress.model.batches import Batches, Progress, frozen
 from compress.training.masked_language import IGNORED, MaskedLanguageLearner
 from compress.training.spec import TrainSpec
-from compress.training.trainer import Curve, train_
+from compress.training.trainer import TrainingHistory, train_
 from compress_export.language import Block, blocks_of, held_out, masked_batches, masking, read_lines
 from compress_export.learning import own_training
 from compress_export.loading import check_length, load_tokenizer
@@ -235,7 +235,7 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     spec: LanguageSpec,
     title: str,
-    curve: Curve,
+    curve: TrainingHistory,
     figures: dict[str, float],
     out: Path,
 ) -> None:
@@ -276,7 +276,7 @@ def _study_of(out: Path) -> str:
     return str(json.loads((out / "study.json").read_text(encoding="utf-8"))["study"])
 
 
-def _draw(curve: Curve, figures: dict[str, float]) -> str:
+def _draw(curve: TrainingHistory, figures: dict[str, float]) -> str:
     rows = [row for row in curve.rows if "loss" in row]
     with mpl.rc_context(STYLE):
         figure = Canvas(figsize=(7.4, 3.2))

@@ -25,8 +25,8 @@ from benchmarks.tasks import (
     predictions,
 )
 from benchmarks.tasks.files import FileTask
-from compress.distill.objective import Objective
-from compress.distill.teacher_outputs import TeacherSource
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_outputs import TeacherSource
 from compress.errors import RecipeError
 from compress.model.batches import Batch, silent
 from compress.plan.plan import Plan

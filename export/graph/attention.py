@@ -47,7 +47,7 @@ def padding_mask(**given: Any) -> Tensor | None:
     where nothing but padding is masked, a comparison is enough. Other masks go their way.
 
     Args:
-        given: As transformers gives it.
+        given: The mask as transformers gives it.
 
     Returns:
         Added to the scores, `(batch, 1, sequence, sequence)`.
@@ -76,7 +76,7 @@ def fused_attention(model: PreTrainedModel, *, emitted: bool = False) -> Iterato
     """Within the block, tracing `model` gives attention in the form that can be fused.
 
     Args:
-        model: In evaluation mode.
+        model: A model in evaluation mode.
         emitted: Emit `MultiHeadAttention` also where ONNX Runtime's patterns would find the
             family's attention. Its projections then stay matrix products of their own.
     """
@@ -135,7 +135,7 @@ def _interface(
         key: The same, with fewer heads where queries share keys.
         value: Like `key`.
         attention_mask: Added to the scores, `(batch, 1, sequence, sequence)`.
-        scaling: Of the scores.
+        scaling: Scale of the attention scores.
     """
     shared = query.shape[1] // key.shape[1]
     key, value = (t.repeat_interleave(shared, dim=1) if shared > 1 else t for t in (key, value))

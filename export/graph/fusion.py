@@ -25,7 +25,7 @@ class Fusion:
     Attributes:
         ops: Nodes by operator; those of ONNX Runtime's own domain are the fused ones.
         fused: The subset of `ops` in ONNX Runtime's own domain.
-        num_heads: Of every fused attention node, in graph order.
+        num_heads: Heads of every fused attention node, in graph order.
     """
 
     ops: dict[str, int]

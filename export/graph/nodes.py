@@ -30,7 +30,7 @@ def multi_head_attention(
         key: The same.
         value: The same.
         bias: Added to the scores, `(batch or 1, heads or 1, sequence, sequence)`.
-        scale: Of the scores.
+        scale: Scale of the attention scores.
 
     Returns:
         `(batch, sequence, heads, head_width)`.

@@ -76,7 +76,7 @@ class PaddingRule:
 
     Attributes:
         token_id: Token id of padding.
-        left: On the left, as a head that reads the last position wants it.
+        left: Pad on the left, for a head that reads the last position.
         longest: Tokens of the longest sequence that the model takes; `None` if any length will do.
     """
 
@@ -106,7 +106,7 @@ def relative_squared_error(found: Sequence[Outputs], expected: Sequence[Outputs]
     however close to the mean it is. Infinite where an output is not finite.
 
     Args:
-        found: By text and output, see `run_graph`.
+        found: Outputs by text and output, see `run_graph`.
         expected: The same of the graph to compare with.
     """
     errors = []

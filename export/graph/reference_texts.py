@@ -67,7 +67,7 @@ def prose_feeds(
 
     Args:
         model: Says whether the inputs have choices.
-        tokenizer: Of the model.
+        tokenizer: The model's tokenizer.
         names: The graph's inputs.
     """
     encoded = tokenizer(list(PROSE), padding=True, truncation=True, max_length=48)

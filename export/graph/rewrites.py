@@ -24,7 +24,7 @@ class Rewrite:
     """One method to replace.
 
     Attributes:
-        path: From a layer to the module that has it.
+        path: Path from a layer to the module that has it.
         method: Its name.
         function: Called with the module first.
     """

@@ -32,8 +32,8 @@ def open_session(
     Args:
         graph: The ONNX file.
         provider: `CPUExecutionProvider`, `CUDAExecutionProvider` or `TensorrtExecutionProvider`.
-        threads: Of the CPU provider; all cores that the process may use by default.
-        settings: Of the provider, as ONNX Runtime names them.
+        threads: Threads of the CPU provider. Default: all cores that the process may use.
+        settings: Settings of the provider, as ONNX Runtime names them.
         profile: Start of the file that its profiler is to write, if it is to.
 
     Raises:

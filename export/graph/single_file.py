@@ -29,7 +29,7 @@ def write_single_file(model: onnx_ir.Model, path: Path) -> None:
 
     Args:
         model: Its weights are whole bytes: no strings, nothing narrower than a byte.
-        path: Of the file.
+        path: The file.
     """
     weights = [_Weight(name, value) for name, value in model.graph.initializers.items()]
     whole = _without_weights(model)

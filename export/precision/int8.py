@@ -48,7 +48,7 @@ def quantise_dynamic(source: Path, target: Path) -> None:
     Args:
         source: A graph without `Attention` nodes: their quantised form, `QAttention`, drops the
             mask that `Attention` takes as `attention_bias`, and says nothing.
-        target: Where to write.
+        target: The file to write.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -74,7 +74,7 @@ def quantise_static(source: Path, target: Path, feeds: Feeds, *, exclude: bool =
 
     Args:
         source: The float32 graph.
-        target: Where to write.
+        target: The file to write.
         feeds: Calibration inputs; the last few judge (`held_out`).
         exclude: Give costly nodes back; of no use where latency alone is wanted.
 
@@ -114,9 +114,9 @@ def exclusions(
     """The nodes to leave in float32, the most costly first, until `error` is within `bound`.
 
     Args:
-        nodes: That could be quantised.
-        error: Of quantising all but the given nodes.
-        bound: To come down to; given up once a third of the nodes are out.
+        nodes: Nodes that could be quantised.
+        error: Returns the error of quantising all but the given nodes.
+        bound: The error to reach; given up once a third of the nodes are left out.
     """
     left: list[str] = []
     if error(left) <= bound:

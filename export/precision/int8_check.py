@@ -76,8 +76,8 @@ def check_int8(
         source: The float32 graph that `graph` was made from.
         graph: The int8 graph.
         feeds: Real texts as a graph's inputs; those that static ranges were not taken from count.
-        rule: How the model's texts are padded.
-        where: What the graph is called in a message.
+        rule: The rule by which the model's texts are padded.
+        where: Name of the graph in messages.
 
     Raises:
         ParityError: A case is above its tolerance.

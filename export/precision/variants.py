@@ -32,7 +32,7 @@ class Variant:
         int8: Weights in int8 per channel, activations quantised at run time.
         static: Activations quantised by ranges fixed from calibration data instead.
         on_request: Written only where it is named.
-        provider: Where ONNX Runtime is to run it.
+        provider: The execution provider that it is made for.
         tolerance: Largest difference from torch that is accepted, relative to the largest
             absolute logit (and at least to 1). Of an int8 variant it holds for the float32 graph
             that it is made from; what int8 itself may cost, `export.precision.int8_check` says.

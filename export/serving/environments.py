@@ -29,7 +29,7 @@ class Environment:
 
     Attributes:
         program: Python, or Node.
-        folder: With Node's packages.
+        folder: A folder with Node's packages.
     """
 
     program: str

@@ -56,7 +56,7 @@ class Reference:
         texts: Each one text, or a pair.
         ids: Their tokens, without padding.
         types: Their token types, empty where the graph takes none.
-        output: Of the graph, that vectors are from.
+        output: The graph's output that vectors are taken from.
         reduce: `none` where the output is one vector a text; else how tokens become one: `mean`,
             `cls` or `max` over real tokens; `ramp`, of heads with an answer a token, is their mean
             weighted by place, 1 for the first, 2 for the second and so on.
@@ -147,10 +147,10 @@ def make_reference(
     """Run the checkpoint on each text alone, in float32 with plain operators.
 
     Args:
-        model: In evaluation mode.
-        tokenizer: Of the model.
+        model: A model in evaluation mode.
+        tokenizer: The model's tokenizer.
         names: The graph's inputs.
-        subject: What is to be served.
+        subject: The model that is served.
         int8: Graphs of int8 variants, to be run beside.
     """
     head, max_length = head_of(model), subject.max_length

@@ -50,10 +50,10 @@ class Source(Subject):
 
     Attributes:
         graphs: The bundle's `onnx/`, a folder a variant.
-        name: Of the model, where a server needs one: letters, digits, dashes.
-        inputs: Of the graphs, in their order.
-        outputs: Of the graphs, with their axes.
-        reference: What the checkpoint answers.
+        name: Name of the model for servers that need one: letters, digits, dashes.
+        inputs: Inputs of the graphs, in order.
+        outputs: Outputs of the graphs, with their axes.
+        reference: The checkpoint's answers.
     """
 
     graphs: Path
@@ -68,16 +68,16 @@ class Stack:
     """One thing that loads bundles.
 
     Attributes:
-        name: On the command line, and of its folder under `serving/`.
-        title: As its makers call it.
+        name: Name on the command line and of its folder under `serving/`.
+        title: Name that its makers use.
         graphs: By precision, the graph's place in the folder and the variant that it is. Where all
             have one place, a folder holds one precision.
         write: Fills a folder.
         probe: Script of `probes/` that loads the folder with the real thing.
-        packages: What the probe's environment holds, for pip, or npm where the probe is for Node.
-        modules: What must be importable for the probe to run in an environment at hand.
-        real: What loads the folder in `verify`, in words.
-        first: The precisions that are written where none is named.
+        packages: Packages of the probe's environment, for pip, or npm if the probe is for Node.
+        modules: Modules that an existing environment needs for the probe to run in it.
+        real: Description of what loads the folder in `verify`.
+        default_precisions: Precisions that are written where none is named.
         drives_browser: Whether its probe needs one.
         own_tokenizer: Whether it opens tokenizers by transformers, of any kind; others want a
             `tokenizer.json`.
@@ -94,7 +94,7 @@ class Stack:
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     real: str
-    first: tuple[Precision, ...] = ("fp32",)
+    default_precisions: tuple[Precision, ...] = ("fp32",)
     drives_browser: bool = False
     own_tokenizer: bool = False
     cuts_left: bool = False

@@ -27,13 +27,13 @@ class Subject:
         checkpoint: The weights in torch's shape, as `prune` or the user wrote them.
         architecture: The class that `config.json` names.
         labels: Names of the classes in order of their numbers.
-        pooling: How the folder's own files pool tokens, if it is an embedding model's.
+        pooling: Pooling by the folder's own files, if it is an embedding model.
         embeds: Whether the model gives token states and has no head.
         max_length: Tokens at which a server is to cut a text.
         longest: Tokens that the model has positions for; none where it counts none.
         problem: The config's `problem_type`, as a pipeline turns logits into scores by it.
         cuts_left: Whether the tokenizer cuts long texts on the left.
-        tokenizer: What `tokenizer.json` says; empty where there is none.
+        tokenizer: Content of `tokenizer.json`; empty if there is none.
     """
 
     checkpoint: Path

@@ -24,9 +24,9 @@ from scipy.special import expit, softmax
 from compress.errors import BundleError, VerificationError
 from export.precision.variants import variant
 from export.serving.environments import Environment
-from export.serving.order import Order
 from export.serving.reference import Reference
 from export.serving.stack import Precision
+from export.serving.target import ServingTarget
 
 __all__ = ["TOLERANCES", "Verified", "last_line", "verify_serving"]
 
@@ -47,14 +47,14 @@ class Verified:
 
     Attributes:
         stack: Its name.
-        precision: Of the graph.
-        way: How the stack was asked, where there are several.
+        precision: Precision of the graph.
+        way: How the stack was called, if there are several ways.
         examples: Texts that were compared.
         max_abs: Largest difference from the checkpoint.
         deviation: Largest difference from what is held against it, see `TOLERANCES`.
-        tolerance: What was accepted of that.
+        tolerance: The largest difference that is accepted.
         latency_ms: Median of one short text, everything included.
-        versions: Of what loaded it.
+        versions: Versions of the packages that loaded it.
     """
 
     stack: str
@@ -74,15 +74,15 @@ class Verified:
 
 
 def verify_serving(
-    order: Order, folder: Path, reference: Reference, environment: Environment
+    target: ServingTarget, folder: Path, reference: Reference, environment: Environment
 ) -> list[Verified]:
     """Load a serving folder with the real thing and compare its answers.
 
     Args:
-        order: What the folder was written for.
+        target: The serving target that the folder was written for.
         folder: `serving/<stack>`.
-        reference: What the checkpoint answers.
-        environment: Where the probe runs.
+        reference: The checkpoint's answers.
+        environment: The environment that the probe runs in.
 
     Raises:
         BundleError: There is no such folder.
@@ -90,16 +90,16 @@ def verify_serving(
     """
     if not folder.is_dir():
         raise BundleError(
-            f"{folder} must be a serving folder, found none; export the model for {order}"
+            f"{folder} must be a serving folder, found none; export the model for {target}"
         )
-    answer = _run_probe(order, folder, reference, environment)
-    return [_compare(order, row, reference, answer["versions"]) for row in answer["rows"]]
+    answer = _run_probe(target, folder, reference, environment)
+    return [_compare(target, row, reference, answer["versions"]) for row in answer["rows"]]
 
 
 def _run_probe(
-    order: Order, folder: Path, reference: Reference, environment: Environment
+    target: ServingTarget, folder: Path, reference: Reference, environment: Environment
 ) -> dict[str, Any]:
-    files = {p: order.stack.graphs[p][0] for p in order.precisions}
+    files = {p: target.stack.graphs[p][0] for p in target.precisions}
     with tempfile.TemporaryDirectory(prefix="compress-export-") as temporary:
         request, answer = Path(temporary) / "request.json", Path(temporary) / "answer.json"
         request.write_text(
@@ -116,11 +116,11 @@ def _run_probe(
             ),
             encoding="utf-8",
         )
-        command = environment.command(_PROBES / order.stack.probe, request, answer)
+        command = environment.command(_PROBES / target.stack.probe, request, answer)
         status, told = _run(command, temporary, environment.variables())
         if status or not answer.is_file():
             raise VerificationError(
-                f"{order.stack.name} must load {folder}, found: {last_line(told)}"
+                f"{target.stack.name} must load {folder}, found: {last_line(told)}"
             )
         found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return found
@@ -144,7 +144,7 @@ def _run(command: list[str], folder: str, variables: Mapping[str, str]) -> tuple
 
 
 def _compare(
-    order: Order, row: Mapping[str, Any], reference: Reference, versions: Mapping[str, str]
+    target: ServingTarget, row: Mapping[str, Any], reference: Reference, versions: Mapping[str, str]
 ) -> Verified:
     precision: Precision = row["precision"]
     rows = [int(i) for i in row["vectors"]]
@@ -153,17 +153,17 @@ def _compare(
     sizes = {len(vector) for vector in vectors}
     if sizes != {reference.features}:
         raise VerificationError(
-            f"{order.stack.name} must give {reference.features} numbers a text, found "
+            f"{target.stack.name} must give {reference.features} numbers a text, found "
             f"{sorted(sizes)}"
         )
     found = np.array(vectors, np.float32)
     floor = 1.0 if reference.reduce in ("none", "ramp") else 0.0
-    name = order.stack.graphs[precision][1]
+    name = target.stack.graphs[precision][1]
     held = reference.graphs[name][rows] if variant(name).int8 else expected
     if row.get("shares"):
         expected, held = (_scores(logits, reference.problem) for logits in (expected, held))
     return Verified(
-        stack=order.stack.name,
+        stack=target.stack.name,
         precision=precision,
         way=row.get("way", ""),
         examples=len(rows),

@@ -1,4 +1,4 @@
-"""A bundle's `serving/`: one folder an order, made from graphs that are exported already."""
+"""A bundle's `serving/`: one folder per target, made from graphs that are exported already."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from compress.model.task_head import head_of, stock_class
 from export.bundle import GRAPH
 from export.graph.inputs import longest_sequence
 from export.precision.variants import variant
-from export.serving.order import SERVING, Order, variants_of
 from export.serving.reference import REFERENCE, make_reference
 from export.serving.stack import Source, graph_values
 from export.serving.subject import Subject
+from export.serving.target import SERVING, ServingTarget, variants_of
 
 __all__ = ["SERVING", "check_served", "describe", "make_source", "write_serving"]
 
@@ -38,11 +38,11 @@ def make_source(
     """Look at a model and its graphs, and run it on the reference texts.
 
     Args:
-        model: In evaluation mode.
-        tokenizer: Of the model.
+        model: A model in evaluation mode.
+        tokenizer: The model's tokenizer.
         checkpoint: Its folder.
         graphs: Its bundle's `onnx/`.
-        name: Of the model; what a server would not take is replaced by dashes.
+        name: Name of the model; characters that servers refuse become dashes.
 
     Raises:
         BundleError: See `describe`.
@@ -92,23 +92,25 @@ def describe(
     )
 
 
-def check_served(orders: Sequence[Order], subject: Subject) -> None:
+def check_served(targets: Sequence[ServingTarget], subject: Subject) -> None:
     """Refuse a stack that cannot serve the model, before anything is exported.
 
     Raises:
         BundleError: It cannot; the message says why.
     """
-    for order in orders:
-        reason = order.stack.refuses(subject)
-        if not subject.tokenizer and not order.stack.own_tokenizer:
+    for target in targets:
+        reason = target.stack.refuses(subject)
+        if not subject.tokenizer and not target.stack.own_tokenizer:
             reason = "its tokenizer has no tokenizer.json, which that stack reads"
-        if subject.cuts_left and not order.stack.cuts_left:
+        if subject.cuts_left and not target.stack.cuts_left:
             reason = "its tokenizer cuts long texts on the left, and that stack on the right"
         asked = None if subject.pooling is None else subject.pooling.unserved
-        if asked and not order.stack.reads_settings:
+        if asked and not target.stack.reads_settings:
             reason = f"it asks for {asked}, which that stack does not do"
         if reason:
-            raise BundleError(f"{order.stack.name} cannot serve this model: {reason}; leave it out")
+            raise BundleError(
+                f"{target.stack.name} cannot serve this model: {reason}; leave it out"
+            )
 
 
 def _served_name(name: str) -> str:
@@ -128,30 +130,30 @@ def _max_length(
 
 def write_serving(
     source: Source,
-    orders: Sequence[Order],
+    targets: Sequence[ServingTarget],
     folder: Path,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> None:
-    """Write `folder/<stack>/` for each order, and the reference beside them.
+    """Write `folder/<stack>/` for each target, and the reference beside them.
 
     Args:
-        source: What they are made from.
-        orders: Which folders.
+        source: What the folders are made from.
+        targets: Which folders.
         folder: The bundle's `serving/`.
-        progress: Told after every folder.
+        progress: Called after every folder.
 
     Raises:
         BundleError: A stack cannot serve the model, or a variant that it takes was not exported.
     """
-    missing = [v for v in variants_of(orders) if not (source.graphs / v / GRAPH).is_file()]
+    missing = [v for v in variants_of(targets) if not (source.graphs / v / GRAPH).is_file()]
     if missing:
         raise BundleError(
             f"serving needs the variant {missing[0]!r}, found none in {source.graphs}; export it"
         )
-    check_served(orders, source)
+    check_served(targets, source)
     folder.mkdir(parents=True, exist_ok=True)
     source.reference.save(folder / REFERENCE)
-    progress("serving", 0, len(orders))
-    for done, order in enumerate(orders, start=1):
-        order.stack.write(source, folder / order.folder, order.precisions)
-        progress("serving", done, len(orders))
+    progress("serving", 0, len(targets))
+    for done, target in enumerate(targets, start=1):
+        target.stack.write(source, folder / target.folder, target.precisions)
+        progress("serving", done, len(targets))

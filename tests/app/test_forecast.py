@@ -59,7 +59,11 @@ def test_every_step_that_will_be_done_is_told(project: Path) -> None:
         ("prune", {"prune": {"score": "magnitude"}}, {"prune": {"score": "fisher"}}),
         ("prune", {"prune": {"score": "fisher", "steps": 1}}, {"prune": {"score": "fisher"}}),
         ("prune", {"prune": {"trials": 0}}, {"prune": {"trials": 9}}),
-        ("prune", {"prune": {"score": "magnitude"}}, {"prune": {"score": "kprune"}}),
+        (
+            "prune",
+            {"prune": {"score": "magnitude", "steps": 1}},
+            {"prune": {"score": "kprune"}},
+        ),
         ("prune", {"target": {"macs": 0.5}}, {"target": {"speedup": 2.0}}),
         ("export", {"export": {"variants": ["cpu-fp32"]}}, {}),
         ("bench", {"benchmark": {"sequences": [8]}}, {"benchmark": {"sequences": [8, 16]}}),

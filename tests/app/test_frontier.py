@@ -23,7 +23,7 @@ from compress_export.context import Context
 from compress_export.quality import Yardstick
 from compress_export.recipe import make_recipe
 from export.exporter import export_graphs
-from export.layer_stacks import Stack, stack_sizes
+from export.layer_stacks import LayerStack, stack_sizes
 from export.precision.variants import variant
 from tests.app.test_cli import cli, error_of
 from tests.app.test_pipeline import write_csv, write_project
@@ -49,7 +49,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def few_sizes(shape: EncoderShape) -> tuple[Stack, ...]:
+def few_sizes(shape: EncoderShape) -> tuple[LayerStack, ...]:
     """The stacks of a tiny model without those that only make curves finer."""
     return tuple(s for s in stack_sizes(shape) if s.heads not in (1, 3) and s.neurons != 16)
 

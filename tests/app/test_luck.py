@@ -66,8 +66,8 @@ def test_half_a_head_of_room_gives_exactly_the_heads_asked_for(kept: int) -> Non
 def test_all_three_cuts_at_once_are_the_ones_that_were_named() -> None:
     points = dict(KnowledgeGrid(depths=(2,), lengths=(3, 7), widths=(0.4,)).points(quick=False))
     joint = points["joint"]
-    assert (joint.depth, joint.length, joint.width) == (2, 7, 0.4)
-    assert dict(KnowledgeGrid().points(quick=True))["joint"].length == 5
+    assert (joint.depth, joint.max_tokens, joint.feature_fraction) == (2, 7, 0.4)
+    assert dict(KnowledgeGrid().points(quick=True))["joint"].max_tokens == 5
 
 
 def test_nothing_is_claimed_where_nothing_was_learnt() -> None:

@@ -309,7 +309,7 @@ RECIPE = """
 model: ./teacher
 task: {train: train.csv, validation: validation.csv, text: [sentence], label: label}
 target: {macs: 0.6, sequence: 12, batch: 2}
-prune: {score: fisher, calibration_examples: 32, steps: 1, multiple: 4}
+prune: {score: fisher, calibration_examples: 32, steps: 1, round_to: 4}
 export: {variants: [cpu-fp32]}
 benchmark: {batches: [1], sequences: [8], rounds: 12, seconds: 0.2, max_length: 16}
 gate: {regression: {latency: null, memory: null, retention: 0.5}}

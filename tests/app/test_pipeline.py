@@ -34,7 +34,7 @@ RECIPE = """\
 model: ./teacher
 task: {train: train.csv, validation: validation.csv, text: sentence, label: label}
 target: {macs: 0.5, batch: 2, sequence: 8}
-prune: {steps: 2, multiple: 4, calibration_examples: 64}
+prune: {steps: 2, round_to: 4, calibration_examples: 64}
 export: {variants: [cpu-fp32, portable]}
 benchmark: {batches: [1], sequences: [4], rounds: 3, seconds: 0.1, max_length: 16}
 """
@@ -286,7 +286,7 @@ def test_scores_compares_every_score(glue_like: Path, capsys: pytest.CaptureFixt
     assert cli([*arguments, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["scores"]
     assert [row["score"] for row in rows] == [
-        "fisher", "michel", "magnitude", "activation", "random", "obs", "kprune"
+        "obs", "kprune", "fisher", "michel", "magnitude", "activation", "random"
     ]  # fmt: skip
     assert all(row["without_repair"] is not None for row in rows)
 

@@ -11,10 +11,11 @@ import pytest
 
 from compress.errors import BudgetError
 from compress.model.binding import bind
-from compress.plan.latency_table import Curve, LatencyTable, Point, table_geometry
+from compress.plan.latency_table import LatencyCurve, LatencyTable, Point, table_geometry
 from compress.plan.plan import EncoderShape, Plan
 from compress.plan.workload import Mix, Workload
-from compress.pruner.walk import FamilySpec, Walk
+from compress.pruner.pruner import Pruner
+from compress.pruner.spec import PruneSpec
 from compress_export import promise as promise_module
 from compress_export.frontier import knee
 from compress_export.goal import Goal
@@ -30,7 +31,9 @@ BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
 
 def table(shape: EncoderShape) -> LatencyTable:
     """A head costs 1 ms, a neuron 0.1, what is left of a sublayer 0.1, all else 0.5."""
-    curve = [Curve(sizes=(0, n), milliseconds=(0.1, top)) for n, top in ((4, 4.1), (40, 4.1))]
+    curve = [
+        LatencyCurve(sizes=(0, n), milliseconds=(0.1, top)) for n, top in ((4, 4.1), (40, 4.1))
+    ]
     point = Point(
         workload=WORK, base_ms=0.5, attention=curve[0], ffn=curve[1], dense_ms=25.1, spread=0.0
     )
@@ -74,10 +77,10 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(promise_module, "_runner", lambda *_: lambda b: _forward(machine, b))
         model = tiny("bert")
         shape = bind(model).shape
-        chosen = FamilySpec(multiple=4, trials=0, **spec)
-        walk = Walk(model, BATCHES, table(shape).prices(MIX), chosen)
+        chosen = PruneSpec(round_to=4, trials=0, **spec)
+        pruner = Pruner(model, BATCHES, table(shape).prices(MIX), chosen)
         watch: Stopwatch = machine  # type: ignore[assignment]
-        return Promise(walk, table(shape), 25.1, watch, variant("cpu-fp32"), ())
+        return Promise(pruner, table(shape), 25.1, watch, variant("cpu-fp32"), ())
 
     return build
 
@@ -182,4 +185,4 @@ def test_students_of_a_promise_stand_on_each_other(make: Any) -> None:
         for a, b in zip(wider.layers, narrower.layers, strict=True):
             assert set(b.heads) <= set(a.heads)
             assert set(b.neurons) <= set(a.neurons)
-    assert np.isfinite(promise.walk.member().error)
+    assert np.isfinite(promise.pruner.pruned().error)

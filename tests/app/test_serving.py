@@ -167,7 +167,7 @@ def test_a_run_writes_serving_folders_and_a_card_with_figures(
 model: teacher
 task: {train: train.csv, validation: validation.csv, text: [sentence], label: label}
 target: {macs: 0.6, sequence: 12, batch: 2}
-prune: {score: magnitude, calibration_examples: 16, steps: 1, repair: false, multiple: 4}
+prune: {score: magnitude, calibration_examples: 16, steps: 1, repair: false, round_to: 4}
 export: {variants: [cpu-fp32], serving: [onnxruntime, tei, onnxruntime@int8]}
 benchmark: {batches: [1], sequences: [8], rounds: 3, seconds: 0.1, openings: 1, max_length: 16}
 """)

@@ -188,7 +188,7 @@ def test_mlm_pretrain_makes_an_encoder_that_heads_can_be_studied_of(project: Pat
         (["layers", "--model", "base", "--drop", 3], "--drop must be 1 to 2"),
         (["masks", "--model", "base", "--teacher", "task=wide"], "must have the vocabulary of"),
         (["layers", "--model", "base", "--strategy", "best"], "--strategy must be among"),
-        (["knowledge", "--model", "base", "--width", 2], "CacheSpec.width: 2.0 is not"),
+        (["knowledge", "--model", "base", "--width", 2], "CacheSpec.feature_fraction: 2.0 is not"),
         (["knowledge", "--model", "base", "--depth", 9], "--depth must be at most"),
         (["knowledge", "--model", "base", "--student", "plain"], "--student must be a sequence"),
         (["adapt", "--model", "base", "--task", "task.yaml"], "each task once"),

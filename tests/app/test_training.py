@@ -15,7 +15,7 @@ import torch
 from benchmarks.tasks import FileTask
 from compress.checkpoint.checkpoint import load, save
 from compress.checkpoint.stored_plan import stored_plan
-from compress.distill.teacher_cache import open_cache
+from compress.distillation.teacher_cache import open_cache
 from compress.model.binding import bind
 from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
@@ -168,7 +168,7 @@ def test_distil_from_a_store_loads_no_teacher(project: Path) -> None:
     student = pruned()
     options = ["--task", "task.yaml", "--max-length", 16, "--width", 0.5]
     assert cli("remember", "teacher", "-o", "store", *options) == 0
-    assert open_cache(project / "store").facts.rows == 96
+    assert open_cache(project / "store").metadata.rows == 96
     (project / "teacher").rename(project / "away")
     assert cli("distill", student, "--store", "store", "-o", "out", *COMMON) == 0
     assert load("out") is not None
@@ -181,7 +181,7 @@ def test_texts_without_labels_are_learnt_from_beside_the_task(
     more = ["--more-texts", "more.txt"]
     options = ["--task", "task.yaml", "--max-length", 16, *more]
     assert cli("remember", "teacher", "-o", "store", *options) == 0
-    assert open_cache(project / "store").facts.rows == 96 + 32
+    assert open_cache(project / "store").metadata.rows == 96 + 32
     assert cli("distill", "teacher", "--store", "store", "-o", "a", *COMMON, *more) == 0
     stops = ["--patience", 3]
     assert cli("distill", "teacher", "--teacher", "teacher", "-o", "b", *COMMON, *more, *stops) == 0
@@ -291,7 +291,7 @@ def test_a_recipe_recovers_after_pruning_and_the_report_draws_it(project: Path) 
 model: teacher
 task: {TASK}
 target: {{macs: 0.5, batch: 2, sequence: 8}}
-prune: {{steps: 1, multiple: 4, calibration_examples: 64}}
+prune: {{steps: 1, round_to: 4, calibration_examples: 64}}
 recover: {{epochs: 2, batch_size: 16, objective: {{relations: 0.1}}}}
 export: {{variants: [cpu-fp32]}}
 benchmark: {{batches: [1], sequences: [4], rounds: 3, seconds: 0.1, max_length: 16}}

@@ -13,7 +13,7 @@ from benchmarks.runtimes.onnxruntime import CPU
 from compress.model.binding import bind
 from compress.plan.latency_table import LatencyTable, table_geometry
 from compress.plan.workload import Mix, Workload
-from export.layer_stacks import Stack, export_stacks, stack_plan, stack_sizes
+from export.layer_stacks import LayerStack, export_stacks, stack_plan, stack_sizes
 from export.precision.variants import variant
 from tests.families import tiny
 
@@ -21,7 +21,7 @@ WORK = Workload(batch=2, sequence=8)
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
-def made_up(stack: Stack) -> float:
+def made_up(stack: LayerStack) -> float:
     """A machine whose first head and first neurons cost more than the next."""
     attention = 0.05 + 0.3 * (stack.heads > 0) + 0.1 * stack.heads
     ffn = 0.05 + 0.2 * (stack.neurons > 0) + 0.01 * stack.neurons
@@ -39,7 +39,7 @@ def test_the_fit_recovers_what_the_stacks_are_made_of() -> None:
     assert attention[4] == pytest.approx(0.75)
     assert attention[0] == pytest.approx(0.05)
     assert ffn[40] == pytest.approx(0.65)
-    assert point.dense_ms == pytest.approx(made_up(Stack(layers=3, heads=4, neurons=40)))
+    assert point.dense_ms == pytest.approx(made_up(LayerStack(layers=3, heads=4, neurons=40)))
 
 
 @pytest.mark.parametrize("family", ["bert", "albert", "albert, two groups", "modernbert"])
@@ -74,7 +74,7 @@ def test_a_table_of_a_tiny_model_predicts_from_data_alone(tmp_path: Path) -> Non
 
 def test_graphs_too_large_to_be_open_together_are_tied_by_the_first(tmp_path: Path) -> None:
     model = tiny("bert")
-    stacks = [Stack(layers=n, heads=4, neurons=40) for n in (1, 2, 3)]
+    stacks = [LayerStack(layers=n, heads=4, neurons=40) for n in (1, 2, 3)]
     graphs = export_stacks(model, stacks, NAMES, [variant("cpu-fp32")], tmp_path)["cpu-fp32"]
     paths = [graphs[s] for s in stacks]
     effort = Effort(precision=0.0, seconds=0.2, most_bytes=1)

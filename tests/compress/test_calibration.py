@@ -62,7 +62,7 @@ def test_examples_are_drawn_by_the_seed_and_models_are_pruned_on_them() -> None:
     )
     assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(one, same, strict=True))
     assert [b["input_ids"].tolist() for b in one] != [b["input_ids"].tolist() for b in other]
-    pruned = prune(tiny("bert"), one, PruneSpec(share=0.5, steps=1, multiple=4))
+    pruned = prune(tiny("bert"), one, 0.5, PruneSpec(score="fisher", steps=1, round_to=4))
     assert sum(pruned.plan.student_shape.ffn_widths) < 3 * 40
 
 

@@ -251,3 +251,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != tmp_path)
     with pytest.raises(BundleError, match="is not writable"):
         check_target(tmp_path / "a" / "b", "run")
+
+
+def test_a_place_below_a_file_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BundleError, match="must lie in a folder, found the file"):
+        check_target(tmp_path / "file" / "out", "checkpoint")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +22,15 @@ from compress.model.masking import masked
 from compress.model.outputs import Outputs
 from compress.model.task_head import likelihood_of
 from compress.plan.cost import CostModel
-from compress.plan.plan import Plan
+from compress.plan.plan import EncoderShape, Plan
 from compress.saliency.forward_only import activation_scores
 from compress.saliency.gradient import gradient_scores
+from compress.saliency.pruning_order import order_of
 from compress.saliency.scorers import SCORE_NAMES, GradientScore, Scores, scorer
-from compress.search.allocate import allocate, allocate_uniform, smallest_cost
 from compress.search.depth import DEPTH_STRATEGIES, contribution, drop_layers, left_out_divergence
+from compress.search.options import encoder_options
+from compress.search.plan_search import Problem, plan_by_scores
+from compress.search.uniform import uniform_plan
 from tests.families import FAMILIES, batch, choices, keeping, tiny
 
 
@@ -182,7 +187,15 @@ def test_scoring_leaves_the_model_as_it_was() -> None:
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
-# Allocation.
+# Plans.
+
+
+def planned(
+    scores: Scores, shape: EncoderShape, cost: CostModel, share: float, **options: Any
+) -> Plan:
+    """The plan for a share of the encoder's cost."""
+    prices = cost.prices(shape)
+    return plan_by_scores(scores, shape, prices, share * prices.total(shape), **options)
 
 
 @pytest.mark.parametrize("name", SCORE_NAMES)
@@ -192,7 +205,7 @@ def test_no_score_starves_one_kind_of_unit(name: str) -> None:
     layout = bind(model)
     scores = scorer(name)(layout, [batch()], lambda *_: None)  # type: ignore[arg-type]
     cost = CostModel(unit="macs", sequence=16)
-    plan = allocate(scores, layout.shape, cost, 0.5 * cost.total(layout.shape), multiple=4)
+    plan = planned(scores, layout.shape, cost, 0.5, round_to=4)
     assert 0 < sum(len(layer.heads) for layer in plan.layers) <= 12
     assert 0 < sum(len(layer.neurons) for layer in plan.layers) <= 768
 
@@ -202,7 +215,7 @@ def test_widths_are_whole_multiples_even_when_the_last_run_is_short() -> None:
     cost = CostModel(unit="macs", sequence=16)
     for seed in range(8):
         scores = scorer("random", seed)(layout, [], lambda *_: None)
-        plan = allocate(scores, layout.shape, cost, 0.6 * cost.total(layout.shape))
+        plan = planned(scores, layout.shape, cost, 0.6)
         assert {len(layer.neurons) for layer in plan.layers} <= {0, 16, 32, 40}
 
 
@@ -213,7 +226,7 @@ def test_allocation_stays_within_the_budget_and_uses_it(unit: str, share: float)
     scores = scorer("random")(layout, [], lambda *_: None)
     cost = CostModel(unit=unit, sequence=16)  # type: ignore[arg-type]
     total = cost.total(layout.shape)
-    plan = allocate(scores, layout.shape, cost, share * total, multiple=4)
+    plan = planned(scores, layout.shape, cost, share, round_to=4)
     spent = cost.total(plan.student_shape)
     largest = max(cost.head(layout.shape, 0), 4 * cost.neuron(layout.shape, 0))
     assert share * total - largest < spent <= share * total
@@ -224,7 +237,7 @@ def test_allocation_keeps_the_best_scored() -> None:
     layout = bind(tiny("bert"))
     scores = scorer("random")(layout, [], lambda *_: None)
     cost = CostModel(unit="macs", sequence=16)
-    plan = allocate(scores, layout.shape, cost, 0.5 * cost.total(layout.shape), multiple=1)
+    plan = planned(scores, layout.shape, cost, 0.5, round_to=1)
     for layer in plan.layers:
         values = scores.neurons[layer.source]
         gone = [v for i, v in enumerate(values) if i not in layer.neurons]
@@ -236,8 +249,7 @@ def test_larger_budgets_keep_more_of_the_score() -> None:
     scores = scorer("random")(layout, [], lambda *_: None)
     cost = CostModel(unit="macs", sequence=16)
     plans = [
-        allocate(scores, layout.shape, cost, share * cost.total(layout.shape), multiple=1)
-        for share in (0.3, 0.5, 0.7, 1.0)
+        planned(scores, layout.shape, cost, share, round_to=1) for share in (0.3, 0.5, 0.7, 1.0)
     ]
     values = [
         sum(
@@ -254,9 +266,9 @@ def test_unreachable_budget_names_the_smallest() -> None:
     layout = bind(tiny("bert"))
     scores = scorer("random")(layout, [], lambda *_: None)
     cost = CostModel(unit="macs", sequence=16)
-    total, least = cost.total(layout.shape), smallest_cost(layout.shape, cost, ("heads",))
-    with pytest.raises(BudgetError, match=f"at least {least / total:.4f}"):
-        allocate(scores, layout.shape, cost, 0.1 * total, units=("heads",))
+    least = cost.total(replace(layout.shape, n_heads=(0, 0, 0)))
+    with pytest.raises(BudgetError, match=re.escape(f"at least {least:.4g} macs")):
+        planned(scores, layout.shape, cost, 0.1, units=("heads",))
 
 
 def test_uniform_plan_is_the_best_of_its_kind() -> None:
@@ -265,7 +277,9 @@ def test_uniform_plan_is_the_best_of_its_kind() -> None:
     shape, cost = layout.shape, CostModel(unit="macs", sequence=12)
     scores = scorer("activation")(layout, [batch()], lambda *_: None)
     budget = 0.55 * cost.total(shape)
-    plan = allocate_uniform(scores, shape, cost, budget, head_counts=(1, 2, 3, 4), multiple=4)
+    options = encoder_options(shape, order_of(scores), units=("heads", "neurons"), round_to=4)
+    problem = Problem(shape=shape, options=options, prices=cost.prices(shape), budget=budget)
+    plan = uniform_plan(problem, (1, 2, 3, 4))
     heads, widths = {len(k.heads) for k in plan.layers}, {len(k.neurons) for k in plan.layers}
     assert len(heads) == len(widths) == 1
     assert cost.total(plan.student_shape) <= budget
@@ -310,11 +324,11 @@ def test_contribution_drops_the_layer_that_changes_least() -> None:
     model = tiny("bert", num_hidden_layers=4)
     layout = bind(model)
     with torch.no_grad():  # layer 2 now passes its input on, but for its norms
-        for sublayer in ("attention", "ffn"):
-            weight, bias = layout.layers[2].projection(sublayer)
+        for sublayer in layout.layers[2].sublayers:
+            weight, bias = sublayer.projection
             weight.mul_(1e-3)
             bias.zero_()
-            norm = layout.layers[2].summing(sublayer)
+            norm = sublayer.summing
             norm.weight.fill_(1.0)
             norm.bias.zero_()
     cosines = contribution(layout, [batch()])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import DataError, TableError
-from compress.plan.latency_table import Curve, LatencyTable, Point
+from compress.plan.latency_table import LatencyCurve, LatencyTable, Point
 from compress.plan.workload import Mix, Workload, length_mix
 
 SMALL, LARGE = Workload(batch=1, sequence=16), Workload(batch=8, sequence=64)
@@ -22,8 +22,10 @@ def point(workload: Workload, scale: float = 1.0) -> Point:
     return Point(
         workload=workload,
         base_ms=0.5 * scale,
-        attention=Curve(sizes=(0, 1, 4), milliseconds=(0.1 * scale, 0.4 * scale, 1.0 * scale)),
-        ffn=Curve(sizes=(0, 10, 40), milliseconds=(0.1 * scale, 0.6 * scale, 2.1 * scale)),
+        attention=LatencyCurve(
+            sizes=(0, 1, 4), milliseconds=(0.1 * scale, 0.4 * scale, 1.0 * scale)
+        ),
+        ffn=LatencyCurve(sizes=(0, 10, 40), milliseconds=(0.1 * scale, 0.6 * scale, 2.1 * scale)),
         dense_ms=9.8 * scale,
         spread=0.01,
     )
@@ -47,7 +49,7 @@ def one(workload: Workload) -> Mix:
 )
 def test_interpolation_never_falls_and_stays_within_what_was_measured(values: list[float]) -> None:
     sizes = tuple(range(0, 8 * len(values), 8))
-    found = Curve(sizes=sizes, milliseconds=tuple(values)).at(np.arange(sizes[-1] + 1.0))
+    found = LatencyCurve(sizes=sizes, milliseconds=tuple(values)).at(np.arange(sizes[-1] + 1.0))
     assert (np.diff(found) >= -1e-9).all()
     assert found.min() >= min(values) - 1e-9
     assert found.max() <= max(values) + 1e-9
@@ -74,7 +76,7 @@ def test_a_correction_scales_every_prediction() -> None:
 
 
 def test_flat_stretches_and_steps_are_named() -> None:
-    curve = Curve(
+    curve = LatencyCurve(
         sizes=(0, 10, 20, 30, 40, 50, 60), milliseconds=(0.0, 1.0, 1.01, 1.02, 2.0, 6.0, 6.9)
     )
     spans = [(span.kind, span.low, span.high) for span in curve.spans]

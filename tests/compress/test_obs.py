@@ -117,7 +117,7 @@ def test_the_knapsack_finds_what_enumeration_finds(
             for o in options
         ],
         float(budget),
-        buckets=budget,
+        buckets=max(1, budget - sum(min(cost for cost, _ in o) for o in options)),
     )
     fitting = [
         sum(loss_increase for _, loss_increase in picks)
@@ -146,6 +146,7 @@ def test_statistics_are_sums_over_real_tokens() -> None:
     model = tiny("bert")
     data, loss = batch(), sampled_fisher_loss(seed=3)
     found = observe(bind(model), [data], loss)
+    moments = found.moments[1, "ffn"]
     layer, real = bind(model).layers[1], data["attention_mask"].bool()
     seen: dict[str, Tensor] = {}
     with (
@@ -155,16 +156,16 @@ def test_statistics_are_sums_over_real_tokens() -> None:
         total = sampled_fisher_loss(seed=3)(forward(model, data), data)
         (gradient,) = torch.autograd.grad(total, seen["outputs"])
     rows = seen["inputs"][real]
-    assert torch.allclose(found.ffn[1].inputs[:-1, :-1], rows.T @ rows, atol=1e-4)
-    assert torch.allclose(found.ffn[1].inputs[-1, :-1], rows.sum(0), atol=1e-4)
-    assert torch.allclose(found.ffn[1].outputs, gradient[real].T @ gradient[real], atol=1e-5)
+    assert torch.allclose(moments.inputs[:-1, :-1], rows.T @ rows, atol=1e-4)
+    assert torch.allclose(moments.inputs[-1, :-1], rows.sum(0), atol=1e-4)
+    assert torch.allclose(moments.outputs, gradient[real].T @ gradient[real], atol=1e-5)
     assert (found.sequences, found.tokens) == (4, int(real.sum()))
 
 
 def test_statistics_do_not_grow_with_the_data() -> None:
     model = bind(tiny("bert"))
     sizes = [
-        sum(m.inputs.numel() + m.outputs.numel() for m in found.ffn.values())
+        sum(m.inputs.numel() + m.outputs.numel() for m in found.moments.values())
         for found in (observe(model, [batch()] * n, sampled_fisher_loss()) for n in (1, 5))
     ]
     assert sizes[0] == sizes[1]

@@ -13,10 +13,10 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from compress.distill.cache_spec import CacheSpec
-from compress.distill.learner import Learner
-from compress.distill.objective import Objective
-from compress.distill.teacher_outputs import LiveTeacher
+from compress.distillation.cache_spec import CacheSpec
+from compress.distillation.learner import Learner
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_outputs import LiveTeacher
 from compress.errors import RecipeError, UnsupportedArchitectureError
 from compress.training.spec import TrainSpec
 from compress.training.trainer import train_
@@ -174,21 +174,23 @@ def test_a_teacher_away_from_a_gpu_says_the_same() -> None:
 def test_a_store_written_on_a_gpu_has_the_cpus_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    knowledge = CacheSpec(depth=1, length=4, width=0.5)
-    there = stored(tiny("bert"), tmp_path / "gpu", knowledge, store_examples())
+    spec = CacheSpec(depth=1, max_tokens=4, feature_fraction=0.5)
+    there = stored(tiny("bert"), tmp_path / "gpu", spec, store_examples())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     PartialState._reset_state()
-    here = stored(tiny("bert"), tmp_path / "cpu", knowledge, store_examples())
-    for name, tensor in here.lesson(range(40)).items():
-        torch.testing.assert_close(tensor, there.lesson(range(40))[name], rtol=1e-2, atol=1e-2)
+    here = stored(tiny("bert"), tmp_path / "cpu", spec, store_examples())
+    for name, tensor in here.stored_outputs(range(40)).items():
+        torch.testing.assert_close(
+            tensor, there.stored_outputs(range(40))[name], rtol=1e-2, atol=1e-2
+        )
 
 
 STORE = """
 import sys
 from pathlib import Path
-import compress.distill.cache_teacher, compress.distill.teacher_cache
-compress.distill.cache_teacher.SHARD = compress.distill.teacher_cache.SHARD = 8
-from compress.distill.cache_spec import CacheSpec
+import compress.distillation.cache_teacher, compress.distillation.teacher_cache
+compress.distillation.cache_teacher.SHARD = compress.distillation.teacher_cache.SHARD = 8
+from compress.distillation.cache_spec import CacheSpec
 from tests.compress.distill.test_learner import examples, stored
 from tests.families import tiny
 stored(tiny("bert"), Path(sys.argv[1]), CacheSpec(), examples())

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from transformers import TrainerCallback
 
-from compress.distill.gradual import Closing, Gates, GradualSpec
-from compress.distill.learner import Learner
-from compress.distill.objective import Objective
-from compress.distill.teacher_outputs import LiveTeacher
+from compress.distillation.gradual import Closing, Gates, GradualSpec
+from compress.distillation.learner import Learner
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_outputs import LiveTeacher
 from compress.errors import DataError, TrainingError
 from compress.model.binding import bind
 from compress.plan.cost import CostModel
@@ -50,7 +50,7 @@ def learner(seed: int = 1) -> Learner:
 def gated() -> tuple[Learner, Gates]:
     """A student that is pruned while it learns."""
     student = tiny("bert", seed=1)
-    spec = GradualSpec(share=0.5, cost=CostModel(unit="macs", sequence=12), multiple=4)
+    spec = GradualSpec(share=0.5, cost=CostModel(unit="macs", sequence=12), round_to=4)
     gates = Gates(bind(student), spec)
     objective = Objective(labels=0.5, logits=1.0, hidden=1.0, layers="uniform")
     return Learner(student, objective, LiveTeacher(tiny("bert")), gates=gates), gates
@@ -262,7 +262,7 @@ TWO = """
 import sys, torch
 from compress.model.binding import bind
 from compress.plan.cost import CostModel
-from compress.distill.gradual import Closing
+from compress.distillation.gradual import Closing
 from compress.training.processes import is_main
 from compress.training.trainer import train_
 from compress.training.spec import TrainSpec

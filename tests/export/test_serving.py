@@ -34,12 +34,12 @@ from export.bundle import export_bundle
 from export.precision.variants import VARIANTS
 from export.serving.downgrade_opset import downgrade_opset, oldest
 from export.serving.environments import Environment, find_environment
-from export.serving.order import Order, parse_order, parse_orders, variants_of
 from export.serving.reference import REFERENCE, Reference, make_reference
 from export.serving.stack import Source
 from export.serving.stacks import STACKS
 from export.serving.stacks.extensions import tokenizer_nodes
 from export.serving.stacks.tei import _complete_config
+from export.serving.target import ServingTarget, parse_target, parse_targets, variants_of
 from export.serving.verify import last_line, verify_serving
 from export.serving.write import check_served, describe, make_source, write_serving
 from tests.families import tiny, uneven
@@ -47,15 +47,15 @@ from tests.tokenizer import tiny_tokenizer
 
 HERE = Environment(program=sys.executable)
 UNFIT = ("sentence-transformers", "extensions")  # for a classifier, for a tokenizer of words
-ORDERS = [Order(stack=stack) for stack in STACKS if stack.name not in UNFIT]
-HALF = [parse_order("triton@fp16"), parse_order("openvino@fp16"), parse_order("optimum@int8")]
+ORDERS = [ServingTarget(stack=stack) for stack in STACKS if stack.name not in UNFIT]
+HALF = [parse_target("triton@fp16"), parse_target("openvino@fp16"), parse_target("optimum@int8")]
 EMBED = ("sentence-transformers", "tei", "infinity", "native", "browser", "openvino")
 
 
 def served(
     folder: Path,
     head: str,
-    orders: list[Order],
+    orders: list[ServingTarget],
     pooling: Pooling | None = None,
     tokenizer: PreTrainedTokenizerFast | None = None,
 ) -> Source:
@@ -84,14 +84,14 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embedder")
-    orders = [parse_order(name) for name in EMBED]
+    orders = [parse_target(name) for name in EMBED]
     served(folder, "plain", orders, Pooling(mode="cls", normalise=True))
     return folder / "serving"
 
 
 def verified(order: str, folder: Path) -> None:
     """The real thing is loaded, and agrees."""
-    parsed, reference = parse_order(order), Reference.load(folder / REFERENCE)
+    parsed, reference = parse_target(order), Reference.load(folder / REFERENCE)
     missing = [name for name in parsed.stack.modules if find_spec(name.partition(".")[0]) is None]
     if missing:
         pytest.skip(f"{missing[0]} is not installed")
@@ -114,7 +114,7 @@ def test_an_embedding_model_is_served_with_its_pooling(order: str, embedder: Pat
 
 
 def test_a_stack_that_gives_something_else_is_found_out(classifier: Path, tmp_path: Path) -> None:
-    order, reference = parse_order("onnxruntime"), Reference.load(classifier / REFERENCE)
+    order, reference = parse_target("onnxruntime"), Reference.load(classifier / REFERENCE)
     folder = shutil.copytree(classifier / "onnxruntime", tmp_path / "served")
     graph = onnx.load(folder / "model.onnx")
     bias = next(i for i in graph.graph.initializer if i.name == "classifier.bias")
@@ -132,7 +132,7 @@ def test_a_stack_that_gives_something_else_is_found_out(classifier: Path, tmp_pa
 
 
 def test_the_reference_is_the_checkpoint(tmp_path: Path) -> None:
-    source = served(tmp_path, "sequence", [parse_order("onnxruntime"), parse_order("native")])
+    source = served(tmp_path, "sequence", [parse_target("onnxruntime"), parse_target("native")])
     model = tiny("bert")
     apply_(model, uneven(bind(model).shape))
     reference = Reference.load(tmp_path / "serving" / REFERENCE)
@@ -191,38 +191,41 @@ def test_what_a_native_client_is_told_is_so(classifier: Path) -> None:
 
 
 def test_orders_name_stack_and_precision() -> None:
-    assert parse_order("triton").precisions == ("fp32",)
-    assert [str(o) for o in parse_orders(["triton", "triton@fp32", "tei"])] == ["triton", "tei"]
-    assert str(parse_order("triton@int8")) == "triton@int8"
-    assert parse_order("transformers-js").precisions == ("fp32", "fp16", "int8")
-    assert variants_of([parse_order("triton@int8"), parse_order("tei")]) == ("cpu-int8", "cpu-fp32")
+    assert parse_target("triton").precisions == ("fp32",)
+    assert [str(o) for o in parse_targets(["triton", "triton@fp32", "tei"])] == ["triton", "tei"]
+    assert str(parse_target("triton@int8")) == "triton@int8"
+    assert parse_target("transformers-js").precisions == ("fp32", "fp16", "int8")
+    assert variants_of([parse_target("triton@int8"), parse_target("tei")]) == (
+        "cpu-int8",
+        "cpu-fp32",
+    )
     with pytest.raises(RecipeError, match="must be one of onnxruntime, extensions, optimum"):
-        parse_order("tritn")
+        parse_target("tritn")
     with pytest.raises(RecipeError, match="tei must be served in one of fp32"):
-        parse_order("tei@int8")
+        parse_target("tei@int8")
 
 
 def test_a_stack_that_cannot_serve_a_model_says_why(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="sentence-transformers cannot serve this model"):
-        served(tmp_path, "sequence", [parse_order("sentence-transformers")])
+        served(tmp_path, "sequence", [parse_target("sentence-transformers")])
 
 
 def test_an_environment_that_is_not_there_is_named_with_its_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    infinity = parse_order("infinity").stack
+    infinity = parse_target("infinity").stack
     with pytest.raises(RecipeError, match="infinity is verified with infinity-emb"):
         find_environment(infinity, given=None, install=False)
     with pytest.raises(RecipeError, match="`python` must be an interpreter"):
         find_environment(infinity, given=sys.executable, install=False)
     if shutil.which("node"):
         with pytest.raises(RecipeError, match="node_modules"):
-            find_environment(parse_order("native").stack, given=str(tmp_path), install=False)
+            find_environment(parse_target("native").stack, given=str(tmp_path), install=False)
 
 
 def test_the_same_model_gives_the_same_bytes_and_no_path_of_this_machine(tmp_path: Path) -> None:
-    orders = [parse_order(name) for name in ("triton", "native", "tei")]
+    orders = [parse_target(name) for name in ("triton", "native", "tei")]
     for name in ("one", "two"):
         served(tmp_path / name, "sequence", orders)
     for first in sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file()):
@@ -250,7 +253,7 @@ def word_pieces() -> PreTrainedTokenizerFast:
 
 def test_a_graph_with_its_tokenizer_takes_text(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime_extensions")
-    orders = [parse_order("extensions"), parse_order("extensions@int8")]
+    orders = [parse_target("extensions"), parse_target("extensions@int8")]
     served(tmp_path, "sequence", orders, tokenizer=word_pieces())
     verified("extensions", tmp_path / "serving")
     verified("extensions@int8", tmp_path / "serving")
@@ -258,7 +261,7 @@ def test_a_graph_with_its_tokenizer_takes_text(tmp_path: Path) -> None:
 
 def test_a_tokenizer_that_the_graph_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="WordLevel and not BERT's WordPiece"):
-        served(tmp_path, "sequence", [parse_order("extensions")], tokenizer=tiny_tokenizer())
+        served(tmp_path, "sequence", [parse_target("extensions")], tokenizer=tiny_tokenizer())
 
 
 def test_a_graph_holds_no_tokenizer_that_wraps_texts_otherwise(tmp_path: Path) -> None:
@@ -266,16 +269,16 @@ def test_a_graph_holds_no_tokenizer_that_wraps_texts_otherwise(tmp_path: Path) -
     tokenizer.backend_tokenizer.post_processor = RobertaProcessing(("[MASK]", 4), ("[PAD]", 0))
     subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
     with pytest.raises(BundleError, match="as BERT does"):
-        check_served([parse_order("extensions")], subject)
+        check_served([parse_target("extensions")], subject)
 
 
 @pytest.mark.parametrize("head", ["question", "token"])
 def test_answers_by_token_are_compared_in_their_order(head: str, tmp_path: Path) -> None:
-    served(tmp_path, head, [parse_order("onnxruntime"), parse_order("native")])
+    served(tmp_path, head, [parse_target("onnxruntime"), parse_target("native")])
     verified("onnxruntime", tmp_path / "serving")
     subject = describe(tiny("bert", head=head), word_pieces(), tmp_path)
     with pytest.raises(BundleError, match="embeddings and sequence classifiers, not"):
-        check_served([parse_order("infinity")], subject)
+        check_served([parse_target("infinity")], subject)
     path = tmp_path / "serving" / "native" / "examples.json"
     row = json.loads(path.read_text())[0]
     feed = {name: np.array([ids], np.int64) for name, ids in row["inputs"].items()}
@@ -288,7 +291,7 @@ def test_answers_by_token_are_compared_in_their_order(head: str, tmp_path: Path)
 def test_transformers_js_is_refused_a_tokenizer_that_it_would_read_otherwise(
     tmp_path: Path,
 ) -> None:
-    orders, words = [parse_order("transformers-js")], tiny_tokenizer()
+    orders, words = [parse_target("transformers-js")], tiny_tokenizer()
     subject = describe(tiny("bert", head="sequence"), words, tmp_path)
     with pytest.raises(BundleError, match="splits by WordPiece, BPE, Unigram alone, not WordLevel"):
         check_served(orders, subject)
@@ -300,7 +303,7 @@ def test_an_interpreter_may_be_named_from_here(
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / "python").chmod(0o755)
     monkeypatch.chdir(tmp_path)
-    stack = parse_order("tei").stack
+    stack = parse_target("tei").stack
     for given in ("./python", str(tmp_path / "python")):
         assert Path(find_environment(stack, given=given, install=False).program).is_absolute()
     with pytest.raises(RecipeError, match="must be an interpreter"):
@@ -370,8 +373,8 @@ def test_a_tokenizer_that_cuts_on_the_left_is_refused_by_what_cuts_on_the_right(
     subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
     for name in ("triton", "onnxruntime", "extensions", "native", "mlserver", "tei"):
         with pytest.raises(BundleError, match="cuts long texts on the left"):
-            check_served([parse_order(name)], subject)
-    check_served([parse_order("optimum")], subject)
+            check_served([parse_target(name)], subject)
+    check_served([parse_target("optimum")], subject)
 
 
 @pytest.mark.parametrize(
@@ -389,8 +392,8 @@ def test_settings_that_a_stack_does_not_read_are_no_secret(
                   tmp_path)  # fmt: skip
     subject = describe(tiny("bert", head="plain"), word_pieces(), tmp_path)
     with pytest.raises(BundleError, match=words):
-        check_served([parse_order("onnxruntime")], subject)
-    check_served([parse_order("sentence-transformers")], subject)
+        check_served([parse_target("onnxruntime")], subject)
+    check_served([parse_target("sentence-transformers")], subject)
 
 
 def test_text_embeddings_inference_gets_the_fields_that_it_wants(tmp_path: Path) -> None:
@@ -407,7 +410,7 @@ def test_one_score_is_served_as_it_is_or_not_at_all(tmp_path: Path) -> None:
     model = tiny("bert", head="sequence", num_labels=1)
     subject = describe(model, word_pieces(), tmp_path)
     with pytest.raises(BundleError, match="gives 1 for every text"):
-        check_served([parse_order("transformers-js")], subject)
+        check_served([parse_target("transformers-js")], subject)
 
 
 def test_a_serving_folder_shares_no_file_with_the_bundle(classifier: Path) -> None:
@@ -420,7 +423,7 @@ def test_an_added_token_is_refused_by_a_tokenizer_in_the_graph(tmp_path: Path) -
     tokenizer.add_tokens(["<price>"])
     subject = describe(tiny("bert", head="sequence"), tokenizer, tmp_path)
     with pytest.raises(BundleError, match="added tokens, such as '<price>'"):
-        check_served([parse_order("extensions")], subject)
+        check_served([parse_target("extensions")], subject)
 
 
 def test_a_stack_is_held_against_texts_with_added_tokens(tmp_path: Path) -> None:
@@ -448,4 +451,4 @@ def test_a_pipeline_that_takes_numbers_for_classes_is_refused(tmp_path: Path) ->
     model = tiny("bert", head="sequence", num_labels=2, problem_type="regression")
     subject = describe(model, word_pieces(), tmp_path)
     with pytest.raises(BundleError, match="takes numbers for classes"):
-        check_served([parse_order("transformers-js")], subject)
+        check_served([parse_target("transformers-js")], subject)

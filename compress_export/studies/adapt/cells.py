@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from compress.distill.identity import fingerprint
+from compress.distillation.identity import fingerprint
 from compress.learned import (
     AdaptGate,
     AdaptSpec,
@@ -36,7 +36,7 @@ from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
 from compress.saliency.scorers import Scores, magnitude_scores, random_scores
-from compress.search.allocate import allocate
+from compress.search.plan_search import plan_by_scores
 from compress_export.loading import CALIBRATION_BATCH, load_for
 from compress_export.studies.grid import Cell, Row
 from compress_export.studies.schools import Lessons, TaskData
@@ -89,7 +89,7 @@ class Effort:
 
     def spec(self, seed: int) -> MaskSpec:
         """Of the loop."""
-        return MaskSpec(steps=self.steps, rate=self.rate, seed=seed)
+        return MaskSpec(steps=self.steps, learning_rate=self.rate, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +241,8 @@ class Units(_Adapting):
             if self.method == "magnitude"
             else random_scores(layout, self.seed)
         )
-        return allocate(scores, shape, cost, self.share * cost.total(shape))
+        prices = cost.prices(shape)
+        return plan_by_scores(scores, shape, prices, self.share * prices.total(shape))
 
 
 @dataclass(frozen=True, kw_only=True)

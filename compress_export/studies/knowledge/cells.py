@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from benchmarks.tasks import METRICS
 from compress.checkpoint.checkpoint import load, save
 from compress.checkpoint.tokenizer import save_tokenizer
-from compress.distill.cache_spec import CacheSpec
-from compress.distill.students import fresh_student, plan_of_sizes
-from compress.distill.teacher_cache import CacheMetadata, TeacherCache
+from compress.distillation.cache_spec import CacheSpec
+from compress.distillation.teacher_cache import CacheMetadata, TeacherCache
 from compress.errors import PlanError, RecipeError
 from compress.files.folder import writing
 from compress.model.batches import silent
 from compress.model.binding import bind
 from compress.model.surgery import apply_
 from compress.plan.cost import encoder_macs
+from compress.pruner.students import fresh_student, plan_of_sizes
 from compress_export.context import Context
 from compress_export.keeping import Wanted, keep
 from compress_export.learning import encoded, learn, metrics_of
@@ -177,7 +177,7 @@ class Taught(Cell):
         """One row."""
         context = context_of(self.teacher, self.lessons)
         home = Path(self.out) / self.name
-        knowledge = CacheSpec(depth=self.depth, length=self.length, width=self.width)
+        knowledge = CacheSpec(depth=self.depth, max_tokens=self.length, feature_fraction=self.width)
         store = _store(context, self.student, knowledge, home / "store")
         school = School(context, self.student, store, None)
         validation = context.dataset("validation")
@@ -187,11 +187,12 @@ class Taught(Cell):
             school.make, [self.seed], home / "student", validation, school.teaching, silent
         )
         rows = encoded(context.dataset("train").texts, context.tokenizer, self.lessons.max_length)
-        share = share_kept(store.facts, [len(row["input_ids"]) for row in rows])
+        share = share_kept(store.metadata, [len(row["input_ids"]) for row in rows])
         size = store.n_bytes / len(rows)
         shutil.rmtree(store.folder, ignore_errors=True)
         row: Row = {"task": self.lessons.task, "kind": self.kind, "dimension": self.dimension}
-        row |= asdict(knowledge) | {"seed": self.seed, "share": share, "bytes_per_example": size}
+        row |= {"depth": self.depth, "length": self.length, "width": self.width}
+        row |= {"seed": self.seed, "share": share, "bytes_per_example": size}
         return [row | {"metric": trained.metrics[context.task.metrics[0]]}]
 
 
@@ -287,7 +288,7 @@ def share_kept(facts: CacheMetadata, lengths: Sequence[int]) -> float:
         facts: Of a store.
         lengths: Tokens of its examples.
     """
-    most = facts.knowledge.length or facts.longest
+    most = facts.spec.max_tokens or facts.longest
     tokens = sum(min(length, most) for length in lengths)
     values = len(facts.pairs) * tokens * facts.n_features
     return values / ((facts.n_student + 1) * sum(lengths) * facts.hidden_size)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from benchmarks.report.findings import Findings
 from compress.checkpoint.checkpoint import load
-from compress.distill.cache_spec import CacheSpec
-from compress.distill.layer_map import layer_pairs
+from compress.distillation.cache_spec import CacheSpec
+from compress.distillation.layer_map import layer_pairs
 from compress.errors import RecipeError
 from compress.model.binding import bind
 from compress.model.task_head import head_of
@@ -24,7 +24,7 @@ from compress_export.studies.schools import Lessons
 __all__ = ["KnowledgeGrid", "study_knowledge"]
 
 _KINDS: tuple[Kind, ...] = ("cut", "fresh")
-_WHOLE = CacheSpec(depth=None, length=None, width=1.0)
+_WHOLE = CacheSpec(depth=None, max_tokens=None, feature_fraction=1.0)
 _PACED = 256
 _QUICK_TRAIN, _QUICK_EPOCHS = 1024, 4
 _RATE, _QUICK_RATE = 1e-4, 5e-4
@@ -52,11 +52,14 @@ class KnowledgeGrid:
         for depth in self.depths or usual[0]:
             yield "depth", replace(_WHOLE, depth=depth)
         for length in self.lengths or usual[1]:
-            yield "length", replace(_WHOLE, length=length)
+            yield "length", replace(_WHOLE, max_tokens=length)
         for width in self.widths or usual[2]:
-            yield "width", replace(_WHOLE, width=width)
+            yield "width", replace(_WHOLE, feature_fraction=width)
         last = (self.depths or (1,), self.lengths or usual[1][-1:], self.widths or (0.1,))
-        yield "joint", CacheSpec(depth=last[0][-1], length=last[1][-1], width=last[2][-1])
+        yield (
+            "joint",
+            CacheSpec(depth=last[0][-1], max_tokens=last[1][-1], feature_fraction=last[2][-1]),
+        )
 
 
 def study_knowledge(question: Question, wanted: KnowledgeGrid, grid: Grid) -> Findings:
@@ -95,8 +98,8 @@ def _taught(
             lessons=_of_students(question, student["task"]),
             dimension=dimension,
             depth=knowledge.depth,
-            length=knowledge.length,
-            width=knowledge.width,
+            length=knowledge.max_tokens,
+            width=knowledge.feature_fraction,
             seed=seed,
             out=str(question.out / "work" / student["task"]),
         )

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from benchmarks.profile import Effort, measure_graphs
 from compress.checkpoint.checkpoint import load
-from compress.distill.objective import Objective
-from compress.distill.teacher_outputs import LiveTeacher
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_outputs import LiveTeacher
 from compress.model.batches import Batches, first_within, forward, frozen, token_mask
 from compress.model.binding import bind
 from compress.model.hooks import Hook, hooked

@@ -33,8 +33,8 @@ from compress.model.layout import Layout
 from compress.model.surgery import apply_
 from compress.plan.cost import CostModel, Prices
 from compress.plan.plan import EncoderShape, Plan, Unit
-from compress.pruner.prune import PruneSpec, prune
-from compress.pruner.walk import FamilySpec, Walk
+from compress.pruner.pruner import Pruner
+from compress.pruner.spec import PruneSpec
 from compress.repair.least_squares import repair_
 from compress_export.loading import label2id
 from compress_export.studies.grid import Cell, Row
@@ -180,25 +180,17 @@ class Kept(Cell):
 
         A learnt mask may still keep more than its budget when its training is over.
         """
-        if self.method == "obs":
-            walk = Walk(
-                layout.model,
-                calibration,
-                self._prices(layout.shape),
-                FamilySpec(units=(*self.units, "sublayers"), seed=self.seed),
-            )
-            member = walk.down_to(self._budget_share(layout.shape) * walk.dense_cost)
-            return member.plan, member.model, None
-        if self.method in ("michel", "random"):
-            spec_of = PruneSpec(
-                share=self._mac_share(layout.shape),
-                cost=self._cost,
+        if self.method in ("obs", "michel", "random"):
+            refitted = self.method == "obs"
+            spec = PruneSpec(
                 score=self.method,
-                units=self.units,
-                repair=False,
+                units=(*self.units, "sublayers"),
+                repair=refitted,
                 seed=self.seed,
             )
-            return prune(layout.model, calibration, spec_of).plan, None, None
+            pruner = Pruner(layout.model, calibration, self._prices(layout.shape), spec)
+            found = pruner.prune_to(self._budget_share(layout.shape) * pruner.dense_cost)
+            return found.plan, found.model if refitted else None, None
         batches = data.batches(layout.model, self.source, self.effort.train, self.seed)
         gate = self._gate(layout.shape)
         spec_learnt = MaskSpec(steps=self.effort.steps, seed=self.seed)

@@ -11,7 +11,7 @@ from tests.tokenizer import tiny_tokenizer
 SWEEP = """\
 recipe:
   task: {train: train.csv, validation: validation.csv, text: [sentence], label: label}
-  prune: {steps: 1, multiple: 4, calibration_examples: 16, score: magnitude}
+  prune: {steps: 1, round_to: 4, calibration_examples: 16, score: magnitude}
   target: {batch: 1, sequence: 8}
   export: {variants: [cpu-fp32]}
   benchmark: {batches: [1], sequences: [8], rounds: 2, seconds: 0.05, max_length: 16}

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from compress.distill.gradual import Closing, Gates, GradualSpec, scheduled_share
-from compress.distill.learner import Learner
-from compress.distill.objective import Objective
-from compress.distill.teacher_outputs import LiveTeacher
+from compress.distillation.gradual import Closing, Gates, GradualSpec, scheduled_share
+from compress.distillation.learner import Learner
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_outputs import LiveTeacher
 from compress.errors import SpecError
 from compress.model.binding import bind
 from compress.model.masking import masked
@@ -27,7 +27,7 @@ from tests.families import FAMILIES, batch, logits, tiny
 from tests.tokenizer import tiny_tokenizer
 
 COST = CostModel(unit="macs", sequence=12)
-SPEC = GradualSpec(share=0.4, cost=COST, multiple=4)
+SPEC = GradualSpec(share=0.4, cost=COST, round_to=4)
 TRAINING = TrainSpec(epochs=4, batch_size=8, learning_rate=1e-3, dropout=0.0, looks=2)
 
 
@@ -72,8 +72,8 @@ def test_importance_is_the_size_of_a_batchs_weight_times_gradient() -> None:
     alone = Learner(student, learned, LiveTeacher(tiny("bert")))
     with dropout_of(alone, 0.0):
         alone.train()(**data)["loss"].backward()
-    weight, _ = bind(student).layers[1].projection("ffn")
-    slot = bind(student).layers[1].ffn_slots[-1].weight
+    weight, _ = bind(student).layers[1].ffn.projection
+    slot = bind(student).layers[1].ffn.slots[-1].weight
     assert weight is not None
     assert slot.grad is not None
     expected = (weight * slot.grad).sum(0).abs()

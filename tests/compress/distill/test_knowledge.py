@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from compress.distill.cache_spec import CacheSpec, choose_features, choose_tokens
-from compress.distill.layer_map import layer_pairs
+from compress.distillation.cache_spec import CacheSpec, choose_features, choose_tokens
+from compress.distillation.layer_map import layer_pairs
 from compress.errors import RecipeError, SpecError
 
 MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]])
@@ -25,17 +25,17 @@ def test_tokens_are_those_that_the_first_one_looks_at_most_separators_last() -> 
     seen = attention(
         [[0.1, 0.5, 0.2, 0.9, 0.3, 0.8], [0.1, 0.2, 0.3, 0.9, 1, 1], [1, 1, 0, 4, 1, 9]]
     )
-    chosen = choose_tokens(CacheSpec(length=3), MASK, SEPARATORS, seen)
+    chosen = choose_tokens(CacheSpec(max_tokens=3), MASK, SEPARATORS, seen)
     assert chosen.tolist() == [[1, 2, 4], [0, 1, 2], [2, 3, 4]]
 
 
 def test_tokens_from_the_left_skip_padding_on_the_left() -> None:
-    chosen = choose_tokens(CacheSpec(length=3, tokens="left"), MASK, SEPARATORS)
+    chosen = choose_tokens(CacheSpec(max_tokens=3, tokens="left"), MASK, SEPARATORS)
     assert chosen.tolist() == [[0, 1, 2], [0, 1, 2], [2, 3, 4]]
 
 
 def test_all_tokens_are_all_real_ones() -> None:
-    chosen = choose_tokens(CacheSpec(length=None), MASK, SEPARATORS)
+    chosen = choose_tokens(CacheSpec(max_tokens=None), MASK, SEPARATORS)
     assert [[t for t in row if t >= 0] for row in chosen.tolist()] == [
         [0, 1, 2, 3, 4, 5],
         [0, 1, 2, 3],
@@ -46,10 +46,12 @@ def test_all_tokens_are_all_real_ones() -> None:
 def test_features_are_the_largest_evenly_spaced_or_random() -> None:
     states = torch.tensor([[[1.0, -5.0, 0.5, 3.0, 0.0, -2.0]]])
     generator = torch.Generator().manual_seed(0)
-    assert choose_features(CacheSpec(width=0.5), states, generator).tolist() == [[[1, 3, 5]]]
-    even = choose_features(CacheSpec(width=0.5, features="uniform"), states, generator)
+    assert choose_features(CacheSpec(feature_fraction=0.5), states, generator).tolist() == [
+        [[1, 3, 5]]
+    ]
+    even = choose_features(CacheSpec(feature_fraction=0.5, features="uniform"), states, generator)
     assert even.tolist() == [[[0, 2, 4]]]
-    some = choose_features(CacheSpec(width=0.5, features="random"), states, generator)
+    some = choose_features(CacheSpec(feature_fraction=0.5, features="random"), states, generator)
     assert some.shape == (1, 1, 3)
     assert len(set(some.flatten().tolist())) == 3
 
@@ -75,9 +77,9 @@ def test_layer_maps_are_lius_uniform_the_last_and_a_plans_sources() -> None:
     ("change", "said"),
     [
         ({"depth": -1}, r"CacheSpec\.depth"),
-        ({"length": 0}, r"CacheSpec\.length"),
-        ({"width": 0.0}, r"CacheSpec\.width"),
-        ({"width": 1.5}, r"CacheSpec\.width"),
+        ({"max_tokens": 0}, r"CacheSpec\.max_tokens"),
+        ({"feature_fraction": 0.0}, r"CacheSpec\.feature_fraction"),
+        ({"feature_fraction": 1.5}, r"CacheSpec\.feature_fraction"),
         ({"tokens": "best"}, r"CacheSpec\.tokens"),
         ({"features": "best"}, r"CacheSpec\.features"),
     ],

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.distill.cache_spec import CacheSpec
-from compress.distill.cache_teacher import cache_teacher
-from compress.distill.gradual import Gates, GradualSpec
-from compress.distill.identity import fingerprint, tokenizer_hash
-from compress.distill.layer_map import layer_pairs
-from compress.distill.learner import Learner
-from compress.distill.losses import hidden_error, logit_divergence
-from compress.distill.objective import Objective
-from compress.distill.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
-from compress.distill.teacher_outputs import CachedTeacher, LiveTeacher
+from compress.distillation.cache_spec import CacheSpec
+from compress.distillation.cache_teacher import cache_teacher
+from compress.distillation.gradual import Gates, GradualSpec
+from compress.distillation.identity import fingerprint, tokenizer_hash
+from compress.distillation.layer_map import layer_pairs
+from compress.distillation.learner import Learner
+from compress.distillation.losses import hidden_error, logit_divergence
+from compress.distillation.objective import Objective
+from compress.distillation.teacher_cache import CacheMetadata, Identity, TeacherCache, open_cache
+from compress.distillation.teacher_outputs import CachedTeacher, LiveTeacher
 from compress.errors import (
     DataError,
     RecipeError,
@@ -199,7 +199,7 @@ def padded(rows: list[dict[str, Any]], family: str = "bert") -> dict[str, Tensor
 
 
 def stored(
-    teacher: PreTrainedModel, folder: Path, knowledge: CacheSpec, rows: list[dict[str, Any]]
+    teacher: PreTrainedModel, folder: Path, spec: CacheSpec, rows: list[dict[str, Any]]
 ) -> TeacherCache:
     shape = bind(teacher).shape
     layers = sum(shape.uses)
@@ -207,8 +207,8 @@ def stored(
         identity=Identity(
             teacher=fingerprint(teacher), tokenizer=tokenizer_hash(tiny_tokenizer()), data="d"
         ),
-        knowledge=knowledge,
-        pairs=knowledge.pairs(layer_pairs("uniform", layers, layers)),
+        spec=spec,
+        pairs=spec.pairs(layer_pairs("uniform", layers, layers)),
         n_student=layers,
         n_layers=layers,
         hidden_size=shape.hidden_size,
@@ -230,38 +230,42 @@ def test_offline_with_all_of_a_layer_is_online(
 ) -> None:
     teacher, student = tiny(family), tiny(family, seed=1)
     rows = examples()
-    store = stored(teacher, tmp_path / "s", CacheSpec(depth=depth, length=None, width=1.0), rows)
-    objective = Objective(layers=store.facts.pairs)
+    store = stored(
+        teacher, tmp_path / "s", CacheSpec(depth=depth, max_tokens=None, feature_fraction=1.0), rows
+    )
+    objective = Objective(layers=store.metadata.pairs)
     online = Learner(student, objective, LiveTeacher(teacher))
-    offline = Learner(student, objective, CachedTeacher(store.facts))
+    offline = Learner(student, objective, CachedTeacher(store.metadata))
     for chosen in ([3, 11, 25], [39, 0]):
         data = padded([rows[i] for i in chosen], family)
         heard = lesson(online, dict(data))["loss"].item()
-        read = lesson(offline, data | store.lesson(chosen))["loss"].item()
+        read = lesson(offline, data | store.stored_outputs(chosen))["loss"].item()
         assert read == pytest.approx(heard, rel=1e-3)
 
 
 @pytest.mark.parametrize("features", ["magnitude", "random", "uniform"])
 def test_a_store_keeps_the_chosen_values_and_no_more(features: Any, tmp_path: Path) -> None:
     teacher, rows = tiny("bert"), examples()
-    knowledge = CacheSpec(depth=1, length=4, width=0.25, features=features)
-    store = stored(teacher, tmp_path / "s", knowledge, rows)
+    spec = CacheSpec(depth=1, max_tokens=4, feature_fraction=0.25, features=features)
+    store = stored(teacher, tmp_path / "s", spec, rows)
     kept = store.kept(12, 0)
     assert kept.values.shape == (4, 8)
     data = padded([rows[12]])
     with torch.no_grad():
         state = teacher(**data, output_hidden_states=True).hidden_states[-1][0]
-    for token, places, values in zip(kept.tokens, kept.places, kept.values, strict=True):
-        expected = state[int(token)][torch.tensor(places.astype(int))]
+    for token, indices, values in zip(kept.tokens, kept.feature_indices, kept.values, strict=True):
+        expected = state[int(token)][torch.tensor(indices.astype(int))]
         torch.testing.assert_close(torch.tensor(values).float(), expected, rtol=1e-3, atol=1e-3)
-    promised = store.facts.n_bytes([len(row["input_ids"]) for row in rows])
+    promised = store.metadata.n_bytes([len(row["input_ids"]) for row in rows])
     on_disk = sum(p.stat().st_size for p in store.folder.glob("*.arrow"))
     assert promised == pytest.approx(on_disk, rel=0.6)  # these are 40 tiny rows beside a header
 
 
 def test_separators_are_kept_last(tmp_path: Path) -> None:
     rows = examples()
-    store = stored(tiny("bert"), tmp_path / "s", CacheSpec(length=6, width=0.1), rows)
+    store = stored(
+        tiny("bert"), tmp_path / "s", CacheSpec(max_tokens=6, feature_fraction=0.1), rows
+    )
     for i, row in enumerate(rows):
         if len(row["input_ids"]) > 6:
             assert len(row["input_ids"]) - 1 not in store.kept(i, 0).tokens.tolist()
@@ -275,8 +279,8 @@ def test_a_store_refuses_other_data_and_tokenizers(tmp_path: Path) -> None:
 
 
 def test_a_killed_store_goes_on_where_it_was(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("compress.distill.cache_teacher.SHARD", 16)
-    monkeypatch.setattr("compress.distill.teacher_cache.SHARD", 16)
+    monkeypatch.setattr("compress.distillation.cache_teacher.SHARD", 16)
+    monkeypatch.setattr("compress.distillation.teacher_cache.SHARD", 16)
     teacher, rows = tiny("bert"), examples()
     whole = stored(teacher, tmp_path / "whole", CacheSpec(), rows)
     broken = tmp_path / "broken"
@@ -286,8 +290,8 @@ def test_a_killed_store_goes_on_where_it_was(tmp_path: Path, monkeypatch: Any) -
     first = (broken / "rows-00000.arrow").stat().st_mtime_ns
     again = stored(teacher, broken, CacheSpec(), rows)
     assert (broken / "rows-00000.arrow").stat().st_mtime_ns == first
-    for name, tensor in whole.lesson(range(40)).items():
-        assert torch.equal(tensor, again.lesson(range(40))[name])
+    for name, tensor in whole.stored_outputs(range(40)).items():
+        assert torch.equal(tensor, again.stored_outputs(range(40))[name])
 
 
 def test_a_store_that_is_not_whole_is_refused(tmp_path: Path) -> None:
@@ -317,15 +321,15 @@ def test_values_beyond_float16_are_refused(tmp_path: Path) -> None:
 def test_a_store_cannot_teach_what_it_does_not_keep(tmp_path: Path) -> None:
     rows = examples()
     store = stored(tiny("bert"), tmp_path / "s", CacheSpec(), rows)
-    data = padded(rows[:2]) | store.lesson([0, 1])
+    data = padded(rows[:2]) | store.stored_outputs([0, 1])
     with pytest.raises(RecipeError, match="must keep layer 1"):
         lesson(
-            Learner(tiny("bert"), Objective(layers=[(1, 1)]), CachedTeacher(store.facts)),
+            Learner(tiny("bert"), Objective(layers=[(1, 1)]), CachedTeacher(store.metadata)),
             dict(data),
         )
     relations = Objective(relations=1.0, layers=[(3, 3)])
     with pytest.raises(RecipeError, match="keeps logits and hidden states"):
-        lesson(Learner(tiny("bert"), relations, CachedTeacher(store.facts)), dict(data))
+        lesson(Learner(tiny("bert"), relations, CachedTeacher(store.metadata)), dict(data))
 
 
 def test_a_multi_label_student_learns_each_label_by_itself() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compress.distill.losses import (
+from compress.distillation.losses import (
     attention_error,
     hidden_error,
     label_error,
@@ -66,18 +66,18 @@ def test_hidden_error_is_a_mean_over_features_and_real_tokens() -> None:
 def test_selected_error_looks_at_the_chosen_places_alone() -> None:
     student, teacher = states(), states()
     tokens = torch.tensor([[0, 3], [2, -1], [1, 2]])
-    places = torch.randint(0, WIDTH, (ROWS, 2, 3))
+    feature_indices = torch.randint(0, WIDTH, (ROWS, 2, 3))
     values = torch.zeros(ROWS, 2, 3)
     for row in range(ROWS):
         for i, token in enumerate(tokens[row].tolist()):
-            values[row, i] = teacher[row, token, places[row, i]]
-    found = selected_error(student, values, tokens, places)
+            values[row, i] = teacher[row, token, feature_indices[row, i]]
+    found = selected_error(student, values, tokens, feature_indices)
     for row in range(ROWS):
         squares = [
             float((student[row, t, p] - teacher[row, t, p]) ** 2)
             for i, t in enumerate(tokens[row].tolist())
             if t >= 0
-            for p in places[row, i].tolist()
+            for p in feature_indices[row, i].tolist()
         ]
         assert float(found[row]) == pytest.approx(np.mean(squares), rel=1e-5)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +30,7 @@ from compress.learned import (
     wearing,
 )
 from compress.learned.adapt import open_gate
+from compress.learned.gate import plan_by_rank
 from compress.learned.hard_concrete import probability_open, sample
 from compress.learned.subset import soft_top_k
 from compress.learned.unstructured import weight_slots
@@ -47,12 +49,12 @@ STEPS = 12
 def gates_of(shape: EncoderShape) -> dict[str, UnitGate]:
     descent = Descent(steps=STEPS, pull=0.3)
     return {
-        "adapt": AdaptGate(shape, AdaptSpec(share=0.5, cost=MACS, descent=descent, multiple=4)),
+        "adapt": AdaptGate(shape, AdaptSpec(share=0.5, cost=MACS, descent=descent, round_to=4)),
         "subset": SubsetGate(shape, SubsetSpec(n_heads=5)),
         "hard-concrete": HardConcreteGate(
-            shape, HardConcreteSpec(share=0.5, cost=MACS, multiple=4)
+            shape, HardConcreteSpec(share=0.5, cost=MACS, round_to=4)
         ),
-        "movement": MovementGate(shape, MovementSpec(share=0.5, cost=MACS, multiple=4)),
+        "movement": MovementGate(shape, MovementSpec(share=0.5, cost=MACS, round_to=4)),
     }
 
 
@@ -148,7 +150,7 @@ def test_lagrangian_reaches_the_size_that_is_asked_for() -> None:
 def test_adapting_moves_as_the_paper_says() -> None:
     shape = bind(tiny("bert")).shape
     spec = AdaptSpec(
-        share=0.5, cost=MACS, descent=Descent(steps=100, rate=0.03), units=("neurons",)
+        share=0.5, cost=MACS, descent=Descent(steps=100, learning_rate=0.03), units=("neurons",)
     )
     gate = AdaptGate(shape, spec)
     optimizer = gate.optimizer()
@@ -175,7 +177,7 @@ def test_gates_are_hard_forward_and_soft_backward() -> None:
 def test_adapting_ends_at_the_share_that_is_asked_for() -> None:
     layout = bind(tiny("bert"))
     descent = Descent(steps=50)
-    gate = AdaptGate(layout.shape, AdaptSpec(share=0.6, cost=MACS, descent=descent, multiple=1))
+    gate = AdaptGate(layout.shape, AdaptSpec(share=0.6, cost=MACS, descent=descent, round_to=1))
     rows = learn_masks(layout, [batch()], label_loss, gate, MaskSpec(steps=200))
     assert rows[-1]["step"] < 200
     assert rows[-1]["kept"] <= 0.6
@@ -281,9 +283,25 @@ def test_a_head_is_trained_behind_masks_that_stand() -> None:
         [batch()],
         label_loss,
         FixedMasks(masks),
-        MaskSpec(steps=60, rate=0.05),
+        MaskSpec(steps=60, learning_rate=0.05),
         trained=head,
     )
     assert rows[-1]["loss"] < rows[0]["loss"]
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, whole[n])}
     assert changed == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("values", ["equal", "zeros and ones", "negative"])
+def test_equal_values_use_the_budget(share: float, values: str) -> None:
+    shape = bind(tiny("bert")).shape
+    generator = np.random.default_rng(0)
+    draw = {
+        "equal": lambda n: np.full(n, 0.3),
+        "zeros and ones": lambda n: generator.integers(0, 2, n).astype(float),
+        "negative": lambda n: generator.normal(-5.0, 1.0, n),
+    }[values]
+    heads, neurons = ([draw(n) for n in sizes] for sizes in (shape.n_heads, shape.ffn_widths))
+    plan = plan_by_rank("x", heads, neurons, shape, MACS, share, ("heads", "neurons"), 4)
+    kept = MACS.total(plan.student_shape) / MACS.total(shape)
+    assert share - 0.1 < kept <= share

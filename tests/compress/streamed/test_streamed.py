@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from compress.checkpoint.checkpoint import load, save
-from compress.errors import CheckpointError
-from compress.model.batches import label_loss
+from compress.errors import BundleError, CheckpointError, SpecError
+from compress.model.batches import Batches, label_loss
 from compress.model.binding import bind
-from compress.plan.cost import CostModel
+from compress.plan.cost import CostModel, Prices
 from compress.plan.plan import Plan
-from compress.pruner.prune import PruneSpec, prune
-from compress.pruner.walk import FamilySpec, Walk
+from compress.pruner.pruner import PrunedModel, Pruner
+from compress.pruner.spec import MethodName, PruneSpec
 from compress.saliency.gradient import gradient_scores
 from compress.saliency.scorers import GradientScore
-from compress.streamed import load_mapped, paged, prune_streamed, spilled, walk_streamed
+from compress.streamed import InFiles, load_mapped, paged, spilled
 from tests.families import FAMILIES, batch, tiny
 
 UNSHARED = [family for family in FAMILIES if family != "albert"]
@@ -38,21 +40,63 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def spec(**changes: object) -> PruneSpec:
-    return PruneSpec(share=0.5, cost=CostModel(unit="macs", sequence=8), multiple=4, **changes)  # type: ignore[arg-type]
+    return PruneSpec(trials=0, round_to=4, **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("family", UNSHARED)
-def test_the_student_is_the_same_to_the_bit(family: str, tmp_path: Path) -> None:
+def prices_of(source: Path) -> Prices:
+    return CostModel(unit="macs", sequence=8).prices(bind(load_mapped(source)).shape)
+
+
+def pruned(source: Path, batches: Batches, how: PruneSpec, folder: Path) -> PrunedModel:
+    """The student of half the cost, pruned in memory and saved."""
+    pruner = Pruner(load(source), batches, prices_of(source), how)
+    student = pruner.prune_to(0.5 * pruner.dense_cost)
+    save(student.model, student.plan, folder)
+    return student
+
+
+def streamed(
+    source: Path, batches: Batches, how: PruneSpec, folder: Path, scratch: Path | None = None
+) -> PrunedModel:
+    """The student of half the cost, pruned in files."""
+    with InFiles(source, folder, scratch=scratch) as files:
+        pruner = Pruner(files, batches, prices_of(source), how)
+        return pruner.prune_to(0.5 * pruner.dense_cost)
+
+
+CHANGES = [
+    *({"score": score} for score in get_args(MethodName) if score != "kprune"),
+    {"score": "kprune", "units": ("heads", "neurons")},
+    {"drop": 1, "strategy": "bottom", "steps": 1},
+    {"drop": 2, "strategy": "contribution", "steps": 1},
+    {"score": "magnitude", "repair": False, "steps": 1},
+    {"score": "fisher", "layout": "uniform", "steps": 1},
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        *((family, {"score": "fisher"}) for family in UNSHARED),
+        *((family, {}) for family in UNSHARED),
+        *(("deberta-v2", changes) for changes in CHANGES),
+    ],
+)
+def test_the_student_is_the_same_to_the_bit(
+    family: str, changes: dict[str, object], tmp_path: Path
+) -> None:
     source = stock(family, tmp_path / "teacher")
-    batches = [batch(seed=i) for i in range(3)]
+    batches = [batch(rows=16, seed=i) for i in range(4)]
     before = {k: v.clone() for k, v in weights(source).items()}
-    pruned = prune(load(source), batches, spec(steps=2))
-    save(pruned.model, pruned.plan, tmp_path / "whole")
-    plan = prune_streamed(source, batches, spec(steps=2), tmp_path / "streamed")
-    assert plan == pruned.plan
-    whole, streamed = weights(tmp_path / "whole"), weights(tmp_path / "streamed")
-    assert whole.keys() == streamed.keys()
-    assert [name for name in whole if not torch.equal(whole[name], streamed[name])] == []
+    how = spec(**({"steps": 2} | changes))
+    expected = pruned(source, batches, how, tmp_path / "whole")
+    found = streamed(source, batches, how, tmp_path / "streamed")
+    assert found.plan == expected.plan
+    assert found.cost == expected.cost
+    assert found.error == pytest.approx(expected.error, rel=1e-4)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "streamed")
+    assert whole.keys() == parts.keys()
+    assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
     configs = [
         json.loads((tmp_path / name / "config.json").read_text()) for name in ("whole", "streamed")
     ]
@@ -61,46 +105,49 @@ def test_the_student_is_the_same_to_the_bit(family: str, tmp_path: Path) -> None
     assert all(torch.equal(before[name], after[name]) for name in before), "the source is changed"
     loaded = load(tmp_path / "streamed")
     with torch.no_grad():
-        expected, found = pruned.model(**batch()).logits, loaded(**batch()).logits
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        logits = [model(**batch()).logits for model in (expected.model, loaded)]
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "family", ["bert", "roberta", "deberta-v2", "xlnet", "modernbert", "mpnet"]
-)
-@pytest.mark.parametrize("steps", [1, 2])
-def test_a_walk_from_files_is_the_walk(family: str, steps: int, tmp_path: Path) -> None:
-    source = stock(family, tmp_path / "teacher")
-    batches = [batch(rows=16, seed=i) for i in range(4)]
-    walking = FamilySpec(steps=steps, trials=0, multiple=4)
-    model = load(source)
-    prices = CostModel(unit="macs", sequence=8).prices(bind(model).shape)
-    walk = Walk(model, batches, prices, walking)
-    budget = 0.5 * walk.dense_cost
-    member = walk.down_to(budget)
-    save(member.model, member.plan, tmp_path / "whole")
-    plan = walk_streamed(source, batches, prices, budget, walking, tmp_path / "streamed")
-    assert plan == member.plan
-    whole, streamed = weights(tmp_path / "whole"), weights(tmp_path / "streamed")
-    assert [name for name in whole if not torch.equal(whole[name], streamed[name])] == []
+def test_a_quick_student_is_written_too(tmp_path: Path) -> None:
+    source = stock("bert", tmp_path / "teacher")
+    batches = [batch(rows=16, seed=i) for i in range(2)]
+    with InFiles(source, tmp_path / "out") as files:
+        pruner = Pruner(files, batches, prices_of(source), spec(score="magnitude"))
+        found = pruner.prune_to(0.5 * pruner.dense_cost, quick=True)
+        with pytest.raises(SpecError, match="written already"):
+            pruner.prune_to(0.3 * pruner.dense_cost)
+        with pytest.raises(SpecError, match="lies in files"):
+            pruner.continue_from(found.model)
+    assert bind(load(tmp_path / "out")).shape.fits(found.plan.student_shape)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"drop": 1, "strategy": "bottom", "steps": 1},
-        {"score": "magnitude", "repair": False, "steps": 1},
-        {"score": "activation", "steps": 1},
-    ],
-)
-def test_other_ways_to_prune(changes: dict[str, object], tmp_path: Path) -> None:
-    source = stock("deberta-v2", tmp_path / "teacher")
-    batches = [batch(seed=i) for i in range(4)]
-    pruned = prune(load(source), batches, spec(**changes))
-    save(pruned.model, pruned.plan, tmp_path / "whole")
-    assert prune_streamed(source, batches, spec(**changes), tmp_path / "out") == pruned.plan
-    whole, streamed = weights(tmp_path / "whole"), weights(tmp_path / "out")
-    assert all(torch.equal(whole[name], streamed[name]) for name in whole)
+def test_misuse_is_told_before_any_work(tmp_path: Path) -> None:
+    source = stock("bert", tmp_path / "teacher")
+    batches = [batch(rows=16, seed=i) for i in range(2)]
+    with pytest.raises(SpecError, match="in a `with` block"):
+        Pruner(InFiles(source, tmp_path / "out"), batches, prices_of(source), spec())
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(BundleError, match="full"):
+        InFiles(source, tmp_path / "full")
+
+
+def test_a_budget_that_needs_no_cut_gives_the_model_itself(tmp_path: Path) -> None:
+    source = stock("bert", tmp_path / "teacher")
+    with InFiles(source, tmp_path / "out") as files:
+        pruner = Pruner(files, [batch(rows=16, seed=i) for i in range(2)], prices_of(source))
+        pruner.prune_to(pruner.dense_cost)
+    whole, copied = weights(source), weights(tmp_path / "out")
+    assert all(torch.equal(whole[name], copied[name]) for name in whole)
+
+
+@pytest.mark.parametrize("changes", [{"units": ("heads", "layers")}, {"trials": 3}])
+def test_what_needs_copies_in_memory_is_refused(changes: dict[str, object], tmp_path: Path) -> None:
+    source = stock("bert", tmp_path / "teacher")
+    how = replace(spec(), **changes)  # type: ignore[arg-type]
+    with InFiles(source, tmp_path / "out") as files, pytest.raises(SpecError, match="this storage"):
+        Pruner(files, [batch(rows=16, seed=i) for i in range(2)], prices_of(source), how)
 
 
 @pytest.mark.parametrize("family", ["bert", "deberta", "xlnet", "modernbert"])
@@ -144,7 +191,7 @@ def test_only_what_is_of_a_file_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ordinary memory that is given back would be zeros: every view must lie in a mapped file."""
-    from compress.streamed import mapped, prune, spill, write
+    from compress.streamed import in_files, mapped, spill, write
 
     source = stock("modernbert", tmp_path / "teacher")
     seen = []
@@ -154,9 +201,10 @@ def test_only_what_is_of_a_file_is_forgotten(
             files = [*source.parent.rglob("*.safetensors")]
             seen.append(any(mapped.is_mapped(view, file) for file in files))
 
-    for module in (mapped, prune, spill, write):
+    for module in (mapped, in_files, spill, write):
         monkeypatch.setattr(module, "forget", checked)
-    prune_streamed(source, [batch(rows=16)], spec(steps=2), tmp_path / "out", scratch=tmp_path)
+    batches = [batch(rows=16, seed=i) for i in range(2)]
+    streamed(source, batches, spec(steps=2), tmp_path / "out", tmp_path)
     assert len(seen) > 100
     assert all(seen)
 
@@ -164,7 +212,7 @@ def test_only_what_is_of_a_file_is_forgotten(
 def test_what_cannot_be_read_in_place_is_told(tmp_path: Path) -> None:
     shared = stock("albert", tmp_path / "albert")
     with pytest.raises(CheckpointError, match="shares its layers' weights"):
-        prune_streamed(shared, [batch()], spec(), tmp_path / "out")
+        InFiles(shared, tmp_path / "out")
     half = stock("bert", tmp_path / "half")
     file = half / "model.safetensors"
     halves = {k: v.half() if v.is_floating_point() else v for k, v in load_file(file).items()}

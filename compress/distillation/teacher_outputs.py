@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compress.distill.identity import fingerprint
-from compress.distill.losses import hidden_error, selected_error
-from compress.distill.signals import Signals, capture
-from compress.distill.teacher_cache import CacheMetadata
+from compress.distillation.identity import fingerprint
+from compress.distillation.losses import hidden_error, selected_error
+from compress.distillation.signals import Signals, capture
+from compress.distillation.teacher_cache import CacheMetadata
 from compress.errors import RecipeError
 from compress.model.binding import bind
 from compress.model.task_head import Likelihood, likelihood_of, n_labels_of
@@ -42,9 +42,9 @@ class TeacherSource(Protocol):
     Attributes:
         n_layers: Applied, of the teacher.
         n_labels: Outputs of its head.
-        likelihood: What they stand for.
-        hidden_size: Of its hidden states.
-        head_width: Of its heads; 0 where they cannot be heard.
+        likelihood: The likelihood that the logits parametrise.
+        hidden_size: Width of its hidden states.
+        head_width: Width of its heads; 0 where they cannot be captured.
         identity: Hash of its weights.
     """
 
@@ -61,18 +61,18 @@ class TeacherSource(Protocol):
     def __call__(
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
     ) -> TeacherOutputs:
-        """The lesson of a batch.
+        """What the teacher gives for a batch.
 
         Args:
-            inputs: What a model takes.
-            stored: What the store has of the batch.
-            layers: Of the teacher, whose queries, keys and values are wanted.
+            inputs: The model's inputs.
+            stored: Stored outputs of the batch.
+            layers: Teacher layers whose queries, keys and values are needed.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOutputs:
-    """A lesson heard from the teacher itself."""
+    """What the teacher itself gives for a batch."""
 
     signals: Signals
 
@@ -92,7 +92,7 @@ class LiveTeacher:
     Args:
         model: The teacher.
         projections: Listen to queries, keys and values too.
-        device: Where it runs; by default it moves to where the batches are.
+        device: Device that it runs on. Default: the device of the batches.
     """
 
     def __init__(
@@ -127,18 +127,18 @@ class LiveTeacher:
         device = self._device or home
         if model.device != device:
             model.to(device)  # type: ignore[arg-type]
-        heard = layers if self._projections else ()
+        recorded = layers if self._projections else ()
         with torch.no_grad():
             there = {name: value.to(device) for name, value in inputs.items()}
-            return LiveOutputs(capture(self._layout, there, layers=heard).to(home))
+            return LiveOutputs(capture(self._layout, there, layers=recorded).to(home))
 
 
 @dataclass(frozen=True, slots=True)
 class CachedOutputs:
-    """A lesson read from a store."""
+    """What a store has of a teacher for a batch."""
 
     stored: Mapping[str, Tensor]
-    places: Mapping[int, int]
+    pair_of_layer: Mapping[int, int]
 
     @property
     def logits(self) -> Tensor:
@@ -155,33 +155,34 @@ class CachedOutputs:
 
     def error(self, layer: int, state: Tensor, mask: Tensor) -> Tensor:
         """See `TeacherOutputs`."""
-        if layer not in self.places:
+        if layer not in self.pair_of_layer:
             raise RecipeError(
-                f"the store must keep layer {layer} of the teacher, found {sorted(self.places)}; "
+                f"the store must keep layer {layer} of the teacher, found "
+                f"{sorted(self.pair_of_layer)}; "
                 "make a store of more (`depth`), or learn from these"
             )
-        i = self.places[layer]
-        ranks, places, values = (
-            self.stored[f"teacher_{name}_{i}"] for name in ("tokens", "places", "values")
+        i = self.pair_of_layer[layer]
+        ranks, indices, values = (
+            self.stored[f"teacher_{name}_{i}"] for name in ("tokens", "indices", "values")
         )
         in_order = mask.long().argsort(dim=1, descending=True, stable=True)
         positions = in_order.gather(1, ranks.clamp_min(0))
-        return selected_error(state, values, torch.where(ranks < 0, -1, positions), places)
+        return selected_error(state, values, torch.where(ranks < 0, -1, positions), indices)
 
 
 class CachedTeacher:
     """What a store has of a teacher, batch by batch; no teacher is loaded.
 
     Args:
-        facts: Of the store.
+        metadata: The store's metadata.
     """
 
-    def __init__(self, facts: CacheMetadata) -> None:
-        self.n_layers, self.n_labels = facts.n_layers, facts.n_labels
-        self.likelihood: Likelihood = "gaussian" if facts.n_labels == 1 else "categorical"
-        self.hidden_size, self.head_width = facts.hidden_size, 0
-        self.identity = facts.identity.teacher
-        self._places = {layer: i for i, (_, layer) in enumerate(facts.pairs)}
+    def __init__(self, metadata: CacheMetadata) -> None:
+        self.n_layers, self.n_labels = metadata.n_layers, metadata.n_labels
+        self.likelihood: Likelihood = "gaussian" if metadata.n_labels == 1 else "categorical"
+        self.hidden_size, self.head_width = metadata.hidden_size, 0
+        self.identity = metadata.identity.teacher
+        self._pair_of_layer = {layer: i for i, (_, layer) in enumerate(metadata.pairs)}
 
     def rest(self) -> None:
         """See `TeacherSource`."""
@@ -190,4 +191,4 @@ class CachedTeacher:
         self, inputs: Mapping[str, Tensor], stored: Mapping[str, Tensor], layers: Sequence[int]
     ) -> CachedOutputs:
         """See `TeacherSource`."""
-        return CachedOutputs(stored, self._places)
+        return CachedOutputs(stored, self._pair_of_layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from compress.distill.layer_map import LayerMap
+from compress.distillation.layer_map import LayerMap
 from compress.errors import SpecError
 from compress.validation import above, at_least, validate
 
@@ -15,16 +15,16 @@ SIGNALS = ("labels", "logits", "hidden", "embeddings", "attention", "relations")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
-    """A weighted sum of losses, each a mean over the batch, see `compress.distill.losses`.
+    """A weighted sum of losses, each a mean over the batch, see `compress.distillation.losses`.
 
     Attributes:
         labels: Weight of the given labels' own loss.
-        logits: Of the teacher's logits: T² KL, or the squared error of a regression.
-        hidden: Of hidden states, a mean over the pairs of layers.
-        embeddings: Of the embeddings' output.
-        attention: Of attention scores before the softmax, without what positions add to them
+        logits: Weight of the teacher's logits: T² KL, or the squared error of a regression.
+        hidden: Weight of hidden states, a mean over the pairs of layers.
+        embeddings: Weight of the embeddings' output.
+        attention: Weight of attention scores before the softmax, without what positions add
             (rotary and relative positions, biases); heads are paired by the student's plan.
-        relations: Of query, key and value relations.
+        relations: Weight of query, key and value relations.
         temperature: T.
         relation_heads: Relation heads; by default the teacher's own number, or the next below it
             that divides both widths.

@@ -42,7 +42,7 @@ def logit_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0)
 
     Args:
         student: Logits, `(batch, n_labels)`.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
         temperature: T.
 
     Returns:
@@ -58,7 +58,7 @@ def label_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0)
 
     Args:
         student: Logits, `(batch, n_labels)`.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
         temperature: T.
 
     Returns:
@@ -77,7 +77,7 @@ def logit_error(student: Tensor, teacher: Tensor) -> Tensor:
 
     Args:
         student: `(batch, n_outputs)`.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
 
     Returns:
         `(batch,)`.
@@ -90,7 +90,7 @@ def hidden_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         student: `(batch, sequence, hidden_size)`.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
         mask: `(batch, sequence)`, 1 at real tokens.
 
     Returns:
@@ -99,21 +99,23 @@ def hidden_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return _over_tokens((student.float() - teacher.float()).square().mean(-1), mask)
 
 
-def selected_error(student: Tensor, values: Tensor, tokens: Tensor, places: Tensor) -> Tensor:
+def selected_error(
+    student: Tensor, values: Tensor, tokens: Tensor, feature_indices: Tensor
+) -> Tensor:
     """The squared difference at some places of some tokens, a mean over them.
 
     Args:
         student: Hidden states, `(batch, sequence, hidden_size)`.
-        values: What the teacher has there, `(batch, n_tokens, n_places)`.
+        values: What the teacher has there, `(batch, n_tokens, n_features)`.
         tokens: Positions, `(batch, n_tokens)`; -1 where an example has fewer.
-        places: Of features, `(batch, n_tokens, n_places)`.
+        feature_indices: Indices of features, `(batch, n_tokens, n_features)`.
 
     Returns:
         `(batch,)`.
     """
     real = tokens >= 0
     rows = tokens.clamp_min(0).unsqueeze(-1).expand(-1, -1, student.shape[-1])
-    found = student.gather(1, rows).gather(2, places)
+    found = student.gather(1, rows).gather(2, feature_indices)
     return _over_tokens((found.float() - values.float()).square().mean(-1), real)
 
 
@@ -122,8 +124,8 @@ def scaled_products(queries: Tensor, keys: Tensor, n_heads: int) -> Tensor:
 
     Args:
         queries: `(batch, sequence, n_heads * d)`.
-        keys: As `queries`.
-        n_heads: To cut them into.
+        keys: Keys, of the same shape.
+        n_heads: Number of heads that they are split into.
 
     Returns:
         `(batch, n_heads, sequence, sequence)`.
@@ -139,7 +141,7 @@ def attention_error(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     Args:
         student: `(batch, heads, sequence, sequence)`.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
         mask: `(batch, sequence)`, 1 at real tokens.
 
     Returns:
@@ -159,7 +161,7 @@ def relation_divergence(student: Tensor, teacher: Tensor, n_heads: int, mask: Te
     Args:
         student: `(batch, sequence, width)`, each of a width of its own that `n_heads`
             divides.
-        teacher: As `student`.
+        teacher: The teacher's, of the same shape.
         n_heads: Relation heads.
         mask: `(batch, sequence)`, 1 at real tokens.
 

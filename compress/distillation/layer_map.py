@@ -31,7 +31,7 @@ def layer_pairs(
     Args:
         layer_map: How to pair them.
         n_student: Layers of the student.
-        n_teacher: Of the teacher.
+        n_teacher: Number of the teacher's layers.
         sources: From 0, the teacher's layer that each of the student's came from.
         top: The teacher's layer that the student's last learns from under `uniform`
             (``L_top`` of Liu et al. 2021, section 3.2); its last by default.

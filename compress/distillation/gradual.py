@@ -30,7 +30,7 @@ from compress.model.layout import Layout
 from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
 from compress.saliency.scorers import Scores
-from compress.search.allocate import allocate
+from compress.search.plan_search import plan_by_scores
 from compress.validation import above, at_least, share, validate
 
 __all__ = ["Closing", "Gates", "GradualSpec", "scheduled_share"]
@@ -44,14 +44,14 @@ class GradualSpec:
     """How gates close.
 
     Attributes:
-        share: Of the encoder's cost that is left in the end.
-        cost: What it is counted in.
+        share: Share of the encoder's cost that is left in the end.
+        cost: The cost model that the share is counted in.
         start: Share of the training before the first gate closes.
         end: Share of it after which no gate changes.
-        smoothing: Of the moving average, an update.
+        smoothing: Weight of the old value in the moving average, per update.
         regularisation: A head's importance is multiplied by ``tanh(D / regularisation)``, with D
             the share of its sublayer's heads that are left, of at least one.
-        multiple: FFN widths are multiples of it.
+        round_to: FFN widths are multiples of it.
     """
 
     share: float
@@ -60,7 +60,7 @@ class GradualSpec:
     end: float = 0.4
     smoothing: float = 0.998
     regularisation: float = 0.3
-    multiple: int = 16
+    round_to: int = 16
 
     def __post_init__(self) -> None:
         validate(
@@ -70,7 +70,7 @@ class GradualSpec:
             end=share(),
             smoothing=share(zero=True, one=False),
             regularisation=above(0),
-            multiple=at_least(1),
+            round_to=at_least(1),
         )
         if self.start >= self.end:
             raise SpecError(f"GradualSpec.start: {self.start:g} is not below end, {self.end:g}")
@@ -92,7 +92,7 @@ class Gates:
     """A gate on every head and neuron, and how much each has mattered of late.
 
     Args:
-        layout: Of the model; trained with its gates, and pruned by their plan in the end.
+        layout: The model; it is trained with gates, and pruned by their plan in the end.
         spec: How gates close.
     """
 
@@ -136,22 +136,22 @@ class Gates:
         if self._settled:
             return
         gradients = torch.autograd.grad(loss, self._gates, retain_graph=True, allow_unused=True)
-        for heard, gradient in zip(self._recorded, gradients, strict=True):
+        for recorded, gradient in zip(self._recorded, gradients, strict=True):
             if gradient is not None:
-                heard += gradient.detach().to(heard)
+                recorded += gradient.detach().to(recorded)
         self._n_heard += 1
 
     def update(self) -> None:
-        """Move the importance by what was heard since the last time, by all processes."""
+        """Move the importance by what was recorded since the last time, by all processes."""
         if not self._n_heard:
             return
         means = torch.cat(self._recorded) / self._n_heard
         sizes = _averaged(means, self._layout.model.device).abs()
-        parts = sizes.split([len(heard) for heard in self._recorded])
+        parts = sizes.split([len(recorded) for recorded in self._recorded])
         for importance, size in zip(self._importance, parts, strict=True):
             importance.mul_(self.spec.smoothing).add_((1 - self.spec.smoothing) * size)
-        for heard in self._recorded:
-            heard.zero_()
+        for recorded in self._recorded:
+            recorded.zero_()
         self._n_heard = 0
 
     def close(self, done: float) -> None:
@@ -159,9 +159,12 @@ class Gates:
         if done <= self.spec.start or self._settled:
             return
         self._settled = done >= self.spec.end
-        shape, cost = self._layout.shape, self.spec.cost
-        budget = scheduled_share(self.spec, done) * cost.total(shape)
-        self.plan = allocate(self.scores(), shape, cost, budget, multiple=self.spec.multiple)
+        shape = self._layout.shape
+        prices = self.spec.cost.prices(shape)
+        budget = scheduled_share(self.spec, done) * prices.total(shape)
+        self.plan = plan_by_scores(
+            self.scores(), shape, prices, budget, round_to=self.spec.round_to
+        )
         for layer in self.plan.layers:
             kept = (layer.heads, layer.neurons)
             places = (layer.source, shape.n_layers + layer.source)
@@ -209,7 +212,7 @@ class Closing(TrainerCallback):
     """Closes gates as a training goes on, and keeps their state beside its checkpoints.
 
     Args:
-        gates: Of the student.
+        gates: Gates of the student.
         told: Given a line if the training is too short for it.
     """
 

@@ -10,18 +10,18 @@ from export.precision.variants import VariantName
 from export.serving.stack import Precision, Stack
 from export.serving.stacks import STACKS
 
-__all__ = ["SERVING", "Order", "parse_order", "parse_orders", "served", "variants_of"]
+__all__ = ["SERVING", "ServingTarget", "parse_target", "parse_targets", "served", "variants_of"]
 
 SERVING = "serving"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class ServingTarget:
     """One folder to write or to verify.
 
     Attributes:
-        stack: That loads it.
-        precision: Of its graph; none where the stack's usual ones are meant.
+        stack: The stack that loads it.
+        precision: Precision of its graph; `None` for the stack's default precisions.
     """
 
     stack: Stack
@@ -30,27 +30,29 @@ class Order:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What the folder holds."""
-        return self.stack.first if self.precision is None else (self.precision,)
+        return self.stack.default_precisions if self.precision is None else (self.precision,)
 
     @property
     def folder(self) -> str:
         """Its name under `serving/`."""
         name = self.stack.name
-        return name if self.precisions == self.stack.first else f"{name}-{self.precision}"
+        return (
+            name if self.precisions == self.stack.default_precisions else f"{name}-{self.precision}"
+        )
 
     def __str__(self) -> str:
         """As the user would write it."""
         return self.folder.replace(f"{self.stack.name}-", f"{self.stack.name}@")
 
 
-def parse_order(text: str) -> Order:
+def parse_target(text: str) -> ServingTarget:
     """Read `STACK` or `STACK@PRECISION`.
 
     Raises:
         RecipeError: There is no such stack, or it takes no such precision.
 
     Example:
-        >>> parse_order("triton@int8").folder
+        >>> parse_target("triton@int8").folder
         'triton-int8'
     """
     name, at, precision = text.partition("@")
@@ -66,25 +68,25 @@ def parse_order(text: str) -> Order:
             f"{name} must be served in one of {', '.join(stack.graphs)}, found {precision!r}; "
             f"correct it, or write {name} alone"
         )
-    return Order(stack=stack, precision=known)
+    return ServingTarget(stack=stack, precision=known)
 
 
-def served(orders: Sequence[Order]) -> list[tuple[str, str]]:
-    """Stack and folder in the bundle, of each order."""
-    return [(order.stack.title, f"{SERVING}/{order.folder}") for order in orders]
+def served(targets: Sequence[ServingTarget]) -> list[tuple[str, str]]:
+    """Stack and folder in the bundle, of each target."""
+    return [(target.stack.title, f"{SERVING}/{target.folder}") for target in targets]
 
 
-def parse_orders(texts: Sequence[str]) -> list[Order]:
+def parse_targets(texts: Sequence[str]) -> list[ServingTarget]:
     """Read several, one a folder.
 
     Raises:
-        RecipeError: See `parse_order`.
+        RecipeError: See `parse_target`.
     """
-    orders = {order.folder: order for order in map(parse_order, texts)}
-    return list(orders.values())
+    targets = {target.folder: target for target in map(parse_target, texts)}
+    return list(targets.values())
 
 
-def variants_of(orders: Sequence[Order]) -> tuple[VariantName, ...]:
+def variants_of(targets: Sequence[ServingTarget]) -> tuple[VariantName, ...]:
     """The variants whose graphs go into the folders."""
-    found = [order.stack.graphs[p][1] for order in orders for p in order.precisions]
+    found = [target.stack.graphs[p][1] for target in targets for p in target.precisions]
     return tuple(dict.fromkeys(found))

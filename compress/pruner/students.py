@@ -27,10 +27,10 @@ def plan_of_sizes(
     """The plan that keeps chosen layers, and of each the heads and neurons of the largest weights.
 
     Args:
-        teacher: To take them from.
+        teacher: The model that they are taken from.
         layers: Places in the teacher, from 0, in order.
-        n_heads: Of each kept layer; all if left out.
-        n_neurons: Of each kept layer; all if left out.
+        n_heads: Heads of each kept layer. Default: all.
+        n_neurons: Neurons of each kept layer. Default: all.
 
     Raises:
         PlanError: The teacher has no such layers, or fewer units.
@@ -62,9 +62,9 @@ def fresh_student(
     """A model of random weights, of the teacher's class and a config that differs from its.
 
     Args:
-        teacher: Whose class, labels and vocabulary it shares.
-        changes: Of the config's fields.
-        seed: Of the weights.
+        teacher: The model whose class, labels and vocabulary it shares.
+        changes: New values of the config's fields.
+        seed: Seed of the weights.
 
     Raises:
         RecipeError: The config has no such field, or no model can be made of it.

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compress.distill.gradual import Gates
-from compress.distill.layer_map import layer_pairs
-from compress.distill.losses import (
+from compress.distillation.gradual import Gates
+from compress.distillation.layer_map import layer_pairs
+from compress.distillation.losses import (
     attention_error,
     label_divergence,
     label_error,
@@ -21,9 +21,9 @@ from compress.distill.losses import (
     relation_divergence,
     scaled_products,
 )
-from compress.distill.objective import Objective
-from compress.distill.signals import PROJECTIONS, Signals, capture
-from compress.distill.teacher_outputs import TeacherOutputs, TeacherSource
+from compress.distillation.objective import Objective
+from compress.distillation.signals import PROJECTIONS, Signals, capture
+from compress.distillation.teacher_outputs import TeacherOutputs, TeacherSource
 from compress.errors import RecipeError
 from compress.model.binding import bind
 from compress.model.task_head import head_of, likelihood_of, n_labels_of
@@ -39,10 +39,10 @@ class Learner(nn.Module):
 
     Args:
         student: Trained in place.
-        objective: What counts.
-        teaching: Where the teacher's signals come from; none where only labels count.
-        plan: How the student came from this teacher; none if it did not.
-        gates: On the student's heads and neurons, where it is pruned while it learns.
+        objective: The losses and their weights.
+        teacher_source: Source of the teacher's outputs; `None` if only labels count.
+        plan: How the student was pruned from this teacher; `None` if it was not.
+        gates: Gates on the student's heads and neurons, if it is pruned while it learns.
 
     Raises:
         RecipeError: Student and teacher do not go together under the objective.
@@ -52,26 +52,26 @@ class Learner(nn.Module):
         self,
         student: PreTrainedModel,
         objective: Objective,
-        teaching: TeacherSource | None = None,
+        teacher_source: TeacherSource | None = None,
         plan: Plan | None = None,
         gates: Gates | None = None,
     ) -> None:
         super().__init__()
         self._gates = gates
         self.student, self.objective = student, objective
-        self._layout, self._teaching, self._plan = bind(student), teaching, plan
+        self._layout, self._teacher_source, self._plan = bind(student), teacher_source, plan
         self._check_head()
         self._pairs: tuple[_Pair, ...] = ()
-        if teaching is None:
+        if teacher_source is None:
             if objective.taught:
                 raise RecipeError("the objective needs a teacher, found none; weigh labels alone")
             return
-        self._check_outputs(teaching)
+        self._check_outputs(teacher_source)
         if objective.inside:
             self._pairs = layer_pairs(
                 objective.layers,
                 self._n_layers,
-                teaching.n_layers,
+                teacher_source.n_layers,
                 None if plan is None else _sources(plan),
                 objective.top,
             )
@@ -79,7 +79,7 @@ class Learner(nn.Module):
             raise RecipeError(
                 "`attention` pairs heads that have a key each, found shared keys; use `relations`"
             )
-        self._widen(teaching)
+        self._widen(teacher_source)
 
     def forward(self, **batch: Tensor) -> dict[str, Any]:
         """Loss and logits of a batch; while it trains, with the parts by name.
@@ -89,16 +89,18 @@ class Learner(nn.Module):
         """
         labels = batch.pop("labels", None)
         stored = {name: batch.pop(name) for name in list(batch) if name.startswith("teacher_")}
-        heard = [here for here, _ in self._pairs] if self._projects else []
+        recorded = [here for here, _ in self._pairs] if self._projects else []
         with nullcontext() if self._gates is None else self._gates.standing(self._layout):
-            mine = capture(self._layout, batch, layers=heard)
+            mine = capture(self._layout, batch, layers=recorded)
         if not self.training:
             loss = mine.logits.sum() * 0 if labels is None else self._labels(mine, labels)
             return {"loss": loss, "logits": mine.logits}
-        lesson = None
-        if self._teaching is not None:
-            lesson = self._teaching(batch, stored, [there for _, there in self._pairs])
-        parts = dict(self._parts(mine, lesson, labels, batch["attention_mask"]))
+        teacher_outputs = None
+        if self._teacher_source is not None:
+            teacher_outputs = self._teacher_source(
+                batch, stored, [there for _, there in self._pairs]
+            )
+        parts = dict(self._parts(mine, teacher_outputs, labels, batch["attention_mask"]))
         if self._gates is not None:
             self._gates.observe_loss(
                 parts.get("logits", parts.get("labels", next(iter(parts.values()))))
@@ -121,7 +123,11 @@ class Learner(nn.Module):
         return bool(self.objective.attention or self.objective.relations)
 
     def _parts(
-        self, mine: Signals, lesson: TeacherOutputs | None, labels: Tensor | None, mask: Tensor
+        self,
+        mine: Signals,
+        teacher_outputs: TeacherOutputs | None,
+        labels: Tensor | None,
+        mask: Tensor,
     ) -> Iterator[tuple[str, Tensor]]:
         """The losses that count, by name, each a mean over the batch."""
         objective = self.objective
@@ -129,19 +135,19 @@ class Learner(nn.Module):
             if labels is None:
                 raise RecipeError("`labels` needs labelled examples, found none; set it 0")
             yield "labels", self._labels(mine, labels)
-        if lesson is None:
+        if teacher_outputs is None:
             return
         if objective.logits:
-            yield "logits", self._logits(mine.logits, lesson.logits).mean()
+            yield "logits", self._logits(mine.logits, teacher_outputs.logits).mean()
         if objective.embeddings:
             here = self._wide("embeddings", mine.hidden[0])
-            yield "embeddings", lesson.error(0, here, mask).mean()
+            yield "embeddings", teacher_outputs.error(0, here, mask).mean()
         if objective.hidden:
-            yield "hidden", self._hidden(mine, lesson, mask).mean()
+            yield "hidden", self._hidden(mine, teacher_outputs, mask).mean()
         if objective.attention:
-            yield "attention", self._over_pairs(self._attention, mine, lesson, mask)
+            yield "attention", self._over_pairs(self._attention, mine, teacher_outputs, mask)
         if objective.relations:
-            yield "relations", self._over_pairs(self._relations, mine, lesson, mask)
+            yield "relations", self._over_pairs(self._relations, mine, teacher_outputs, mask)
 
     def _labels(self, mine: Signals, labels: Tensor) -> Tensor:
         return label_error(mine.logits, labels).mean()
@@ -153,21 +159,23 @@ class Learner(nn.Module):
             return logit_error(here, there)
         return logit_divergence(here, there, self.objective.temperature)
 
-    def _hidden(self, mine: Signals, lesson: TeacherOutputs, mask: Tensor) -> Tensor:
+    def _hidden(self, mine: Signals, teacher_outputs: TeacherOutputs, mask: Tensor) -> Tensor:
         wide = [self._wide("hidden", state) for state in mine.hidden]
         pairs = self._pairs
         if self.objective.layers == "nearest":
-            pairs = _nearest(wide, lesson, mask, [there for _, there in pairs])
-        return torch.stack([lesson.error(there, wide[here], mask) for here, there in pairs]).mean(0)
+            pairs = _nearest(wide, teacher_outputs, mask, [there for _, there in pairs])
+        return torch.stack(
+            [teacher_outputs.error(there, wide[here], mask) for here, there in pairs]
+        ).mean(0)
 
     def _over_pairs(
         self,
         error: Callable[[Signals, Signals, _Pair, Tensor], Tensor],
         mine: Signals,
-        lesson: TeacherOutputs,
+        teacher_outputs: TeacherOutputs,
         mask: Tensor,
     ) -> Tensor:
-        theirs = lesson.signals
+        theirs = teacher_outputs.signals
         found = [
             error(mine, theirs, pair, mask) for pair in self._pairs if self._captured(mine, pair)
         ]
@@ -207,8 +215,8 @@ class Learner(nn.Module):
 
     @property
     def _their_head_width(self) -> int:
-        assert self._teaching is not None  # else nothing is compared
-        return self._teaching.head_width
+        assert self._teacher_source is not None  # else nothing is compared
+        return self._teacher_source.head_width
 
     def _relation_heads(self, here: Tensor, there: Tensor) -> int:
         """As many as asked for; else the teacher's own, or as many fewer as divide both widths."""
@@ -238,29 +246,29 @@ class Learner(nn.Module):
                 "set it to 0 and learn from the teacher"
             )
 
-    def _check_outputs(self, teaching: TeacherSource) -> None:
+    def _check_outputs(self, teacher_source: TeacherSource) -> None:
         mine = n_labels_of(self.student)
-        if self.objective.logits and mine != teaching.n_labels:
+        if self.objective.logits and mine != teacher_source.n_labels:
             raise RecipeError(
                 f"student and teacher must have as many outputs, found {mine} and "
-                f"{teaching.n_labels}; choose a student of the teacher's task"
+                f"{teacher_source.n_labels}; choose a student of the teacher's task"
             )
-        kinds = likelihood_of(self.student), teaching.likelihood
+        kinds = likelihood_of(self.student), teacher_source.likelihood
         if self.objective.logits and kinds[0] != kinds[1]:
             raise RecipeError(
                 f"student and teacher must read their logits alike, found {kinds[0]} and "
                 f"{kinds[1]}; set problem_type in the student's config.json as in the teacher's"
             )
 
-    def _widen(self, teaching: TeacherSource) -> None:
+    def _widen(self, teacher_source: TeacherSource) -> None:
         """Learned projections, where the student's hidden states are of another width."""
         mine = self._layout.shape.hidden_size
         self.projections = nn.ModuleDict()
-        if mine == teaching.hidden_size:
+        if mine == teacher_source.hidden_size:
             return
         for name in ("hidden", "embeddings"):
             if getattr(self.objective, name):
-                self.projections[name] = nn.Linear(mine, teaching.hidden_size)
+                self.projections[name] = nn.Linear(mine, teacher_source.hidden_size)
 
     def _wide(self, name: str, state: Tensor) -> Tensor:
         found: Tensor = self.projections[name](state) if name in self.projections else state
@@ -275,7 +283,10 @@ def _sources(plan: Plan) -> list[int] | None:
 
 
 def _nearest(
-    states: Sequence[Tensor], lesson: TeacherOutputs, mask: Tensor, target_layers: Sequence[int]
+    states: Sequence[Tensor],
+    teacher_outputs: TeacherOutputs,
+    mask: Tensor,
+    target_layers: Sequence[int],
 ) -> tuple[_Pair, ...]:
     """For each of the teacher's layers, from the top, the nearest one no higher than the last."""
     found: list[_Pair] = []
@@ -283,7 +294,8 @@ def _nearest(
     for aim in reversed(target_layers):
         with torch.no_grad():
             errors = [
-                float(lesson.error(aim, states[i], mask).mean()) for i in range(1, highest + 1)
+                float(teacher_outputs.error(aim, states[i], mask).mean())
+                for i in range(1, highest + 1)
             ]
         highest = 1 + int(min(range(len(errors)), key=errors.__getitem__))
         found.append((highest, aim))

@@ -29,27 +29,27 @@ class CacheSpec:
     Attributes:
         depth: Upper layers of the student that learn, each from a layer of the teacher; all, the
             embeddings too, if left out. 0 keeps logits alone.
-        length: Tokens of an example; all if left out.
-        width: Share of the features of a token.
+        max_tokens: Tokens of an example; all if left out.
+        feature_fraction: Share of the features of a token.
         tokens: By the teacher's attention from its first token, separators aside, or from the
             left.
         features: The largest ones, random ones, or evenly spaced ones.
-        seed: Of random features.
+        seed: Seed of random features.
     """
 
     depth: int | None = 1
-    length: int | None = 10
-    width: float = 0.1
+    max_tokens: int | None = 10
+    feature_fraction: float = 0.1
     tokens: TokenChoice = "attention"
     features: FeatureChoice = "magnitude"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        validate(self, depth=at_least(0), length=at_least(1), width=share())
+        validate(self, depth=at_least(0), max_tokens=at_least(1), feature_fraction=share())
 
     def n_features(self, hidden_size: int) -> int:
         """Features of a token that are kept."""
-        return max(1, round(self.width * hidden_size))
+        return max(1, round(self.feature_fraction * hidden_size))
 
     def pairs(self, pairs: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
         """The upper ones of all pairs of layers; with the embeddings where all are kept.
@@ -68,7 +68,7 @@ class CacheSpec:
 
 
 def choose_tokens(
-    knowledge: CacheSpec,
+    spec: CacheSpec,
     mask: Tensor,
     separators: Tensor,
     attention: Tensor | None = None,
@@ -76,7 +76,7 @@ def choose_tokens(
     """Positions of the tokens to keep, in their order.
 
     Args:
-        knowledge: How many, and by what.
+        spec: How many are kept, and by which rule.
         mask: `(batch, sequence)`, 1 at real tokens.
         separators: `(batch, sequence)`, True at separators, which `attention` takes last.
         attention: Probabilities of a layer of the teacher, `(batch, heads, sequence, sequence)`;
@@ -86,10 +86,10 @@ def choose_tokens(
         `(batch, n)`, -1 where an example has fewer.
     """
     real = mask.bool()
-    n = mask.shape[1] if knowledge.length is None else min(knowledge.length, mask.shape[1])
-    if knowledge.tokens == "left" or n == mask.shape[1]:
-        places = torch.arange(mask.shape[1], dtype=torch.float32, device=mask.device)
-        worth = -places.expand(mask.shape)
+    n = mask.shape[1] if spec.max_tokens is None else min(spec.max_tokens, mask.shape[1])
+    if spec.tokens == "left" or n == mask.shape[1]:
+        feature_indices = torch.arange(mask.shape[1], dtype=torch.float32, device=mask.device)
+        worth = -feature_indices.expand(mask.shape)
     else:
         assert attention is not None  # the store asks for it
         rows, first = torch.arange(len(mask), device=mask.device), real.int().argmax(1)
@@ -102,23 +102,23 @@ def choose_tokens(
     return torch.where(chosen < mask.shape[1], chosen, -1)
 
 
-def choose_features(knowledge: CacheSpec, states: Tensor, generator: torch.Generator) -> Tensor:
+def choose_features(spec: CacheSpec, states: Tensor, generator: torch.Generator) -> Tensor:
     """Places of the features to keep, in their order.
 
     Args:
-        knowledge: How many, and by what.
-        states: Of the kept tokens, `(batch, n_tokens, hidden_size)`.
-        generator: For random ones.
+        spec: How many are kept, and by which rule.
+        states: Hidden states of the kept tokens, `(batch, n_tokens, hidden_size)`.
+        generator: Random generator for random features.
 
     Returns:
         `(batch, n_tokens, n_features)`.
     """
     size = states.shape[-1]
-    n = knowledge.n_features(size)
-    if knowledge.features == "uniform" or n == size:
-        places = torch.arange(n) * size // n
-        return places.expand(*states.shape[:-1], n)
+    n = spec.n_features(size)
+    if spec.features == "uniform" or n == size:
+        feature_indices = torch.arange(n) * size // n
+        return feature_indices.expand(*states.shape[:-1], n)
     worth = states.abs()
-    if knowledge.features == "random":
+    if spec.features == "random":
         worth = torch.rand(states.shape, generator=generator)
     return worth.topk(n, dim=-1).indices.sort(dim=-1).values

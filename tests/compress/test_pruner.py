@@ -1,4 +1,4 @@
-"""The walk down: budgets met in every family, targets refused by name, what may go and no more."""
+"""The pruner: budgets met in every family, targets refused by name, what may go and no more."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from compress.model.pooling import Pooling
 from compress.model.surgery import apply_
 from compress.plan.cost import CostModel
 from compress.plan.plan import Plan
-from compress.pruner.walk import FamilySpec, Walk
-from compress.saliency.pruning_order import kprune_order
-from compress.saliency.scorers import activation_scores, scorer
+from compress.pruner.pruner import Pruner
+from compress.pruner.spec import PruneSpec
+from compress.saliency.pruning_order import order_of
+from compress.saliency.scorers import activation_scores, kprune_scores, scorer
 from compress.search.options import SearchUnit
 from compress.search.reachable import cheapest
 from tests.families import FAMILIES, VARIANTS, batch, logits, tiny
 
 BATCHES = [batch(rows=8, length=12, seed=s) for s in range(8)]
-SPEC = FamilySpec(multiple=4, trials=2, judged=100)
+SPEC = PruneSpec(round_to=4, trials=2, judged=100)
 
 
-KPRUNE = replace(SPEC, ranking="kprune")
+KPRUNE = replace(SPEC, score="kprune", units=("heads", "neurons"), trials=None)
 
 
-def walk(family: str, spec: FamilySpec = SPEC, unit: str = "macs") -> Walk:
+def pruner(family: str, spec: PruneSpec = SPEC, unit: str = "macs") -> Pruner:
     model = tiny(family)
     cost = CostModel(unit=unit, sequence=12)  # type: ignore[arg-type]
-    return Walk(model, BATCHES, cost.prices(bind(model).shape), spec)
+    return Pruner(model, BATCHES, cost.prices(bind(model).shape), spec)
 
 
 @pytest.mark.parametrize(
@@ -46,14 +47,14 @@ def walk(family: str, spec: FamilySpec = SPEC, unit: str = "macs") -> Walk:
         *((family, KPRUNE) for family in ["bert", "albert", "modernbert", "xlnet"]),
     ],
 )
-def test_a_walk_meets_its_budgets_and_its_plans_make_its_students(
-    family: str, spec: FamilySpec
+def test_a_pruner_meets_its_budgets_and_its_plans_make_its_students(
+    family: str, spec: PruneSpec
 ) -> None:
-    down = walk(family, spec)
+    down = pruner(family, spec)
     teacher = down.teacher.model
     before = logits(teacher)
     for share in (0.8, 0.5):
-        member = down.down_to(share * down.dense_cost)
+        member = down.prune_to(share * down.dense_cost)
         assert member.cost <= share * down.dense_cost
         cut = copy.deepcopy(teacher)
         apply_(cut, member.plan)
@@ -75,8 +76,8 @@ def test_prices_of_a_share_are_the_cost_model(family: str) -> None:
 
 def test_without_sublayers_each_layer_keeps_a_head_and_some_neurons() -> None:
     spec = replace(SPEC, units=("heads", "neurons"))
-    down = walk("bert", spec)
-    member = down.down_to(cheapest(down.teacher.shape, down.prices, spec.units, spec.multiple))
+    down = pruner("bert", spec)
+    member = down.prune_to(cheapest(down.teacher.shape, down.prices, spec.units, spec.round_to))
     assert set(member.plan.student_shape.n_heads) == {1}
     assert set(member.plan.student_shape.ffn_widths) == {4}
 
@@ -88,8 +89,8 @@ def test_without_sublayers_each_layer_keeps_a_head_and_some_neurons() -> None:
 def test_only_what_is_named_goes(
     units: tuple[SearchUnit, ...], heads: set[int] | None, neurons: set[int] | None
 ) -> None:
-    down = walk("bert", replace(SPEC, units=units))
-    shape = down.down_to(0.85 * down.dense_cost).plan.student_shape
+    down = pruner("bert", replace(SPEC, units=units))
+    shape = down.prune_to(0.85 * down.dense_cost).plan.student_shape
     assert heads is None or set(shape.n_heads) == heads
     assert neurons is None or set(shape.ffn_widths) == neurons
 
@@ -98,48 +99,48 @@ def test_only_what_is_named_goes(
     "units", [("sublayers",), ("neurons", "sublayers"), ("heads", "sublayers"), ("layers",)]
 )
 def test_the_least_that_is_promised_is_reached(units: tuple[SearchUnit, ...]) -> None:
-    down = walk("bert", replace(SPEC, units=units))
-    floor = down.floor()
-    member = down.leap_to(1.005 * floor)
+    down = pruner("bert", replace(SPEC, units=units))
+    floor = down.cheapest_cost()
+    member = down.prune_to(1.005 * floor, quick=True)
     assert member.cost == pytest.approx(floor, rel=0.005)
     assert sum(member.plan.student_shape.n_heads + member.plan.student_shape.ffn_widths) > 0
 
 
 @pytest.mark.parametrize("head", ["token", "question", "masked", "plain"])
-def test_every_head_walks(head: str) -> None:
+def test_every_task_head_is_pruned(head: str) -> None:
     model = tiny("bert", head=head)
     prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
     unlabelled = [{k: v for k, v in b.items() if k != "labels"} for b in BATCHES]
     spec = replace(SPEC, units=("heads", "neurons", "sublayers", "layers"))
-    down = Walk(model, unlabelled, prices, spec)
-    member = down.down_to(0.6 * down.dense_cost)
+    down = Pruner(model, unlabelled, prices, spec)
+    member = down.prune_to(0.6 * down.dense_cost)
     assert np.isfinite(member.error)
 
 
 def test_dropping_every_layer_but_one_is_priced_like_the_other_options() -> None:
-    down = walk("bert", replace(SPEC, units=("layers", "neurons")))
-    loss_increases = down._drop_loss_increases()
+    down = pruner("bert", replace(SPEC, units=("layers", "neurons")))
+    loss_increases = down._trials().drop_loss_increases(down._storage.student)
     assert len(loss_increases) == 2
     assert all(loss_increase > 0 for loss_increase in loss_increases.values())
 
 
 def test_layers_go_when_they_are_named() -> None:
     spec = replace(SPEC, units=("layers",))
-    down = walk("bert", spec)
-    member = down.down_to(0.4 * down.dense_cost)
+    down = pruner("bert", spec)
+    member = down.prune_to(0.4 * down.dense_cost)
     assert len(member.plan.layers) == 1
     assert set(member.plan.student_shape.n_heads) == {4}
 
 
 def test_a_pinned_first_layer_stays() -> None:
-    down = walk("deberta-v2, convolution", replace(SPEC, units=("layers",)))
-    assert down.down_to(0.4 * down.dense_cost).plan.layers[0].source == 0
+    down = pruner("deberta-v2, convolution", replace(SPEC, units=("layers",)))
+    assert down.prune_to(0.4 * down.dense_cost).plan.layers[0].source == 0
 
 
 def test_an_unreachable_budget_names_the_least() -> None:
-    down = walk("bert", replace(SPEC, units=("heads",)))
+    down = pruner("bert", replace(SPEC, units=("heads",)))
     with pytest.raises(BudgetError, match=r"at least .* removing heads can reach, found 0\.1"):
-        down.down_to(0.1 * down.dense_cost)
+        down.prune_to(0.1 * down.dense_cost)
     assert down.plan.student_shape.n_heads == (4, 4, 4)
 
 
@@ -147,14 +148,14 @@ def test_too_little_data_says_how_much_would_do() -> None:
     model = tiny("bert", intermediate_size=400)
     prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
     with pytest.raises(DataError, match=r"401 unknowns .* about \d+ examples would do"):
-        Walk(model, BATCHES, prices, SPEC)
+        Pruner(model, BATCHES, prices, SPEC)
 
 
 def test_one_batch_is_too_few() -> None:
     model = tiny("bert")
     prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
-    with pytest.raises(DataError, match=r"two batches .* found 1 of 8 examples; 16 would do"):
-        Walk(model, BATCHES[:1], prices, SPEC)
+    with pytest.raises(DataError, match=r"two batches .* found 1 of 8 examples; give another"):
+        Pruner(model, BATCHES[:1], prices, SPEC)
 
 
 def test_broken_weights_are_refused() -> None:
@@ -162,11 +163,11 @@ def test_broken_weights_are_refused() -> None:
     prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
     model.classifier.weight.data[0, 0] = float("nan")
     with pytest.raises(CheckpointError, match="finite"):
-        Walk(model, BATCHES, prices, SPEC)
+        Pruner(model, BATCHES, prices, SPEC)
 
 
 def test_the_unpruned_model_has_no_error() -> None:
-    down = walk("bert")
+    down = pruner("bert")
     model = down.teacher.model
     assert down.error_of(lambda data: forward(model, data)) == pytest.approx(0.0, abs=1e-6)
 
@@ -174,16 +175,16 @@ def test_the_unpruned_model_has_no_error() -> None:
 def test_repair_lowers_the_error() -> None:
     errors = []
     for repair in (False, True):
-        down = walk("bert", replace(SPEC, repair=repair, trials=0))
-        errors.append(down.down_to(0.5 * down.dense_cost).error)
+        down = pruner("bert", replace(SPEC, repair=repair, trials=0))
+        errors.append(down.prune_to(0.5 * down.dense_cost).error)
     assert errors[1] < errors[0]
 
 
 def test_the_same_seed_gives_the_same_student() -> None:
     plans = []
     for _ in range(2):
-        down = walk("bert")
-        plans.append(down.down_to(0.5 * down.dense_cost).plan)
+        down = pruner("bert")
+        plans.append(down.prune_to(0.5 * down.dense_cost).plan)
     assert plans[0] == plans[1]
 
 
@@ -192,8 +193,8 @@ def test_embedding_models_are_judged_by_their_pooled_vector(mode: str) -> None:
     pooling = Pooling(mode=mode)  # type: ignore[arg-type]
     model = tiny("bert", head="plain")
     prices = CostModel(unit="macs", sequence=12).prices(bind(model).shape)
-    down = Walk(model, BATCHES, prices, replace(SPEC, pooling=pooling))
-    member = down.down_to(0.6 * down.dense_cost)
+    down = Pruner(model, BATCHES, prices, replace(SPEC, pooling=pooling))
+    member = down.prune_to(0.6 * down.dense_cost)
     held = down._held[0]
     vectors = [pooling(forward(m, held), held["attention_mask"]) for m in (model, member.model)]
     expected = float((vectors[0] - vectors[1]).detach().square().sum(1).mean())
@@ -203,16 +204,16 @@ def test_embedding_models_are_judged_by_their_pooled_vector(mode: str) -> None:
 def test_kprune_cuts_layers_bottom_up_and_spends_what_the_lower_ones_leave(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    down, cuts = walk("bert", KPRUNE), []
+    down, cuts = pruner("bert", KPRUNE), []
     cut = down._cut
 
-    def watched(step: Plan, batches: Batches) -> None:
+    def watched(step: Plan, batches: Batches, *, final: bool) -> None:
         full = Plan.full(step.shape)
         cuts.append([i for i, layer in enumerate(step.layers) if layer != full.layers[i]])
-        cut(step, batches)
+        cut(step, batches, final=final)
 
     monkeypatch.setattr(down, "_cut", watched)
-    member = down.down_to(0.5 * down.dense_cost)
+    member = down.prune_to(0.5 * down.dense_cost)
     assert [changed for changed in cuts if changed] == [[0], [1], [2]]
     assert member.cost > 0.45 * down.dense_cost
 
@@ -220,7 +221,7 @@ def test_kprune_cuts_layers_bottom_up_and_spends_what_the_lower_ones_leave(
 def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> None:
     layout = bind(tiny("bert"))
     loss = sampled_fisher_loss(2.0, 0, likelihood="categorical")
-    rank = kprune_order(layout, BATCHES, loss)
+    order = order_of(kprune_scores(layout, BATCHES, loss))
     fisher = scorer("fisher", 0)(layout, BATCHES, silent)
     energy = activation_scores(layout, BATCHES)
     for layer in layout.layers:
@@ -228,7 +229,7 @@ def test_knowledge_is_half_the_fisher_information_and_a_part_of_the_energy() -> 
             ("attention", fisher.heads, energy.heads),
             ("ffn", fisher.neurons, energy.neurons),
         ):
-            found = rank(layer, sublayer)  # type: ignore[arg-type]
+            found = order(layer.index, sublayer)  # type: ignore[arg-type]
             assert found is not None
             wanted = of_outputs[layer.index] / 2 + 2.5e-4 * of_states[layer.index]
             assert np.diff(found.loss_increase) == pytest.approx(np.sort(wanted), rel=1e-4)

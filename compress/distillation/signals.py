@@ -66,7 +66,7 @@ def capture(
     Args:
         layout: The model.
         inputs: What a tokenizer gives; what the model does not take is left aside.
-        layers: Whose queries, keys and values are kept, counted from 1.
+        layers: Layers whose queries, keys and values are kept, counted from 1.
         attentions: Keep attention probabilities; the model must be set to eager attention.
 
     Raises:
@@ -129,7 +129,7 @@ def _parts_of(slots: tuple[Slot, ...]) -> tuple[Slot, ...] | None:
     """The slots that queries, keys and values come out of: three linears, or one for all."""
     first = slots[0]
     if first.parts == 3:
-        return (first,) if len(slots) == 1 else None  # what is added afterwards is not heard
+        return (first,) if len(slots) == 1 else None  # what is added afterwards is not captured
     plain = slots[:3]
     linear = all(slot.axis == 0 and slot.parts == 1 for slot in plain)
     return plain if len(plain) == 3 and linear else None
@@ -172,7 +172,7 @@ def _hook_projections(stack: ExitStack, layer: LayerLayout, keep: _Keep) -> None
             f"attention and relations cannot be learnt from {layer.architecture.model_type!r}, "
             "whose queries, keys and values are not outputs of linears; leave them out"
         )
-    owners = {slot.slot.path: slot.owner for slot in layer.head_slots}
+    owners = {slot.slot.path: slot.owner for slot in layer.attention.slots}
     for i, slot in enumerate(parts):
 
         def hook(_: nn.Module, __: object, output: Tensor, place: int = i) -> None:

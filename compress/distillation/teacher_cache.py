@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from compress.distill.cache_spec import CacheSpec
+from compress.distillation.cache_spec import CacheSpec
 from compress.errors import DataError
 
 __all__ = [
@@ -44,9 +44,9 @@ class Identity:
     """Hashes of what a store was made from.
 
     Attributes:
-        teacher: Of its weights.
-        tokenizer: Of its vocabulary.
-        data: Of the texts, in their order, and of where they are cut.
+        teacher: Hash of its weights.
+        tokenizer: Hash of its vocabulary.
+        data: Hash of the texts, in order, and of the length at which they are cut.
     """
 
     teacher: str
@@ -60,7 +60,7 @@ class CacheMetadata:
 
     Attributes:
         identity: What the store was made from.
-        knowledge: What was kept.
+        spec: What was kept.
         pairs: Layers of the student, and of the teacher that they learn from; 0: embeddings.
         n_student: Layers that the pairs are for.
         n_layers, hidden_size, n_labels: Of the teacher.
@@ -70,7 +70,7 @@ class CacheMetadata:
     """
 
     identity: Identity
-    knowledge: CacheSpec
+    spec: CacheSpec
     pairs: tuple[tuple[int, int], ...]
     n_student: int
     n_layers: int
@@ -86,27 +86,27 @@ class CacheMetadata:
         return _smallest(self.longest)
 
     @property
-    def place_type(self) -> np.dtype[Any]:
+    def index_type(self) -> np.dtype[Any]:
         """Of places of features."""
         return _smallest(self.hidden_size)
 
     @property
     def n_features(self) -> int:
         """Features kept of a token."""
-        return self.knowledge.n_features(self.hidden_size)
+        return self.spec.n_features(self.hidden_size)
 
     @property
-    def has_places(self) -> bool:
+    def has_indices(self) -> bool:
         """Whether places are stored; all of them and evenly spaced ones need not be."""
-        return self.knowledge.features != "uniform" and self.n_features < self.hidden_size
+        return self.spec.features != "uniform" and self.n_features < self.hidden_size
 
     def n_bytes(self, lengths: Sequence[int]) -> int:
         """Bytes of examples of so many tokens each."""
-        most = self.knowledge.length or self.longest
+        most = self.spec.max_tokens or self.longest
         tokens = int(np.minimum(np.asarray(lengths), most).sum())
-        feature = 2 + (self.place_type.itemsize if self.has_places else 0)
+        feature = 2 + (self.index_type.itemsize if self.has_indices else 0)
         token = self.token_type.itemsize + self.n_features * feature
-        offsets = 8 * (2 + self.has_places)
+        offsets = 8 * (2 + self.has_indices)
         return len(lengths) * (2 * self.n_labels + len(self.pairs) * offsets) + (
             len(self.pairs) * tokens * token
         )
@@ -123,35 +123,37 @@ class CachedExample:
 
     Attributes:
         tokens: Positions among the real ones, whatever the padding, `(n_tokens,)`.
-        places: Of features, `(n_tokens, n_features)`.
+        feature_indices: Indices of the kept features, `(n_tokens, n_features)`.
         values: The teacher's, `(n_tokens, n_features)`.
     """
 
     tokens: Array
-    places: Array
+    feature_indices: Array
     values: Array
 
 
 def write_shard(
-    path: Path, facts: CacheMetadata, logits: Array, kept: Sequence[Sequence[CachedExample]]
+    path: Path, metadata: CacheMetadata, logits: Array, kept: Sequence[Sequence[CachedExample]]
 ) -> None:
     """Write some examples, whole or not at all.
 
     Args:
-        path: Of the file.
-        facts: Of the store.
+        path: The file.
+        metadata: The store's metadata.
         logits: `(examples, n_labels)`.
-        kept: By pair of layers, by example.
+        kept: Kept values, by pair of layers and by example.
 
     Raises:
         DataError: The disk is full.
     """
-    columns = {"logits": pa.FixedSizeListArray.from_arrays(_halves(logits), facts.n_labels)}
+    columns = {"logits": pa.FixedSizeListArray.from_arrays(_halves(logits), metadata.n_labels)}
     for i, examples in enumerate(kept):
-        columns[f"tokens_{i}"] = _lists([k.tokens for k in examples], facts.token_type)
+        columns[f"tokens_{i}"] = _lists([k.tokens for k in examples], metadata.token_type)
         columns[f"values_{i}"] = _lists([k.values for k in examples], np.dtype(np.float16))
-        if facts.has_places:
-            columns[f"places_{i}"] = _lists([k.places for k in examples], facts.place_type)
+        if metadata.has_indices:
+            columns[f"indices_{i}"] = _lists(
+                [k.feature_indices for k in examples], metadata.index_type
+            )
     batch = pa.RecordBatch.from_pydict(columns)
     temporary = path.with_suffix(".tmp")
     try:
@@ -180,12 +182,10 @@ def open_cache(folder: Path) -> TeacherCache:
     try:
         found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         version = found.pop("version")
-        knowledge, identity = CacheSpec(**found.pop("knowledge")), Identity(**found.pop("identity"))
+        spec, identity = CacheSpec(**found.pop("spec")), Identity(**found.pop("identity"))
         pairs = tuple((int(a), int(b)) for a, b in found.pop("pairs"))
         labels = tuple(found.pop("labels"))
-        facts = CacheMetadata(
-            knowledge=knowledge, identity=identity, pairs=pairs, labels=labels, **found
-        )
+        metadata = CacheMetadata(spec=spec, identity=identity, pairs=pairs, labels=labels, **found)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{folder / FACTS} must be whole, found: {' '.join(str(error).split())}; make it again"
@@ -194,24 +194,24 @@ def open_cache(folder: Path) -> TeacherCache:
         raise DataError(
             f"store {str(folder)!r} must be of version {VERSION}, found {version}; make it again"
         )
-    return TeacherCache(folder, facts)
+    return TeacherCache(folder, metadata)
 
 
 class TeacherCache:
     """A store, open.
 
     Args:
-        folder: Of its files.
-        facts: What it says of itself.
+        folder: The folder of its files.
+        metadata: Its metadata.
 
     Raises:
         DataError: A file is missing or broken.
     """
 
-    def __init__(self, folder: Path, facts: CacheMetadata) -> None:
-        self.folder, self.facts = folder, facts
+    def __init__(self, folder: Path, metadata: CacheMetadata) -> None:
+        self.folder, self.metadata = folder, metadata
         self._shards = []
-        for start in range(0, facts.rows, SHARD):
+        for start in range(0, metadata.rows, SHARD):
             path = folder / shard_name(start)
             try:
                 batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
@@ -237,50 +237,54 @@ class TeacherCache:
             DataError: Names what differs.
         """
         for name, value in expected.items():
-            found = getattr(self.facts.identity, name)
+            found = getattr(self.metadata.identity, name)
             if found != value:
                 raise DataError(
                     f"the store {str(self.folder)!r} must be of this {name}, found one of another "
                     f"({found[:12]} for {value[:12]}); make a store for it, or use its own {name}"
                 )
 
-    def lesson(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def stored_outputs(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """What is kept of some examples, as a batch's tensors.
 
         Returns:
             `teacher_logits`, `(batch, n_labels)`; for each pair of layers `i` `teacher_tokens_i`,
             `(batch, n_tokens)` among the real ones, -1 where there are fewer, and
-            `teacher_places_i` and `teacher_values_i`, `(batch, n_tokens, n_features)`.
+            `teacher_indices_i` and `teacher_values_i`, `(batch, n_tokens, n_features)`.
         """
         found = {"teacher_logits": torch.from_numpy(np.stack([self._logits(r) for r in rows]))}
-        for i in range(len(self.facts.pairs)):
+        for i in range(len(self.metadata.pairs)):
             kept = [self.kept(row, i) for row in rows]
             most = max(len(k.tokens) for k in kept)
-            shape = (len(rows), most, self.facts.n_features)
+            shape = (len(rows), most, self.metadata.n_features)
             tokens = np.full(shape[:2], -1, np.int64)
-            places, values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
+            feature_indices, values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
             for row, k in enumerate(kept):
                 n = len(k.tokens)
-                tokens[row, :n], places[row, :n], values[row, :n] = k.tokens, k.places, k.values
-            arrays = {"tokens": tokens, "places": places, "values": values}
+                tokens[row, :n], feature_indices[row, :n], values[row, :n] = (
+                    k.tokens,
+                    k.feature_indices,
+                    k.values,
+                )
+            arrays = {"tokens": tokens, "indices": feature_indices, "values": values}
             found |= {f"teacher_{n}_{i}": torch.from_numpy(a) for n, a in arrays.items()}
         return found
 
     def kept(self, row: int, pair: int) -> CachedExample:
         """What is kept of one example and pair of layers."""
         tokens = self._list(f"tokens_{pair}", row)
-        shape = (len(tokens), self.facts.n_features)
-        if self.facts.has_places:
-            places = self._list(f"places_{pair}", row).reshape(shape)
+        shape = (len(tokens), self.metadata.n_features)
+        if self.metadata.has_indices:
+            feature_indices = self._list(f"indices_{pair}", row).reshape(shape)
         else:
-            even = np.arange(shape[1]) * self.facts.hidden_size // shape[1]
-            places = np.broadcast_to(even, shape)
+            even = np.arange(shape[1]) * self.metadata.hidden_size // shape[1]
+            feature_indices = np.broadcast_to(even, shape)
         values = self._list(f"values_{pair}", row).reshape(shape)
-        return CachedExample(tokens=tokens, places=places, values=values)
+        return CachedExample(tokens=tokens, feature_indices=feature_indices, values=values)
 
     def _logits(self, row: int) -> Array:
         shard, place = divmod(row, SHARD)
-        n, column = self.facts.n_labels, self._shards[shard].column("logits")
+        n, column = self.metadata.n_labels, self._shards[shard].column("logits")
         values = column.values.to_numpy(zero_copy_only=True)
         found: Array = values[place * n : (place + 1) * n].astype(np.float32)
         return found

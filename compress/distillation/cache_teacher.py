@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compress.distill.cache_spec import choose_features, choose_tokens
-from compress.distill.signals import Signals, capture
-from compress.distill.teacher_cache import (
+from compress.distillation.cache_spec import choose_features, choose_tokens
+from compress.distillation.signals import Signals, capture
+from compress.distillation.teacher_cache import (
     SHARD,
     CachedExample,
     CacheMetadata,
@@ -39,7 +39,7 @@ def cache_teacher(
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-    facts: CacheMetadata,
+    metadata: CacheMetadata,
     folder: Path,
     progress: Progress = silent,
 ) -> None:
@@ -50,10 +50,10 @@ def cache_teacher(
     Args:
         teacher: Run once on every example, on this process's device.
         tokenizer: Pads the batches, and says what a separator is.
-        examples: In the order in which rows are asked for later.
-        facts: Of the store.
+        examples: Examples, in the order in which rows are read later.
+        metadata: The store's metadata.
         folder: Exists; of this store alone.
-        progress: Told after every batch.
+        progress: Called after every batch.
 
     Raises:
         DataError: The disk has no room for the store.
@@ -68,10 +68,10 @@ def cache_teacher(
     lengths = [len(example["input_ids"]) for example in examples]
     there = sum(path.stat().st_size for path in folder.glob("*.arrow"))
     worker = this_worker()
-    _check_room(folder, facts.n_bytes(lengths) - there)
+    _check_room(folder, metadata.n_bytes(lengths) - there)
     layout = bind(teacher)
     implementation = teacher.config._attn_implementation
-    if _asks(facts):
+    if _asks(metadata):
         teacher.set_attn_implementation("eager")  # others give no attention
     try:
         with frozen(teacher), torch.no_grad():
@@ -80,14 +80,14 @@ def cache_teacher(
                 path = folder / shard_name(start)
                 if not path.is_file():
                     some = examples[start : start + SHARD]
-                    _write(layout, tokenizer, some, facts, path, start)
+                    _write(layout, tokenizer, some, metadata, path, start)
                 progress("teacher", min(start + SHARD, len(examples)), len(examples))
     finally:
         teacher.set_attn_implementation(implementation)
         teacher.to("cpu")  # type: ignore[arg-type]
     wait_for_all()
     if is_main():
-        facts.save(folder)
+        metadata.save(folder)
     wait_for_all()
 
 
@@ -95,63 +95,65 @@ def _write(
     layout: Layout,
     tokenizer: PreTrainedTokenizerBase,
     examples: Examples,
-    facts: CacheMetadata,
+    metadata: CacheMetadata,
     path: Path,
     start: int,
 ) -> None:
     order = np.argsort([len(example["input_ids"]) for example in examples], kind="stable")
-    logits = np.zeros((len(examples), facts.n_labels), np.float32)
-    kept: list[list[CachedExample | None]] = [[None] * len(examples) for _ in facts.pairs]
-    generator = torch.Generator().manual_seed(facts.knowledge.seed + start)
+    logits = np.zeros((len(examples), metadata.n_labels), np.float32)
+    kept: list[list[CachedExample | None]] = [[None] * len(examples) for _ in metadata.pairs]
+    generator = torch.Generator().manual_seed(metadata.spec.seed + start)
     for first in range(0, len(order), _BATCH):
         rows = order[first : first + _BATCH].tolist()
         inputs = [{k: v for k, v in examples[i].items() if k != "labels"} for i in rows]
         padded = tokenizer.pad(inputs, return_tensors="pt")
         batch = {name: values.to(layout.model.device) for name, values in padded.items()}
-        signals = capture(layout, batch, attentions=_asks(facts))
+        signals = capture(layout, batch, attentions=_asks(metadata))
         logits[rows] = _finite(signals.logits, path)
-        for pair, of_batch in enumerate(_chosen(signals, batch, facts, tokenizer, generator, path)):
+        for pair, of_batch in enumerate(
+            _chosen(signals, batch, metadata, tokenizer, generator, path)
+        ):
             for row, found in zip(rows, of_batch, strict=True):
                 kept[pair][row] = found
     whole = [[k for k in of_pair if k is not None] for of_pair in kept]
-    write_shard(path, facts, logits, whole)
+    write_shard(path, metadata, logits, whole)
 
 
-def _asks(facts: CacheMetadata) -> bool:
+def _asks(metadata: CacheMetadata) -> bool:
     """Whether attention is wanted of the teacher."""
-    knowledge = facts.knowledge
-    return bool(facts.pairs) and knowledge.tokens == "attention" and knowledge.length is not None
+    spec = metadata.spec
+    return bool(metadata.pairs) and spec.tokens == "attention" and spec.max_tokens is not None
 
 
 def _chosen(
     signals: Signals,
     batch: dict[str, Tensor],
-    facts: CacheMetadata,
+    metadata: CacheMetadata,
     tokenizer: PreTrainedTokenizerBase,
     generator: torch.Generator,
     path: Path,
 ) -> Iterator[list[CachedExample]]:
     """By pair of layers, what is kept of each example of the batch."""
     separators = batch["input_ids"] == (tokenizer.sep_token_id or -1)
-    for _, layer in facts.pairs:
-        attention = signals.attentions[max(layer - 1, 0)] if _asks(facts) else None
-        tokens = choose_tokens(facts.knowledge, batch["attention_mask"], separators, attention)
+    for _, layer in metadata.pairs:
+        attention = signals.attentions[max(layer - 1, 0)] if _asks(metadata) else None
+        tokens = choose_tokens(metadata.spec, batch["attention_mask"], separators, attention)
         state = signals.hidden[layer]
         rows = tokens.clamp_min(0).unsqueeze(-1).expand(-1, -1, state.shape[-1])
         picked = state.gather(1, rows)
-        places = choose_features(facts.knowledge, picked.cpu(), generator).to(picked.device)
-        values = _finite(picked.gather(2, places), path)
+        feature_indices = choose_features(metadata.spec, picked.cpu(), generator).to(picked.device)
+        values = _finite(picked.gather(2, feature_indices), path)
         ranks = (batch["attention_mask"].cumsum(1) - 1).gather(1, tokens.clamp_min(0))
         real = (tokens >= 0).cpu().numpy()
-        if not facts.has_places:
-            places = places[..., :0]
+        if not metadata.has_indices:
+            feature_indices = feature_indices[..., :0]
         arrays = (
-            ranks.cpu().numpy().astype(facts.token_type),
-            places.cpu().numpy().astype(facts.place_type),
+            ranks.cpu().numpy().astype(metadata.token_type),
+            feature_indices.cpu().numpy().astype(metadata.index_type),
             values,
         )
         yield [
-            CachedExample(tokens=t[r], places=p[r], values=v[r])
+            CachedExample(tokens=t[r], feature_indices=p[r], values=v[r])
             for t, p, v, r in zip(*arrays, real, strict=True)
         ]
 
@@ -172,5 +174,5 @@ def _check_room(folder: Path, needed: int) -> None:
     if needed > _SPARE * free:
         raise DataError(
             f"the store needs {needed:,} bytes, found {free:,} free in {folder}; keep less "
-            "(`depth`, `length` or `width`), or write it elsewhere"
+            "(`depth`, `max_tokens` or `feature_fraction`), or write it elsewhere"
         )
